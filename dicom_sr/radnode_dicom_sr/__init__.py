@@ -1,0 +1,1 @@
+"""Findings to DICOM: structured reports, segmentations and key images."""

@@ -1,0 +1,1 @@
+"""Findings to FHIR R4: DiagnosticReport, Observation, ImagingStudy and Device as one transaction Bundle."""

@@ -1,0 +1,69 @@
+"""The protocol every model follows, and the outcome "declined". No torch here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from radnode_inference.findings import Code, Findings, ModelIdentity
+from radnode_inference.study import Study
+
+Progress = Callable[[float, str], None]
+"""Called with the part done (0..1) and a few words; it may raise to stop the run."""
+
+
+class DeclinedError(Exception):
+    """The input does not suit the model. An outcome, not a failure: never retried.
+
+    gate: a short stable name (`slice-gap`, `kernel`, `missing-role:pre-contrast`); sentence: why, for a radiologist.
+    """
+
+    def __init__(self, gate: str, sentence: str) -> None:
+        super().__init__(f"{gate}: {sentence}")
+        self.gate = gate
+        self.sentence = sentence
+
+    def __reduce__(self) -> tuple[type["DeclinedError"], tuple[str, str]]:
+        return DeclinedError, (self.gate, self.sentence)
+
+
+class Availability(StrEnum):
+    READY = "ready"
+    NOT_INSTALLED = "not installed: weights missing"
+    DEMONSTRATION = "demonstration weights: generated studies only"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What a registry knows of a model without loading it.
+
+    factory: "module:callable" taking `device` ("cpu" or "cuda") and returning a `Model`; imported only to run.
+    inputs: what the model needs, in words for people. findings: the concepts it can report.
+    """
+
+    identity: ModelIdentity
+    title: str
+    modality: str
+    inputs: tuple[str, ...]
+    findings: tuple[Code, ...]
+    availability: Availability
+    factory: str
+
+    def unavailable_because(self, *, generated: bool) -> str | None:
+        """Why this model may not run on a study (`generated`: marked by the node's own generator), or None."""
+        if self.availability is Availability.NOT_INSTALLED:
+            return "not installed: weights missing"
+        if self.availability is Availability.DEMONSTRATION and not generated:
+            return "not installed: only demonstration weights are present, and they run on generated studies only"
+        return None
+
+
+class Model(Protocol):
+    """A loaded model. Loading is slow, reading is not: keep the object warm."""
+
+    @property
+    def identity(self) -> ModelIdentity: ...
+
+    def read(self, study: Study, progress: Progress) -> Findings:
+        """Find what there is in `study`. Raises DeclinedError when the study does not suit the model."""
+        ...

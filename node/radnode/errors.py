@@ -1,0 +1,44 @@
+"""Every error radnode raises on purpose.
+
+    RadnodeError
+    ├── SettingsError        a setting is wrong: start-up stops, with an id, a sentence and a hint
+    ├── StoreError           an object cannot be kept; carries the DIMSE status to answer
+    ├── DeliveryError        a destination did not take a result; carries whether trying again can help
+    └── LostClaimError       another worker has the job now
+
+"Declined: unsuitable input" is an outcome, not one of these: see radnode_inference.model.DeclinedError.
+"""
+
+
+class RadnodeError(Exception):
+    """The root of the tree."""
+
+
+class SettingsError(RadnodeError):
+    """`id` is stable and short, `sentence` says what is wrong, `hint` what to do."""
+
+    def __init__(self, id: str, sentence: str, hint: str) -> None:  # noqa: A002
+        super().__init__(f"[{id}] {sentence} {hint}")
+        self.id = id
+        self.sentence = sentence
+        self.hint = hint
+
+
+class StoreError(RadnodeError):
+    """`status` is the DIMSE status of PS3.4 section B.2.3: 0xA700 out of resources, 0xA900 data set does not match, 0xC000 cannot understand."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+class DeliveryError(RadnodeError):
+    """`permanent`: sending the same bytes again cannot help."""
+
+    def __init__(self, sentence: str, *, permanent: bool = False) -> None:
+        super().__init__(sentence)
+        self.permanent = permanent
+
+
+class LostClaimError(RadnodeError):
+    """The job was given to another worker, or its study changed, while this one ran it."""

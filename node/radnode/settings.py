@@ -1,0 +1,187 @@
+"""Every setting, read once and passed down: `radnode.toml`, each key overridden by RADNODE_SECTION_KEY."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from radnode.errors import SettingsError
+
+AeTitle = Annotated[
+    str,
+    Field(min_length=1, max_length=16, pattern=r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]*[\x21-\x5b\x5d-\x7e])?$"),
+]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Receive(Section):
+    """The DICOM listener. Port 0 takes a free one (written to `run/receive.port` in the data folder)."""
+
+    host: str = "0.0.0.0"  # noqa: S104  a PACS calls from another machine
+    port: Port = 11112
+    ae_title: AeTitle = "RADNODE"
+    processes: int = Field(default=2, ge=1, le=64)
+    max_associations: int = Field(default=64, ge=1)
+    accept_unknown_callers: bool = False
+    association_idle_s: float = Field(default=60.0, gt=0)
+    max_object_mb: int = Field(default=4096, gt=0)
+    disk_free_min_mb: int = Field(default=1024, ge=0)  # below this, C-STORE is refused with 0xA700
+
+
+class Complete(Section):
+    quiet_s: float = Field(default=10.0, ge=0)
+
+
+class Work(Section):
+    processes: int = Field(default=1, ge=0, le=64)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = Field(default=0, ge=0)  # torch threads per worker; 0: all cores shared among the workers
+    timeout_s: float = Field(default=1800.0, gt=0)
+    beat_s: float = Field(default=5.0, gt=0)
+    lost_after_s: float = Field(default=30.0, gt=0)  # without a heartbeat for this long, a job is given to another
+    attempts: int = Field(default=3, ge=1)
+    retry_s: float = Field(default=10.0, ge=0)  # doubled on each attempt
+
+
+class Deliver(Section):
+    threads: int = Field(default=4, ge=1, le=64)
+    timeout_s: float = Field(default=60.0, gt=0)
+    retry_s: float = Field(default=5.0, gt=0)  # doubled on each attempt
+    retry_max_s: float = Field(default=900.0, gt=0)
+    give_up_after_days: float = Field(default=7.0, gt=0)
+
+
+class Web(Section):
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    viewer_url: str = ""  # e.g. "http://ohif.example/viewer?StudyInstanceUIDs={study_uid}"
+
+
+class Peer(Section):
+    name: Name
+    ae_title: str = ""
+    address: str = ""
+    port: Port | None = None
+    quiet_s: float | None = None
+
+
+Kind = Literal["sr", "seg", "key-image", "fhir"]
+
+
+class Destination(Section):
+    """Where results go. dimse: host, port, ae_title. orthanc, fhir: url (user, password). folder: folder."""
+
+    name: Name
+    kind: Literal["dimse", "orthanc", "fhir", "folder"]
+    host: str = ""
+    port: Port = 104
+    ae_title: str = ""
+    url: str = ""
+    user: str = ""
+    password: str = ""
+    folder: Path | None = None
+    results: tuple[Kind, ...] = ()  # empty: what the kind of destination can take
+
+
+class Condition(Section):
+    """True when the attribute of the study (or of one of its series) meets one of `values`, without regard to case."""
+
+    attribute: str  # a DICOM keyword, or CallingAE, CalledAE
+    test: Literal["equals", "contains", "starts-with", "absent"] = "equals"
+    values: tuple[str, ...] = ()
+
+
+class Rule(Section):
+    """Which studies go to which models: every `when` must hold and no `unless`. Data only: nothing is evaluated."""
+
+    name: Name
+    models: tuple[str, ...] = ()  # empty: an exclusion, which keeps a matching study from every model
+    when: tuple[Condition, ...]
+    unless: tuple[Condition, ...] = ()
+    urgency: int = 0
+
+
+class TriageRule(Section):
+    """A finding (any of its code values; empty: any abnormality) at or above a probability raises the study to `level`."""
+
+    name: Name
+    codes: tuple[str, ...] = ()
+    min_probability: float = Field(default=0.0, ge=0, le=1)
+    min_volume_ml: float = Field(default=0.0, ge=0)
+    level: Literal["STAT", "HIGH", "ROUTINE"]
+
+
+class Settings(BaseSettings):
+    """`data`: the folder for everything the node keeps. `database_url`: empty means SQLite in that folder."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix="RADNODE_", env_nested_delimiter="_", env_nested_max_split=1
+    )
+    data: Path = Path("radnode-data")
+    database_url: str = ""
+    weights: Path | None = None  # site weights; None: the folder `weights` in `data`
+    receive: Receive = Receive()
+    complete: Complete = Complete()
+    work: Work = Work()
+    deliver: Deliver = Deliver()
+    web: Web = Web()
+    peers: tuple[Peer, ...] = ()
+    destinations: tuple[Destination, ...] = ()
+    rules: tuple[Rule, ...] | None = None  # None: the rules of radnode.route
+    triage: tuple[TriageRule, ...] | None = None  # None: the policy of radnode.triage
+
+    @property
+    def url(self) -> str:
+        return self.database_url or f"sqlite:///{self.data.resolve() / 'radnode.db'}"
+
+    @property
+    def weights_folder(self) -> Path:
+        return self.weights or self.data / "weights"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, settings_file())
+
+
+def settings_file() -> Path | None:
+    """RADNODE_CONFIG, or `radnode.toml` in the current folder when it is there."""
+    named = os.environ.get("RADNODE_CONFIG")
+    if named:
+        return Path(named)
+    here = Path("radnode.toml")
+    return here if here.is_file() else None
+
+
+def load(**overrides: Any) -> Settings:
+    """The settings. Raises SettingsError that names the first wrong key, where it stands, and what was expected."""
+    file = settings_file()
+    if file is not None and not file.is_file():
+        raise SettingsError(
+            "settings-file", f"The settings file {file} does not exist.", "Unset RADNODE_CONFIG or make the file."
+        )
+    try:
+        return Settings(**overrides)
+    except ValidationError as e:
+        first = e.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise SettingsError(
+            "settings", f"The setting {key!r} is wrong: {first['msg']}.", "See deploy/radnode.toml."
+        ) from e
+    except ValueError as e:  # TOML that does not parse
+        raise SettingsError(
+            "settings-file", f"The settings file {file} cannot be read: {e}.", "It must be TOML."
+        ) from e

@@ -1,0 +1,49 @@
+"""The life cycles, each as a table: state -> the states it may go to."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+
+class StudyState(StrEnum):
+    RECEIVING = "receiving"  # images arrive; the quiet timer runs
+    COMPLETE = "complete"  # quiet long enough; about to be routed
+    ROUTED = "routed"  # every rule was asked; jobs, if any, exist
+    READ = "read"  # every job of this revision has ended
+
+
+class JobState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"  # results exist (also "looked, found nothing")
+    DECLINED = "declined"  # the input does not suit the model
+    FAILED = "failed"  # out of attempts
+    STALE = "stale"  # later images made this revision a part: nothing of it is reported
+
+
+class DeliveryState(StrEnum):
+    OWED = "owed"
+    DELIVERED = "delivered"
+    DEAD = "dead"  # given up after days, or refused for good; a person may send it again
+    WITHDRAWN = "withdrawn"  # superseded before it left
+
+
+STUDY: Mapping[StudyState, frozenset[StudyState]] = {
+    StudyState.RECEIVING: frozenset({StudyState.COMPLETE}),
+    StudyState.COMPLETE: frozenset({StudyState.ROUTED, StudyState.RECEIVING}),
+    StudyState.ROUTED: frozenset({StudyState.READ, StudyState.RECEIVING}),
+    StudyState.READ: frozenset({StudyState.RECEIVING}),
+}
+JOB: Mapping[JobState, frozenset[JobState]] = {
+    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.STALE}),
+    JobState.RUNNING: frozenset({JobState.DONE, JobState.DECLINED, JobState.FAILED, JobState.STALE, JobState.QUEUED}),
+    JobState.DONE: frozenset(),
+    JobState.DECLINED: frozenset(),
+    JobState.FAILED: frozenset({JobState.QUEUED}),  # a person asks for another try
+    JobState.STALE: frozenset(),
+}
+DELIVERY: Mapping[DeliveryState, frozenset[DeliveryState]] = {
+    DeliveryState.OWED: frozenset({DeliveryState.DELIVERED, DeliveryState.DEAD, DeliveryState.WITHDRAWN}),
+    DeliveryState.DELIVERED: frozenset(),
+    DeliveryState.DEAD: frozenset({DeliveryState.OWED}),
+    DeliveryState.WITHDRAWN: frozenset(),
+}

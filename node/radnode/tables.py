@@ -1,0 +1,208 @@
+"""Every table, in the order in which a study fills them. Rows never leave the storage modules.
+
+Times are UTC epoch seconds (float): the same on SQLite and PostgreSQL, and free of time zones.
+"""
+
+from sqlalchemy import JSON, Float, ForeignKey, Index, Integer, MetaData, String, Text, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+UID = String(64)
+
+
+class Table(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class PeerRow(Table):
+    """A DICOM system that may send to the node. Empty `ae_title` or `address` matches any."""
+
+    __tablename__ = "peers"
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    ae_title: Mapped[str] = mapped_column(String(16))
+    address: Mapped[str] = mapped_column(String(255))  # IP address, network in CIDR notation, or "" for any
+    port: Mapped[int | None] = mapped_column(Integer)  # where it listens, for echo and delivery
+    quiet_s: Mapped[float | None] = mapped_column(Float)
+    from_settings: Mapped[bool] = mapped_column(default=False)
+
+
+class RefusalRow(Table):
+    """A caller that was turned away, counted."""
+
+    __tablename__ = "refusals"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    calling_ae: Mapped[str] = mapped_column(String(64))
+    called_ae: Mapped[str] = mapped_column(String(64))
+    address: Mapped[str] = mapped_column(String(64))
+    reason: Mapped[str] = mapped_column(Text)
+    count: Mapped[int] = mapped_column(Integer)
+    last_at: Mapped[float] = mapped_column(Float)
+    __table_args__ = (UniqueConstraint("calling_ae", "called_ae", "address", "reason"),)
+
+
+class InstanceRow(Table):
+    """One stored object: committed only after its file is durable, answered only after the commit.
+
+    A second object with the same UID and other bytes is kept beside the first; `current` marks the newest.
+    """
+
+    __tablename__ = "instances"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    sop_uid: Mapped[str] = mapped_column(UID)
+    sha256: Mapped[str] = mapped_column(String(64))
+    study_uid: Mapped[str] = mapped_column(UID)
+    series_uid: Mapped[str] = mapped_column(UID)
+    sop_class_uid: Mapped[str] = mapped_column(UID)
+    transfer_syntax_uid: Mapped[str] = mapped_column(UID)
+    calling_ae: Mapped[str] = mapped_column(String(64))
+    called_ae: Mapped[str] = mapped_column(String(64))
+    address: Mapped[str] = mapped_column(String(64))
+    file: Mapped[str] = mapped_column(Text)  # relative to the data folder
+    size: Mapped[int] = mapped_column(Integer)
+    received_at: Mapped[float] = mapped_column(Float)
+    current: Mapped[bool] = mapped_column(default=True)
+    settled: Mapped[bool] = mapped_column(default=False)  # counted into its study by `complete`
+    __table_args__ = (
+        UniqueConstraint("sop_uid", "sha256"),
+        Index("ix_instances_study_uid_series_uid", "study_uid", "series_uid"),
+        Index("ix_instances_settled", "settled"),
+    )
+
+
+class StudyRow(Table):
+    """One study. `revision` counts how often it was complete; a late image starts the next."""
+
+    __tablename__ = "studies"
+    study_uid: Mapped[str] = mapped_column(UID, primary_key=True)
+    patient_id: Mapped[str] = mapped_column(Text, default="")
+    issuer_of_patient_id: Mapped[str] = mapped_column(Text, default="")
+    patient_name: Mapped[str] = mapped_column(Text, default="")
+    patient_sex: Mapped[str] = mapped_column(String(16), default="")
+    patient_birth_date: Mapped[str] = mapped_column(String(16), default="")
+    accession_number: Mapped[str] = mapped_column(Text, default="")
+    study_description: Mapped[str] = mapped_column(Text, default="")
+    study_date: Mapped[str] = mapped_column(String(16), default="")
+    study_time: Mapped[str] = mapped_column(String(16), default="")
+    modalities: Mapped[str] = mapped_column(String(255), default="")  # backslash-separated, sorted
+    body_part: Mapped[str] = mapped_column(String(255), default="")
+    calling_ae: Mapped[str] = mapped_column(String(64), default="")
+    instances: Mapped[int] = mapped_column(Integer, default=0)
+    state: Mapped[str] = mapped_column(String(16))
+    revision: Mapped[int] = mapped_column(Integer, default=1)
+    first_instance_at: Mapped[float] = mapped_column(Float)
+    last_instance_at: Mapped[float] = mapped_column(Float)
+    due_at: Mapped[float] = mapped_column(Float, index=True)  # when the quiet timer ends
+    __table_args__ = (Index("ix_studies_state_due_at", "state", "due_at"),)
+
+
+class EventRow(Table):
+    """A study's story: one row per thing that happened, in words. No patient data in `sentence`."""
+
+    __tablename__ = "events"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_uid: Mapped[str] = mapped_column(UID, index=True)
+    at: Mapped[float] = mapped_column(Float)
+    action: Mapped[str] = mapped_column(String(32))
+    sentence: Mapped[str] = mapped_column(Text)
+
+
+class RouteRow(Table):
+    """One decision of `route`: a model that was chosen, or not, and why. `model` is "" for "no rule matched"."""
+
+    __tablename__ = "routes"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_uid: Mapped[str] = mapped_column(ForeignKey("studies.study_uid"))
+    revision: Mapped[int] = mapped_column(Integer)
+    model: Mapped[str] = mapped_column(String(64))
+    chosen: Mapped[bool]
+    urgency: Mapped[int] = mapped_column(Integer)
+    reason: Mapped[str] = mapped_column(Text)
+    __table_args__ = (UniqueConstraint("study_uid", "revision", "model"),)
+
+
+class JobRow(Table):
+    """One model run on one revision of one study."""
+
+    __tablename__ = "jobs"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_uid: Mapped[str] = mapped_column(ForeignKey("studies.study_uid"))
+    revision: Mapped[int] = mapped_column(Integer)
+    model: Mapped[str] = mapped_column(String(64))
+    urgency: Mapped[int] = mapped_column(Integer)  # higher first
+    state: Mapped[str] = mapped_column(String(16))
+    attempt: Mapped[int] = mapped_column(Integer, default=0)
+    created_at: Mapped[float] = mapped_column(Float)
+    due_at: Mapped[float] = mapped_column(Float)  # not before
+    claimed_by: Mapped[str] = mapped_column(String(128), default="")
+    beat_at: Mapped[float | None] = mapped_column(Float)
+    started_at: Mapped[float | None] = mapped_column(Float)
+    ended_at: Mapped[float | None] = mapped_column(Float)
+    progress: Mapped[float] = mapped_column(Float, default=0.0)
+    reason: Mapped[str] = mapped_column(Text, default="")  # why declined, failed or stale
+    __table_args__ = (
+        UniqueConstraint("study_uid", "revision", "model"),
+        Index("ix_jobs_state_due_at", "state", "due_at"),
+    )
+
+
+class ResultRow(Table):
+    """One immutable object made by a job: a DICOM file or a FHIR Bundle. The body lies in `file`.
+
+    `current` is false once another result of the same study, model and slot superseded it.
+    """
+
+    __tablename__ = "results"
+    uid: Mapped[str] = mapped_column(UID, primary_key=True)  # SOP Instance UID, or the Bundle's own 2.25 UID
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"), index=True)
+    study_uid: Mapped[str] = mapped_column(UID, index=True)
+    model: Mapped[str] = mapped_column(String(64))
+    kind: Mapped[str] = mapped_column(String(16))  # sr, seg, key-image, fhir
+    sop_class_uid: Mapped[str] = mapped_column(UID, default="")
+    series_uid: Mapped[str] = mapped_column(UID, default="")
+    digest: Mapped[str] = mapped_column(String(64))  # of the findings it was made from
+    file: Mapped[str] = mapped_column(Text)
+    size: Mapped[int] = mapped_column(Integer)
+    created_at: Mapped[float] = mapped_column(Float)
+    current: Mapped[bool] = mapped_column(default=True)
+
+
+class ReportRow(Table):
+    """A DiagnosticReport and its Observations as the node's own FHIR store holds them: what triage reads."""
+
+    __tablename__ = "reports"
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)  # the FHIR id
+    study_uid: Mapped[str] = mapped_column(UID, index=True)
+    model: Mapped[str] = mapped_column(String(64))
+    status: Mapped[str] = mapped_column(String(32))  # preliminary, final, amended, entered-in-error
+    issued_at: Mapped[float] = mapped_column(Float)
+    updated_at: Mapped[float] = mapped_column(Float)
+    bundle: Mapped[dict[str, object]] = mapped_column(JSON)
+    __table_args__ = (UniqueConstraint("study_uid", "model"),)
+
+
+class DeliveryRow(Table):
+    """The outbox: one row per (result, destination), written in the transaction that ends the job."""
+
+    __tablename__ = "deliveries"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    result_uid: Mapped[str] = mapped_column(ForeignKey("results.uid"), index=True)
+    study_uid: Mapped[str] = mapped_column(UID, index=True)
+    destination: Mapped[str] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(String(16))
+    attempt: Mapped[int] = mapped_column(Integer, default=0)
+    created_at: Mapped[float] = mapped_column(Float)
+    due_at: Mapped[float] = mapped_column(Float)
+    claimed_by: Mapped[str] = mapped_column(String(128), default="")
+    claimed_until: Mapped[float] = mapped_column(Float, default=0.0)
+    delivered_at: Mapped[float | None] = mapped_column(Float)
+    error: Mapped[str] = mapped_column(Text, default="")
+    __table_args__ = (
+        UniqueConstraint("result_uid", "destination"),
+        Index("ix_deliveries_state_due_at", "state", "due_at"),
+    )
