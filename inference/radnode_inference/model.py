@@ -37,7 +37,7 @@ class Availability(StrEnum):
 class ModelCard:
     """What a registry knows of a model without loading it.
 
-    factory: "module:callable" taking `device` ("cpu" or "cuda") and returning a `Model`; imported only to run.
+    factory: "module:callable" taking `device` ("cpu" or "cuda") and `weights` (folder of site weights) and returning a `Model`; imported only to run.
     inputs: what the model needs, in words for people. findings: the concepts it can report.
     """
 
