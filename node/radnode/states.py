@@ -43,7 +43,7 @@ JOB: Mapping[JobState, frozenset[JobState]] = {
 }
 DELIVERY: Mapping[DeliveryState, frozenset[DeliveryState]] = {
     DeliveryState.OWED: frozenset({DeliveryState.DELIVERED, DeliveryState.DEAD, DeliveryState.WITHDRAWN}),
-    DeliveryState.DELIVERED: frozenset(),
+    DeliveryState.DELIVERED: frozenset({DeliveryState.OWED}),  # superseded, and current again
     DeliveryState.DEAD: frozenset({DeliveryState.OWED}),
-    DeliveryState.WITHDRAWN: frozenset(),
+    DeliveryState.WITHDRAWN: frozenset({DeliveryState.OWED}),  # superseded before it left, and current again
 }

@@ -1,0 +1,69 @@
+"""Where results go: one module for each kind of destination. `open_destination` is the only way in."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol, cast
+
+from radnode.settings import Destination as Address
+
+DICOM_KINDS = frozenset({"sr", "seg", "key-image"})
+TAKES: Mapping[str, frozenset[str]] = {
+    "dimse": DICOM_KINDS,
+    "orthanc": DICOM_KINDS,
+    "fhir": frozenset({"fhir"}),
+    "folder": DICOM_KINDS | {"fhir"},
+}
+"""Which kinds of results each kind of destination can take."""
+
+MODULES: Mapping[str, str] = {
+    "dimse": "radnode.destinations.dimse",
+    "orthanc": "radnode.destinations.orthanc",
+    "fhir": "radnode.destinations.fhir_rest",
+    "folder": "radnode.destinations.folder",
+}
+
+
+class Outgoing(Protocol):
+    """A result on its way: what a destination may know of it. `path` holds the immutable bytes."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def uid(self) -> str: ...
+    @property
+    def sop_class_uid(self) -> str: ...
+    @property
+    def path(self) -> Path: ...
+
+
+class Sender(Protocol):
+    """An open way to a destination."""
+
+    def send(self, result: Outgoing) -> str:
+        """Hand over one result and return the peer's remark ("" mostly). Sending the same result again is harmless.
+
+        Raises DeliveryError: `permanent` when the same bytes can never be taken.
+        """
+        ...
+
+
+class Destination(Protocol):
+    """A place for results. Cheap to make: nothing is connected before `open`."""
+
+    def open(self, results: Sequence[Outgoing]) -> AbstractContextManager[Sender]:
+        """One connection for `results`, which are all of one study. Raises DeliveryError when there is no way in."""
+        ...
+
+
+def takes(address: Address) -> frozenset[str]:
+    """The kinds of results this destination is to get."""
+    possible = TAKES[address.kind]
+    return possible & frozenset(address.results) if address.results else possible
+
+
+def open_destination(address: Address, *, calling_ae: str, timeout_s: float) -> Destination:
+    """The destination at `address`. Its library is imported here, so that a node loads only what it uses."""
+    make = import_module(MODULES[address.kind]).make
+    return cast(Destination, make(address, calling_ae=calling_ae, timeout_s=timeout_s))

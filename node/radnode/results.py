@@ -1,0 +1,242 @@
+"""Results: immutable files, and the rows that say which of them are current and to whom they are owed.
+
+Files come first and are durable before `record` writes their rows in the transaction that ends the job. A crash in
+between leaves files without rows; the next attempt makes results of the same UIDs and finds those files.
+"""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import orjson
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from radnode.destinations import takes
+from radnode.settings import Destination
+from radnode.states import DeliveryState
+from radnode.tables import DeliveryRow, ReportRow, ResultRow
+from radnode_inference.findings import uid_from
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One object made from findings: bytes, immutable, so that every retry sends the same object.
+
+    kind: "sr", "seg", "key-image" or "fhir". uid: SOP Instance UID, or the Bundle's own. digest: of the findings.
+    """
+
+    kind: str
+    uid: str
+    sop_class_uid: str
+    series_uid: str
+    digest: str
+    body: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredResult:
+    """A result whose file is durable. `file` is relative to the data folder, `path` is where it is now."""
+
+    kind: str
+    uid: str
+    sop_class_uid: str
+    series_uid: str
+    digest: str
+    file: str
+    size: int
+    path: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Previous:
+    """A current result that a new one of the same study and model would supersede."""
+
+    kind: str
+    uid: str
+    sop_class_uid: str
+    series_uid: str
+    digest: str
+
+
+class EndedJob(Protocol):
+    """What `record` needs of a job."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def study_uid(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+
+
+def write_files(data: Path, results: Sequence[Result]) -> tuple[StoredResult, ...]:
+    """Make every result durable below `data` (the data folder): temporary name, flush to disk, rename.
+
+    A file that is already there is kept, also if the bytes differ: a result never changes once it has a name.
+    """
+    return tuple(write_file(data, result) for result in results)
+
+
+def write_file(data: Path, result: Result) -> StoredResult:
+    suffix = "json" if result.kind == "fhir" else "dcm"
+    shard = hashlib.sha256(result.uid.encode()).hexdigest()[:2]
+    path = data / "results" / shard / f"{result.uid}.{suffix}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+        with temporary.open("wb") as f:
+            f.write(result.body)
+            f.flush()
+            os.fsync(f.fileno())
+        temporary.replace(path)
+    for folder in (path.parent, path.parent.parent, data):
+        flush_folder(folder)
+    return StoredResult(
+        kind=result.kind,
+        uid=result.uid,
+        sop_class_uid=result.sop_class_uid,
+        series_uid=result.series_uid,
+        digest=result.digest,
+        file=str(path.relative_to(data)),
+        size=path.stat().st_size,
+        path=path,
+    )
+
+
+def flush_folder(folder: Path) -> None:
+    """Make the names in `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def record(
+    session: Session, job: EndedJob, stored: Sequence[StoredResult], destinations: Sequence[Destination], now: float
+) -> None:
+    """Within the caller's transaction: these are now the current results of the job's study and model, and owed.
+
+    Recording the same results twice changes nothing and owes nothing twice. A result that had been superseded and comes
+    back is owed again: the destination must end up with what is current.
+    """
+    uids = [r.uid for r in stored]
+    supersede(session, job.study_uid, job.model, uids)
+    for result in stored:
+        returns = make_current(session, job, result, now)
+        for destination in destinations:
+            if result.kind in takes(destination):
+                owe(session, job.study_uid, result.uid, destination.name, now, again=returns)
+        if result.kind == "fhir":
+            upsert_report(session, job, orjson.loads(result.path.read_bytes()), now)
+
+
+def supersede(session: Session, study_uid: str, model: str, but: Sequence[str] = ()) -> None:
+    """No result of this study and model but those named is current any more; what had not left yet stays here."""
+    old = select(ResultRow.uid).where(
+        ResultRow.study_uid == study_uid, ResultRow.model == model, ResultRow.current, ResultRow.uid.not_in(but)
+    )
+    old_uids = list(session.scalars(old))
+    if not old_uids:
+        return
+    session.execute(update(ResultRow).where(ResultRow.uid.in_(old_uids)).values(current=False))
+    session.execute(
+        update(DeliveryRow)
+        .where(DeliveryRow.result_uid.in_(old_uids), DeliveryRow.state == DeliveryState.OWED)
+        .values(state=DeliveryState.WITHDRAWN, error="superseded before it left")
+    )
+
+
+def make_current(session: Session, job: EndedJob, result: StoredResult, now: float) -> bool:
+    """The row of `result`, current. Returns whether it had been superseded before and comes back."""
+    row = session.get(ResultRow, result.uid)
+    if row is not None:
+        returns, row.current, row.job_id = not row.current, True, job.id
+        return returns
+    session.add(
+        ResultRow(
+            uid=result.uid,
+            job_id=job.id,
+            study_uid=job.study_uid,
+            model=job.model,
+            kind=result.kind,
+            sop_class_uid=result.sop_class_uid,
+            series_uid=result.series_uid,
+            digest=result.digest,
+            file=result.file,
+            size=result.size,
+            created_at=now,
+            current=True,
+        )
+    )
+    session.flush()
+    return False
+
+
+def owe(session: Session, study_uid: str, result_uid: str, destination: str, now: float, *, again: bool) -> None:
+    """The outbox row of one result for one destination, made once; owed anew when `again`."""
+    query = select(DeliveryRow).where(DeliveryRow.result_uid == result_uid, DeliveryRow.destination == destination)
+    row = session.scalars(query).one_or_none()
+    if row is None:
+        row = DeliveryRow(result_uid=result_uid, study_uid=study_uid, destination=destination)
+        session.add(row)
+    elif not again:
+        return
+    row.state, row.attempt, row.error = DeliveryState.OWED, 0, ""
+    row.created_at, row.due_at, row.delivered_at = now, now, None
+    row.claimed_by, row.claimed_until = "", 0.0
+
+
+def upsert_report(session: Session, job: EndedJob, bundle: dict[str, Any], now: float) -> None:
+    """What triage reads of this study and model is now `bundle`."""
+    status = report_of(bundle)["status"]
+    query = select(ReportRow).where(ReportRow.study_uid == job.study_uid, ReportRow.model == job.model)
+    row = session.scalars(query).one_or_none()
+    if row is None:
+        row = ReportRow(
+            id=report_id(job.study_uid, job.model), study_uid=job.study_uid, model=job.model, issued_at=now, bundle={}
+        )
+        session.add(row)
+    if row.bundle != bundle or row.status != status:
+        row.bundle, row.status, row.updated_at = cast(dict[str, object], bundle), status, now
+
+
+def report_id(study_uid: str, model: str) -> str:
+    """The FHIR id of the one DiagnosticReport of a study and a model; the same for ever."""
+    return uid_from(("report", study_uid, model))
+
+
+def report_of(bundle: dict[str, Any]) -> dict[str, Any]:
+    """The DiagnosticReport in a transaction Bundle."""
+    for entry in bundle.get("entry", ()):
+        if entry["resource"]["resourceType"] == "DiagnosticReport":
+            return cast(dict[str, Any], entry["resource"])
+    raise ValueError("the Bundle holds no DiagnosticReport")
+
+
+def retract(session: Session, study_uid: str, model: str, now: float) -> None:
+    """Nothing of this study and model stands any more (an amended run declined): the report says entered-in-error."""
+    supersede(session, study_uid, model)
+    query = select(ReportRow).where(ReportRow.study_uid == study_uid, ReportRow.model == model)
+    row = session.scalars(query).one_or_none()
+    if row is not None and row.status != "entered-in-error":
+        row.status, row.updated_at = "entered-in-error", now
+
+
+def previous(session: Session, study_uid: str, model: str) -> tuple[Previous, ...]:
+    """The current results of this study and model, in the order of their UIDs."""
+    query = select(ResultRow).where(ResultRow.study_uid == study_uid, ResultRow.model == model, ResultRow.current)
+    return tuple(
+        Previous(
+            kind=row.kind,
+            uid=row.uid,
+            sop_class_uid=row.sop_class_uid,
+            series_uid=row.series_uid,
+            digest=row.digest,
+        )
+        for row in session.scalars(query.order_by(ResultRow.uid))
+    )
