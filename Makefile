@@ -1,0 +1,76 @@
+# Every command sets up what it needs first; the second time that is quick.
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.PHONY: help demo serve test check faults train-demo lock setup packages clean
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+TORCH := torch==2.13.0
+TORCH_PIP_ARGS ?= # e.g. --index-url with the address of PyTorch's CPU builds (README, "Installing")
+TEST_PACKAGES := orthanc orthanc-dicomweb dcmtk libpixelmed-java default-jre-headless chromium postgresql
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
+READY := $(VENV)/ready-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c 1-16)
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+help:
+	@echo "make demo        set up, send sample studies through a node, print the worklist"
+	@echo "make serve       set up and keep a node running (settings: radnode.toml)"
+	@echo "make test        set up, check, and run every test"
+	@echo "make check       formatting, lint, types, import contracts, rules of the project"
+	@echo "make faults      the kill -9 tests, many seeds each (ROUNDS=20)"
+	@echo "make train-demo  train the demonstration weights again"
+	@echo "make lock        write requirements.lock from what is installed"
+
+demo: setup
+	@$(BIN)/radnode demo $(ARGS)
+
+serve: setup
+	@$(BIN)/radnode serve $(ARGS)
+
+test: setup packages check
+	@echo "Running every test"
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: setup
+	@echo "Checking formatting, lint, types, imports and the rules of the project"
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-timing > $(VENV)/imports.log || { cat $(VENV)/imports.log; exit 1; }
+	@$(BIN)/python -m pytest --quiet --no-header tests/test_project.py
+
+faults: setup packages
+	@RADNODE_FAULT_ROUNDS=$(or $(ROUNDS),20) $(BIN)/python -m pytest tests/system/test_kill.py --timeout 7200 $(ARGS)
+
+train-demo: setup
+	@$(BIN)/python -m radnode_inference.training $(ARGS)
+
+lock: setup
+	@$(BIN)/python -m pip freeze --exclude-editable | grep -Ev '^(torch==|torch @|setuptools==|pip==)' | sort --ignore-case > requirements.lock
+	@echo "requirements.lock: $$(wc -l < requirements.lock) packages (torch is pinned in the Makefile)"
+
+setup: $(READY)
+
+$(READY):
+	@test -n "$(PYTHON)" || { echo "Python 3.11 is missing: apt-get install python3 python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed; $(PYTHON) is older"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || deploy/install-packages.sh python3-venv
+	@echo "1/4 Making the virtual environment $(VENV)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "2/4 Installing $(TORCH) (a large download the first time)"
+	@$(PIP) $(TORCH_PIP_ARGS) $(TORCH)
+	@echo "3/4 Installing $$(wc -l < requirements.lock) locked packages"
+	@$(PIP) -r requirements.lock
+	@echo "4/4 Installing radnode"
+	@$(PIP) --no-deps -e .
+	@rm -f $(VENV)/ready-* && touch $@
+
+packages:
+	@deploy/install-packages.sh $(TEST_PACKAGES)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,34 @@
+"""What every test may ask for: a PACS, the real CT, a node."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.orthanc import Orthanc
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def pacs(tmp_path: Path) -> Iterator[Orthanc]:
+    """An Orthanc of the test's own."""
+    with Orthanc(tmp_path / "pacs") as orthanc:
+        yield orthanc
+
+
+@pytest.fixture(scope="session")
+def shared_pacs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
+    """One Orthanc for every test that does not mind what others put into it."""
+    with Orthanc(tmp_path_factory.mktemp("shared-pacs")) as orthanc:
+        yield orthanc
+
+
+@pytest.fixture(scope="session")
+def real_ct() -> Path:
+    """The folder of one real chest CT: `data/ct-chest-lidc` in RADNODE_SHARED or in `shared` beside the repository."""
+    shared = Path(os.environ.get("RADNODE_SHARED", ROOT.parent / "shared"))
+    folder = shared / "data" / "ct-chest-lidc"
+    if not folder.is_dir():
+        pytest.fail("The real chest CT is not there: set RADNODE_SHARED to the folder that holds data/ct-chest-lidc.")
+    return folder
