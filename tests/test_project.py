@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from radnode import settings
 from radnode.settings import Settings
 
@@ -45,7 +46,7 @@ def test_the_source_roots_hold_one_package_each_and_are_none_themselves() -> Non
 
 def test_every_folder_of_modules_is_a_package() -> None:
     bare = {p.parent for p in MODULES if not (p.parent / "__init__.py").exists()}
-    assert {str(p.relative_to(ROOT)) for p in bare if not p.name == "versions"} == set()
+    assert {str(p.relative_to(ROOT)) for p in bare if p.name != "versions"} == set()
 
 
 def test_tests_are_not_a_package() -> None:
