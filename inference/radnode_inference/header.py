@@ -91,6 +91,11 @@ class Header:
             big_endian=big,
         )
 
+    @property
+    def inflated(self) -> bool:
+        """Whether the offsets refer to the inflated data set (`inflated_dataset`), not to the bytes of the file."""
+        return self.transfer_syntax_uid == DEFLATED
+
     @cached_property
     def encodings(self) -> list[str]:
         raw = self.elements.get(0x00080005, (b"", b""))[1].decode("ascii", "replace").strip("\0 ")
@@ -150,6 +155,13 @@ def tag(keyword: str) -> int:
     if found is None:
         raise KeyError(keyword)
     return found
+
+
+def inflated_dataset(path: Path) -> bytes:
+    """The data set of a file in Deflated Explicit VR Little Endian, inflated: what the offsets of its header refer to."""
+    file = path.read_bytes()
+    _, start, _, _ = walk(file, 132, big=False, implicit=False, stop_after_group=2)
+    return zlib.decompress(file[start:], -zlib.MAX_WBITS)
 
 
 def walk(
