@@ -12,7 +12,7 @@ ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
+PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-input
 READY := $(VENV)/ready-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c 1-16)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
