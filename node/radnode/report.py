@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import orjson
 
 from radnode.results import Previous, Result
+from radnode_dicom_sr.identity import Previous as Predecessor
 from radnode_inference.findings import Findings, ModelIdentity, uid_from
 from radnode_inference.study import Study
 
@@ -24,7 +25,7 @@ def results(
 
     digest = findings.digest()
     replaced = tuple(p for p in previous if p.digest != digest)
-    objects = build(findings, study, previous=replaced)
+    objects = build(findings, study, previous=predecessors(replaced))
     bundle = transaction(
         findings,
         study,
@@ -52,6 +53,15 @@ def results(
         body=orjson.dumps(bundle, option=orjson.OPT_SORT_KEYS),
     )
     return (*dicom, fhir)
+
+
+def predecessors(replaced: Sequence[Previous]) -> tuple[Predecessor, ...]:
+    """The DICOM objects among `replaced`, as `dicom_sr` names them."""
+    return tuple(
+        Predecessor(kind=p.kind, sop_class_uid=p.sop_class_uid, sop_uid=p.uid, series_uid=p.series_uid)
+        for p in replaced
+        if p.sop_class_uid
+    )
 
 
 def fhir_uid(study_uid: str, model: ModelIdentity, digest: str) -> str:

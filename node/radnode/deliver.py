@@ -1,0 +1,169 @@
+"""Results -> destinations. Each destination has its own lanes, so that one that is stuck never holds up another."""
+
+import logging
+import random
+import threading
+import time
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from radnode.database import Database
+from radnode.destinations import Sender, open_destination
+from radnode.errors import DeliveryError
+from radnode.faults import Point, crash_point
+from radnode.outbox import Batch, Delivery, Outbox
+from radnode.settings import Deliver, Destination, Settings
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.05  # a result should stand in the PACS well within a second after its job
+LEASE_S = 10.0  # a claim whose process is gone is free again after this; living ones are renewed
+BEAT_S = 2.5
+OUTAGE_S = 1.0
+STOP_S = 2.0  # what is still in hand then is sent again by the next process
+
+
+class Lane:
+    """One worker of one destination: takes a study's due results, opens one connection, sends, settles each."""
+
+    def __init__(self, settings: Settings, address: Destination, outbox: Outbox) -> None:
+        self.policy = settings.deliver
+        self.calling_ae = settings.receive.ae_title
+        self.address = address
+        self.outbox = outbox
+        self.due = threading.Event()
+        self.token: str | None = None  # of the batch in hand, for its heartbeat
+
+    def run(self, stop: threading.Event) -> None:
+        while not stop.is_set():
+            if not self.due.wait(POLL_S * 4):
+                continue
+            self.due.clear()
+            try:
+                while not stop.is_set() and self.deliver_one():
+                    pass
+            except SQLAlchemyError:
+                log.exception("the database does not answer", extra={"action": "deliver"})
+                stop.wait(OUTAGE_S)
+
+    def deliver_one(self) -> bool:
+        """Claim one batch and do what can be done with it. False when there was none."""
+        batch = self.outbox.claim(self.address.name, time.time(), LEASE_S)
+        if batch is None:
+            return False
+        self.token = batch.token
+        try:
+            self._send(batch)
+        finally:
+            self.token = None
+        return True
+
+    def _send(self, batch: Batch) -> None:
+        left = list(batch.deliveries)
+        done = 0
+        error = ""
+        try:
+            destination = open_destination(self.address, calling_ae=self.calling_ae, timeout_s=self.policy.timeout_s)
+            with destination.open(batch.deliveries) as sender:
+                while left:
+                    done += self._send_one(sender, batch.token, left[0])
+                    left.pop(0)
+        except DeliveryError as e:
+            error = str(e)
+        except SQLAlchemyError:
+            raise
+        except Exception as e:  # whatever a peer or a library does, the results stay owed
+            log.exception("delivery failed", extra={"action": "deliver", "study_uid": batch.study_uid})
+            error = f"{type(e).__name__}: see the log"
+        if done:
+            self.outbox.tell(batch.study_uid, time.time(), f"{count(done)} delivered to {self.address.name}.")
+        if left:
+            self._fail(batch, left, error)
+
+    def _send_one(self, sender: Sender, token: str, delivery: Delivery) -> bool:
+        """Whether the destination has it now. A transient failure is raised: what follows may refer to this object."""
+        try:
+            note = sender.send(delivery)
+        except DeliveryError as e:
+            if not e.permanent:
+                raise
+            self.outbox.give_up(token, [delivery], str(e), time.time())
+            return False
+        crash_point(Point.MID_DELIVERY)
+        self.outbox.delivered(token, delivery, note, time.time())
+        return True
+
+    def _fail(self, batch: Batch, left: list[Delivery], error: str) -> None:
+        now = time.time()
+        hopeless = [d for d in left if now - d.owed_since >= self.policy.give_up_after_days * 86400]
+        again = [d for d in left if d not in hopeless]
+        if hopeless:
+            self.outbox.give_up(batch.token, hopeless, error, now)
+        if again:
+            attempt = max(d.attempt for d in again) + 1
+            self.outbox.postpone(batch.token, again, error, now + backoff_s(self.policy, attempt, random.random()))  # noqa: S311
+            if attempt == 1:
+                sentence = (
+                    f"{count(len(again))} could not be delivered to {self.address.name}; tried again until it works."
+                )
+                self.outbox.tell(batch.study_uid, now, sentence)
+        log.warning(
+            "%s owed to %s: %s", count(len(left)), self.address.name, error,
+            extra={"action": "deliver", "study_uid": batch.study_uid},
+        )  # fmt: skip
+
+
+def backoff_s(policy: Deliver, attempt: int, chance: float) -> float:
+    """Seconds until the next try after `attempt` failures: doubled each time up to the maximum, and up to a quarter less
+    by `chance` (0..1), so that many do not come at once."""
+    longest = min(policy.retry_max_s, policy.retry_s * 2.0 ** min(attempt - 1, 60))
+    return longest * (1.0 - 0.25 * chance)
+
+
+def count(results: int) -> str:
+    return "1 result" if results == 1 else f"{results} results"
+
+
+def lanes(settings: Settings, outbox: Outbox) -> list[Lane]:
+    """At least one lane for each destination; `deliver.threads` are shared out evenly."""
+    each = max(1, settings.deliver.threads // max(1, len(settings.destinations)))
+    return [Lane(settings, address, outbox) for address in settings.destinations for _ in range(each)]
+
+
+def serve(settings: Settings, stop: threading.Event | None = None) -> None:
+    """Deliver what is owed until `stop`. Kill it at any time: what it had in hand is sent again."""
+    stop = stop or threading.Event()
+    database = Database(settings.url)
+    outbox = Outbox(database, settings.data)
+    workers = lanes(settings, outbox)
+    threads = [threading.Thread(target=lane.run, args=(stop,), daemon=True) for lane in workers]
+    for thread in threads:
+        thread.start()
+    try:
+        turn(outbox, workers, stop)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(STOP_S)
+        database.close()
+
+
+def turn(outbox: Outbox, workers: list[Lane], stop: threading.Event) -> None:
+    """Wake the lanes of destinations that something is due for, and keep the claims of busy lanes alive."""
+    released, beat_at = False, 0.0
+    while not stop.wait(POLL_S):
+        try:
+            if not released:
+                outbox.release_lost()
+                released = True
+            now = time.time()
+            due = outbox.due(now)
+            for lane in workers:
+                if lane.address.name in due:
+                    lane.due.set()
+            if now >= beat_at:
+                outbox.renew([lane.token for lane in workers if lane.token], now + LEASE_S)
+                beat_at = now + BEAT_S
+        except SQLAlchemyError:
+            log.exception("the database does not answer", extra={"action": "deliver"})
+            stop.wait(OUTAGE_S)

@@ -1,0 +1,71 @@
+"""FHIR R4 REST: each result is one transaction Bundle, POSTed to the base address (http://hl7.org/fhir/R4/http.html#transaction)."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+from radnode.destinations import Outgoing
+from radnode.errors import DeliveryError
+from radnode.settings import Destination as Address
+
+MAY_PASS = frozenset({401, 403, 404, 408, 409, 425, 429})
+"""4xx answers that another try can change: an administrator puts access or address right, a conflict or a rush passes."""
+
+
+class FhirServer:
+    def __init__(self, address: Address, timeout_s: float) -> None:
+        self.address = address
+        self.timeout_s = timeout_s
+
+    @contextmanager
+    def open(self, results: Sequence[Outgoing]) -> Iterator["Transactions"]:
+        auth = (self.address.user, self.address.password) if self.address.user else None
+        with httpx.Client(auth=auth, timeout=self.timeout_s) as client:
+            yield Transactions(client, self.address.url)
+
+
+class Transactions:
+    def __init__(self, client: httpx.Client, url: str) -> None:
+        self.client = client
+        self.url = url
+
+    def send(self, result: Outgoing) -> str:
+        headers = {"Content-Type": "application/fhir+json", "Accept": "application/fhir+json"}
+        try:
+            answer = self.client.post(self.url, content=result.path.read_bytes(), headers=headers)
+        except httpx.HTTPError as e:
+            raise DeliveryError(f"{self.url} does not answer: {type(e).__name__}") from e
+        if not answer.is_success:
+            permanent = 400 <= answer.status_code < 500 and answer.status_code not in MAY_PASS
+            raise DeliveryError(f"FHIR server answered {answer.status_code}{outcome(answer)}", permanent=permanent)
+        check_entries(answer)
+        return ""
+
+
+def check_entries(answer: httpx.Response) -> None:
+    """Every entry of the transaction-response must say 2xx. Raises DeliveryError for the first that does not."""
+    try:
+        entries = answer.json()["entry"]
+        statuses = [str(entry["response"]["status"]) for entry in entries]
+    except (ValueError, KeyError, TypeError) as e:
+        raise DeliveryError("the answer is not a transaction-response Bundle") from e
+    for number, status in enumerate(statuses):
+        if not status.startswith("2"):
+            permanent = status.startswith("4") and status[:3] not in {str(s) for s in MAY_PASS}
+            raise DeliveryError(f"entry {number} of the transaction: {status}", permanent=permanent)
+
+
+def outcome(answer: httpx.Response) -> str:
+    """What an OperationOutcome says, shortened; "" when there is none."""
+    try:
+        issue: dict[str, Any] = answer.json()["issue"][0]
+        words = issue.get("diagnostics") or issue.get("details", {}).get("text") or issue.get("code", "")
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        return ""
+    return f": {words}"[:300]
+
+
+def make(address: Address, *, calling_ae: str, timeout_s: float) -> FhirServer:
+    return FhirServer(address, timeout_s)

@@ -1,0 +1,186 @@
+"""The outbox: which results are owed to whom. Claims are compare-and-set with a lease, on SQLite and PostgreSQL alike."""
+
+import os
+import socket
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from sqlalchemy import Row, and_, select, update
+from sqlalchemy.engine import CursorResult
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.elements import ColumnElement
+
+from radnode.database import Database
+from radnode.states import DeliveryState
+from radnode.tables import DeliveryRow, EventRow, ResultRow
+
+ORDER: Mapping[str, int] = {"seg": 0, "key-image": 1, "sr": 2, "fhir": 3}
+"""An object is sent after those it refers to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """One result owed to one destination. `attempt` counts those that failed; `owed_since` is epoch seconds."""
+
+    id: int
+    study_uid: str
+    destination: str
+    attempt: int
+    owed_since: float
+    kind: str
+    uid: str
+    sop_class_uid: str
+    path: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What one worker claimed: everything due for one study at one destination, in the order to send it."""
+
+    token: str
+    study_uid: str
+    destination: str
+    deliveries: tuple[Delivery, ...]
+
+
+class Outbox:
+    """The only writer of delivery states, but for `results.record`, which owes and withdraws."""
+
+    def __init__(self, database: Database, data: Path) -> None:
+        self.database = database
+        self.data = data
+
+    def due(self, now: float) -> frozenset[str]:
+        """The destinations for which something can be claimed."""
+        with self.database.reading() as session:
+            return frozenset(session.scalars(select(DeliveryRow.destination).where(claimable(now)).distinct()))
+
+    def claim(self, destination: str, now: float, lease_s: float) -> Batch | None:
+        """Everything due for the longest-waiting study at `destination`; None when there is nothing, or others were first."""
+        with self.database.reading() as session:
+            query = select(DeliveryRow.study_uid).where(DeliveryRow.destination == destination, claimable(now))
+            study_uid = session.scalars(query.order_by(DeliveryRow.due_at, DeliveryRow.id).limit(1)).first()
+        if study_uid is None:
+            return None
+        token = f"{socket.gethostname()[:64]}:{os.getpid()}:{uuid.uuid4().hex}"
+        with self.database.transaction() as session:
+            session.execute(
+                update(DeliveryRow)
+                .where(DeliveryRow.destination == destination, DeliveryRow.study_uid == study_uid, claimable(now))
+                .values(claimed_by=token, claimed_until=now + lease_s)
+            )
+            rows = session.execute(
+                select(DeliveryRow, ResultRow)
+                .join(ResultRow, ResultRow.uid == DeliveryRow.result_uid)
+                .where(DeliveryRow.claimed_by == token)
+            ).all()
+            deliveries = sorted((self._delivery(row) for row in rows), key=lambda d: (ORDER[d.kind], d.id))
+        if not deliveries:
+            return None
+        return Batch(token=token, study_uid=study_uid, destination=destination, deliveries=tuple(deliveries))
+
+    def _delivery(self, row: Row[DeliveryRow, ResultRow]) -> Delivery:
+        owed, result = row
+        return Delivery(
+            id=owed.id,
+            study_uid=owed.study_uid,
+            destination=owed.destination,
+            attempt=owed.attempt,
+            owed_since=owed.created_at,
+            kind=result.kind,
+            uid=result.uid,
+            sop_class_uid=result.sop_class_uid,
+            path=self.data / result.file,
+        )
+
+    def renew(self, tokens: Collection[str], until: float) -> None:
+        """Their workers are alive: nobody else may claim these before `until`."""
+        if tokens:
+            with self.database.transaction() as session:
+                session.execute(
+                    update(DeliveryRow)
+                    .where(DeliveryRow.claimed_by.in_(tokens), DeliveryRow.state == DeliveryState.OWED)
+                    .values(claimed_until=until)
+                )
+
+    def delivered(self, token: str, delivery: Delivery, note: str, now: float) -> None:
+        """The destination has it. When it was withdrawn or claimed anew meanwhile, that stands: resending is harmless."""
+        with self.database.transaction() as session:
+            settle(session, token, delivery, state=DeliveryState.DELIVERED, delivered_at=now, error=note)
+
+    def postpone(self, token: str, deliveries: Sequence[Delivery], error: str, due_at: float) -> None:
+        """Tried and failed: again at `due_at`."""
+        with self.database.transaction() as session:
+            for delivery in deliveries:
+                settle(session, token, delivery, attempt=delivery.attempt + 1, due_at=due_at, error=error)
+
+    def give_up(self, token: str, deliveries: Sequence[Delivery], error: str, now: float) -> None:
+        """No more attempts until a person says so; the study's story tells it."""
+        with self.database.transaction() as session:
+            for delivery in deliveries:
+                values = {"state": DeliveryState.DEAD, "attempt": delivery.attempt + 1, "error": error}
+                if settle(session, token, delivery, **values):
+                    sentence = f"The {delivery.kind} for {delivery.destination} was given up: see its delivery."
+                    tell(session, delivery.study_uid, now, sentence)
+
+    def tell(self, study_uid: str, now: float, sentence: str) -> None:
+        """One more sentence in the study's story."""
+        with self.database.transaction() as session:
+            tell(session, study_uid, now, sentence)
+
+    def release_lost(self) -> int:
+        """Free what processes of this machine claimed that are no more (or had this process's id before it)."""
+        mine = f"{socket.gethostname()[:64]}:"
+        with self.database.transaction() as session:
+            query = select(DeliveryRow.claimed_by).where(
+                DeliveryRow.state == DeliveryState.OWED, DeliveryRow.claimed_by.startswith(mine, autoescape=True)
+            )
+            lost = [token for token in session.scalars(query.distinct()) if not is_alive(token)]
+            change = update(DeliveryRow).where(DeliveryRow.claimed_by.in_(lost))
+            return changed(session.execute(change.values(claimed_by="", claimed_until=0.0)))
+
+
+def claimable(now: float) -> ColumnElement[bool]:
+    return and_(DeliveryRow.state == DeliveryState.OWED, DeliveryRow.due_at <= now, DeliveryRow.claimed_until <= now)
+
+
+def settle(session: Session, token: str, delivery: Delivery, **values: object) -> bool:
+    """Compare-and-set: only the holder of the claim changes the row. Returns whether it did."""
+    change = update(DeliveryRow).where(
+        DeliveryRow.id == delivery.id, DeliveryRow.claimed_by == token, DeliveryRow.state == DeliveryState.OWED
+    )
+    return changed(session.execute(change.values(claimed_by="", claimed_until=0.0, **values))) == 1
+
+
+def changed(result: object) -> int:
+    """How many rows an UPDATE changed."""
+    assert isinstance(result, CursorResult)
+    return int(result.rowcount)
+
+
+def tell(session: Session, study_uid: str, now: float, sentence: str) -> None:
+    session.add(EventRow(study_uid=study_uid, at=now, action="deliver", sentence=sentence))
+
+
+def is_alive(token: str) -> bool:
+    """Whether another living process of this machine holds `token`."""
+    pid = int(token.split(":")[1])
+    return pid != os.getpid() and psutil.pid_exists(pid)
+
+
+def send_again(database: Database, delivery_id: int, now: float) -> bool:
+    """A person asks for a dead delivery once more. False when it is not dead, or its result is not current any more."""
+    with database.transaction() as session:
+        row = session.get(DeliveryRow, delivery_id)
+        if row is None or row.state != DeliveryState.DEAD:
+            return False
+        result = session.get(ResultRow, row.result_uid)
+        if result is None or not result.current:
+            return False
+        row.state, row.attempt, row.created_at, row.due_at = DeliveryState.OWED, 0, now, now
+        row.claimed_by, row.claimed_until = "", 0.0
+        tell(session, row.study_uid, now, f"The {result.kind} for {row.destination} is to be sent again.")
+        return True
