@@ -48,6 +48,7 @@ class Work(Section):
     lost_after_s: float = Field(default=30.0, gt=0)  # without a heartbeat for this long, a job is given to another
     attempts: int = Field(default=3, ge=1)
     retry_s: float = Field(default=10.0, ge=0)  # doubled on each attempt
+    warm_mb: int = Field(default=0, ge=0)  # memory for idle warm models, per worker; 0: half the machine's, shared
 
 
 class Deliver(Section):
@@ -91,21 +92,27 @@ class Destination(Section):
 
 
 class Condition(Section):
-    """True when the attribute of the study (or of one of its series) meets one of `values`, without regard to case."""
+    """True when the attribute of a series (or of its study) meets one of `values`, without regard to case.
 
-    attribute: str  # a DICOM keyword, or CallingAE, CalledAE
-    test: Literal["equals", "contains", "starts-with", "absent"] = "equals"
+    attribute: a DICOM keyword, or CallingAE, CalledAE, Images (frames in the series), Orientation (AXIAL, CORONAL,
+    SAGITTAL, OBLIQUE); several joined by "|" mean any of them (for `absent`: all of them).
+    test: `word` finds a value only as a whole word; `at-least` compares numbers.
+    """
+
+    attribute: str
+    test: Literal["equals", "contains", "starts-with", "word", "at-least", "absent"] = "equals"
     values: tuple[str, ...] = ()
 
 
 class Rule(Section):
-    """Which studies go to which models: every `when` must hold and no `unless`. Data only: nothing is evaluated."""
+    """Which studies go to which models: every `when` must hold for one series, and no `unless`. Nothing is evaluated."""
 
     name: Name
     models: tuple[str, ...] = ()  # empty: an exclusion, which keeps a matching study from every model
     when: tuple[Condition, ...]
     unless: tuple[Condition, ...] = ()
     urgency: int = 0
+    note: str = ""  # added to the reason that people read
 
 
 class TriageRule(Section):

@@ -3,7 +3,7 @@
 Times are UTC epoch seconds (float): the same on SQLite and PostgreSQL, and free of time zones.
 """
 
-from sqlalchemy import JSON, Float, ForeignKey, Index, Integer, MetaData, String, Text, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, Integer, MetaData, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 UID = String(64)
@@ -64,7 +64,7 @@ class InstanceRow(Table):
     called_ae: Mapped[str] = mapped_column(String(64))
     address: Mapped[str] = mapped_column(String(64))
     file: Mapped[str] = mapped_column(Text)  # relative to the data folder
-    size: Mapped[int] = mapped_column(Integer)
+    size: Mapped[int] = mapped_column(BigInteger)
     received_at: Mapped[float] = mapped_column(Float)
     current: Mapped[bool] = mapped_column(default=True)
     settled: Mapped[bool] = mapped_column(default=False)  # counted into its study by `complete`
@@ -167,7 +167,7 @@ class ResultRow(Table):
     series_uid: Mapped[str] = mapped_column(UID, default="")
     digest: Mapped[str] = mapped_column(String(64))  # of the findings it was made from
     file: Mapped[str] = mapped_column(Text)
-    size: Mapped[int] = mapped_column(Integer)
+    size: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[float] = mapped_column(Float)
     current: Mapped[bool] = mapped_column(default=True)
 
