@@ -1,0 +1,158 @@
+"""Negotiation: an A-ASSOCIATE-RQ judged and answered, by pynetdicom's own PDU classes.
+
+Knows nothing of files. PS3.8 sections 7.1 and 9.3.2 to 9.3.4, PS3.7 annex D.3.
+"""
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pydicom.uid import UID
+from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_ASSOCIATE_RQ
+from pynetdicom.pdu_primitives import (
+    A_ASSOCIATE,
+    ImplementationClassUIDNotification,
+    ImplementationVersionNameNotification,
+    MaximumLengthNotification,
+)
+from pynetdicom.presentation import PresentationContext, build_context, negotiate_as_acceptor
+from pynetdicom.service_class import ServiceClass, StorageServiceClass
+from pynetdicom.sop_class import uid_to_service_class
+
+from radnode.association_pdu import ASSOCIATE_RQ, MAX_ASSOCIATE, MAX_PDU, PduReader, ProtocolError
+from radnode.peers import Admission
+from radnode.store_check import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION, is_uid
+
+APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
+VERIFICATION = "1.2.840.10008.1.1"
+STANDARD_ROOT = "1.2.840.10008."
+STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
+"""PS3.6 annex A keeps every patient storage SOP class, retired ones too, below this root."""
+ARTIM_S = 30.0
+"""How long a caller may take to ask for an association. PS3.8 section 9.1.5."""
+ABSTRACT_SYNTAX_NOT_SUPPORTED = 3
+
+Admit = Callable[[str, str], Admission]
+"""(calling AE, called AE) -> whether it may come in, or how it is refused."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """An accepted presentation context."""
+
+    abstract_syntax: str
+    transfer_syntax_uid: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Association:
+    """What was agreed. contexts: presentation context id -> Context."""
+
+    calling_ae: str
+    called_ae: str
+    contexts: dict[int, Context]
+
+
+def negotiate(connection: socket.socket, reader: PduReader, admit: Admit) -> Association | None:
+    """The association that was agreed; None when it was refused (and the refusal sent).
+
+    Raises ProtocolError when the first PDU is no readable request, ConnectionEndedError when none comes in time.
+    """
+    kind, body = reader.next(MAX_ASSOCIATE)
+    if kind != ASSOCIATE_RQ:
+        raise ProtocolError("The first PDU is not an A-ASSOCIATE-RQ", 2)
+    request = parse_request(bytes(body))
+    refusal = judge(request, admit)
+    if refusal is not None:
+        connection.sendall(rejection(*refusal))
+        return None
+    results = [answer(context, request) for context in request.presentation_context_definition_list]
+    connection.sendall(acceptance(request, results))
+    contexts = {
+        int(c.context_id or 0): Context(
+            abstract_syntax=str(c.abstract_syntax), transfer_syntax_uid=str(c.transfer_syntax[0])
+        )
+        for c in results
+        if c.result == 0
+    }
+    return Association(
+        calling_ae=str(request.calling_ae_title), called_ae=str(request.called_ae_title), contexts=contexts
+    )
+
+
+def parse_request(body: bytes) -> A_ASSOCIATE:
+    """The request as pynetdicom's primitive. Raises ProtocolError, whatever is wrong with the bytes."""
+    try:
+        pdu = A_ASSOCIATE_RQ()
+        pdu.decode(b"\x01\x00" + len(body).to_bytes(4, "big") + body)
+        request = pdu.to_primitive()
+        request.protocol_version = pdu.protocol_version
+    except Exception as e:  # pynetdicom raises what its decoders happen to raise
+        raise ProtocolError("The A-ASSOCIATE-RQ cannot be decoded") from e
+    return request
+
+
+def judge(request: A_ASSOCIATE, admit: Admit) -> tuple[int, int, int] | None:
+    """None to accept, else (result, source, reason) of the rejection. PS3.8 section 9.3.4."""
+    if not request.protocol_version & 1:
+        return 1, 2, 2
+    if str(request.application_context_name) != APPLICATION_CONTEXT:
+        return 1, 1, 2
+    admission = admit(str(request.calling_ae_title), str(request.called_ae_title))
+    return admission.rejection
+
+
+def is_accepted_syntax(abstract_syntax: str) -> bool:
+    """Whether objects of this SOP class are taken: Verification, patient storage, and anything private.
+
+    Not taken: every other service, and Non-Patient Object Storage (PS3.4 annex GG), whose objects have no study.
+    """
+    if abstract_syntax == VERIFICATION:
+        return True
+    if not is_uid(abstract_syntax):
+        return False
+    if not abstract_syntax.startswith(STANDARD_ROOT):
+        return True
+    service = uid_to_service_class(abstract_syntax)
+    # the bare ServiceClass: a retired class that pynetdicom does not list, or one newer than it
+    return service is StorageServiceClass or (service is ServiceClass and abstract_syntax.startswith(STORAGE_ROOT))
+
+
+def answer(asked: PresentationContext, request: A_ASSOCIATE) -> PresentationContext:
+    """The negotiated context: the sender's first transfer syntax, because bytes are kept as they come."""
+    abstract_syntax = str(asked.abstract_syntax)
+    usable = [s for s in asked.transfer_syntax if is_uid(str(s))]
+    supported = [build_context(abstract_syntax, usable)] if usable and is_accepted_syntax(abstract_syntax) else []
+    results, _ = negotiate_as_acceptor([asked], supported)
+    return results[0]
+
+
+def acceptance(request: A_ASSOCIATE, results: list[PresentationContext]) -> bytes:
+    """The A-ASSOCIATE-AC."""
+    primitive = A_ASSOCIATE()
+    primitive.application_context_name = UID(APPLICATION_CONTEXT)
+    primitive.calling_ae_title = request.calling_ae_title
+    primitive.called_ae_title = request.called_ae_title
+    primitive.result, primitive.result_source = 0, 1
+    primitive.presentation_context_definition_results_list = results
+    length, implementation, version = (
+        MaximumLengthNotification(),
+        ImplementationClassUIDNotification(),
+        ImplementationVersionNameNotification(),
+    )
+    length.maximum_length_received = MAX_PDU
+    implementation.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
+    version.implementation_version_name = IMPLEMENTATION_VERSION
+    primitive.user_information = [length, implementation, version]
+    pdu = A_ASSOCIATE_AC()
+    pdu.from_primitive(primitive)
+    return bytes(pdu.encode())
+
+
+def rejection(result: int, source: int, reason: int) -> bytes:
+    """The A-ASSOCIATE-RJ."""
+    primitive = A_ASSOCIATE()
+    primitive.result, primitive.result_source, primitive.diagnostic = result, source, reason
+    pdu = A_ASSOCIATE_RJ()
+    pdu.from_primitive(primitive)
+    return bytes(pdu.encode())

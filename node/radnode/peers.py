@@ -1,0 +1,222 @@
+"""Who may send to the node, and who was turned away. The only writer of the peers and refusals tables."""
+
+import ipaddress
+import logging
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from radnode.database import Database
+from radnode.settings import Settings
+from radnode.tables import PeerRow, RefusalRow
+
+REFRESH_S = 0.5
+"""How old the list of peers may be: an added peer is in force after this."""
+MAX_REFUSALS = 10_000
+"""Different refusals kept; beyond it, new ones are counted under one line, so that a scan cannot fill the disk."""
+CALLING_NOT_RECOGNISED, CALLED_NOT_RECOGNISED = (1, 1, 3), (1, 1, 7)
+"""(result, source, reason) of an A-ASSOCIATE-RJ. PS3.8 table 9-21."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """A DICOM system. Empty `ae_title` or `address` matches any; `port` is where it listens, if it does."""
+
+    name: str
+    ae_title: str = ""
+    address: str = ""
+    port: int | None = None
+    quiet_s: float | None = None
+    from_settings: bool = False
+
+    def __post_init__(self) -> None:
+        if self.address:
+            try:
+                ipaddress.ip_network(self.address, strict=False)
+            except ValueError as e:
+                raise ValueError(f"{self.address!r} is neither an IP address nor a network such as 10.1.0.0/16") from e
+
+    def matches(self, calling_ae: str, address: str) -> bool:
+        return self.matches_ae(calling_ae) and self.matches_address(address)
+
+    def matches_ae(self, calling_ae: str) -> bool:
+        return not self.ae_title or self.ae_title.strip() == calling_ae.strip()
+
+    def matches_address(self, address: str) -> bool:
+        if not self.address:
+            return True
+        try:
+            return plain_address(address) in ipaddress.ip_network(self.address, strict=False)
+        except ValueError:
+            return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """A caller that was turned away `count` times, last at `last_at` (UTC epoch seconds)."""
+
+    calling_ae: str
+    called_ae: str
+    address: str
+    reason: str
+    count: int
+    last_at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Admission:
+    """admitted: no rejection. rejection: (result, source, reason) of the A-ASSOCIATE-RJ; sentence says why."""
+
+    peer: str = ""
+    rejection: tuple[int, int, int] | None = None
+    sentence: str = ""
+
+
+class Peers:
+    """The door: keeps the peers table for REFRESH_S, so that asking costs nothing. Safe among threads."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings = settings.receive
+        self._database = database
+        self._lock = threading.Lock()
+        self._peers: tuple[Peer, ...] = ()
+        self._read_at = float("-inf")
+
+    def admit(self, calling_ae: str, called_ae: str, address: str) -> Admission:
+        """Whether this caller may come in. A refusal is recorded before it is returned."""
+        admission = decide(
+            self._current(),
+            calling_ae,
+            called_ae,
+            address,
+            self._settings.ae_title,
+            self._settings.accept_unknown_callers,
+        )
+        if admission.rejection is not None:
+            record_refusal(self._database, calling_ae, called_ae, address, admission.sentence)
+        return admission
+
+    def _current(self) -> tuple[Peer, ...]:
+        with self._lock:
+            if time.monotonic() - self._read_at > REFRESH_S:
+                self._peers = list_peers(self._database)
+                self._read_at = time.monotonic()
+            return self._peers
+
+
+def decide(
+    peers: Iterable[Peer], calling_ae: str, called_ae: str, address: str, own_ae: str, accept_unknown: bool
+) -> Admission:
+    """Pure: called AE first, then calling AE and address together."""
+    if called_ae.strip() != own_ae:
+        return Admission(rejection=CALLED_NOT_RECOGNISED, sentence=f"The node is called {own_ae}, not this.")
+    peers = tuple(peers)
+    for peer in peers:
+        if peer.matches(calling_ae, address):
+            return Admission(peer=peer.name)
+    if accept_unknown:
+        return Admission()
+    known_ae = any(p.ae_title and p.matches_ae(calling_ae) for p in peers)
+    why = (
+        "The calling AE title is known, but not from this address."
+        if known_ae
+        else "The caller is not among the peers."
+    )
+    return Admission(rejection=CALLING_NOT_RECOGNISED, sentence=why)
+
+
+def plain_address(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """An IPv4 address that came over an IPv6 socket as IPv4. Raises ValueError."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    return (ip.ipv4_mapped or ip) if isinstance(ip, ipaddress.IPv6Address) else ip
+
+
+def list_peers(database: Database) -> tuple[Peer, ...]:
+    """Every peer, by name."""
+    with database.reading() as session:
+        rows = session.scalars(select(PeerRow).order_by(PeerRow.name))
+        return tuple(from_row(row) for row in rows)
+
+
+def add_peer(database: Database, peer: Peer) -> None:
+    """Add a peer, or replace the one of that name."""
+    with database.transaction() as session:
+        session.execute(delete(PeerRow).where(PeerRow.name == peer.name))
+        session.execute(insert(PeerRow), [vars(peer)])
+
+
+def remove_peer(database: Database, name: str) -> bool:
+    """Whether there was such a peer."""
+    with database.transaction() as session:
+        return session.scalar(delete(PeerRow).where(PeerRow.name == name).returning(PeerRow.name)) is not None
+
+
+def sync_from_settings(settings: Settings, database: Database) -> None:
+    """Make the rows that come from the settings file equal to it; peers added by hand stay, unless named in the file."""
+    wanted = [vars(Peer(**{**p.model_dump(), "from_settings": True})) for p in settings.peers]
+    names = [p["name"] for p in wanted]
+    with database.transaction() as session:
+        session.execute(delete(PeerRow).where(PeerRow.from_settings | PeerRow.name.in_(names)))
+        if wanted:
+            session.execute(insert(PeerRow), wanted)
+
+
+def record_refusal(database: Database, calling_ae: str, called_ae: str, address: str, reason: str) -> None:
+    """Count a caller that was turned away, and say so in the log."""
+    log.warning(
+        "An association was refused.",
+        extra={"action": "refuse", "calling_ae": calling_ae, "called_ae": called_ae, "address": address, "why": reason},
+    )
+    key = {"calling_ae": calling_ae[:64], "called_ae": called_ae[:64], "address": address[:64], "reason": reason}
+    try:
+        count_refusal(database, key)
+    except IntegrityError:  # another process recorded the same one at the same moment
+        count_refusal(database, key)
+
+
+def count_refusal(database: Database, key: dict[str, str]) -> None:
+    now = time.time()
+    raised = {"count": RefusalRow.count + 1, "last_at": now}
+    with database.transaction() as session:
+        if session.scalar(update(RefusalRow).filter_by(**key).values(raised).returning(RefusalRow.id)) is not None:
+            return
+        many = session.scalar(select(RefusalRow.id).order_by(RefusalRow.id).offset(MAX_REFUSALS - 1).limit(1))
+        if many is not None:
+            key = {**key, "calling_ae": "", "called_ae": "", "address": ""}
+            if session.scalar(update(RefusalRow).filter_by(**key).values(raised).returning(RefusalRow.id)) is not None:
+                return
+        session.execute(insert(RefusalRow), [{**key, "count": 1, "last_at": now}])
+
+
+def list_refusals(database: Database, limit: int = 100) -> tuple[Refusal, ...]:
+    """The callers turned away, the latest first."""
+    with database.reading() as session:
+        rows = session.scalars(select(RefusalRow).order_by(RefusalRow.last_at.desc()).limit(limit))
+        return tuple(
+            Refusal(
+                calling_ae=r.calling_ae,
+                called_ae=r.called_ae,
+                address=r.address,
+                reason=r.reason,
+                count=r.count,
+                last_at=r.last_at,
+            )
+            for r in rows
+        )
+
+
+def from_row(row: PeerRow) -> Peer:
+    return Peer(
+        name=row.name,
+        ae_title=row.ae_title,
+        address=row.address,
+        port=row.port,
+        quiet_s=row.quiet_s,
+        from_settings=row.from_settings,
+    )

@@ -1,0 +1,160 @@
+"""The DICOM listener: processes on one port, a thread per association.
+
+`serve` is the parent: it opens the port, forks the children, and starts another for each that dies. A child accepts,
+negotiates, serves. Everything that must survive is in the store.
+"""
+
+import contextlib
+import gc
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+from radnode.receive_child import Child, Slots
+from radnode.settings import Settings
+
+RESTART_S = 0.5
+"""How long to wait before a child that died is started again, so that a fault does not spin."""
+STOP_S = 8.0
+"""How long children may take to end before they are killed."""
+BACKLOG = 128
+
+log = logging.getLogger(__name__)
+
+
+def serve(settings: Settings, *, stop: threading.Event | None = None) -> None:
+    """Receive until SIGTERM, SIGINT or `stop`. The real port stands in `run/receive.port` of the data folder.
+
+    Call it before other threads are started: it forks. Raises OSError when the address cannot be taken.
+    """
+    listener = listen(settings.receive.host, settings.receive.port)
+    Parent(settings, listener, stop or threading.Event()).run()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket, IPv4 or IPv6 by the form of `host`."""
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+class Parent:
+    """Keeps the children alive. The pipe `lifeline` ends when the parent does, however it ends: children then stop."""
+
+    def __init__(self, settings: Settings, listener: socket.socket, stop: threading.Event) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._stop = stop
+        self._children: dict[int, int] = {}  # process id -> slot
+        self._slots = Slots(settings.receive.processes)
+        self._lifeline = os.pipe()
+
+    def run(self) -> None:
+        port_file = self._settings.data / "run" / "receive.port"
+        with stopping_signals(self._stop):
+            try:
+                for slot in range(self._settings.receive.processes):
+                    self._start(slot, recovering=slot == 0)
+                write_atomically(port_file, str(self._listener.getsockname()[1]))
+                log.info("The node receives.", extra={"action": "listen", "port": self._listener.getsockname()[1]})
+                while not self._stop.wait(0.1):
+                    self._restart_dead()
+            finally:
+                port_file.unlink(missing_ok=True)
+                self._listener.close()
+                self._end()
+
+    def _start(self, slot: int, *, recovering: bool) -> None:
+        self._slots.set(slot, 0)
+        pid = os.fork()
+        if pid == 0:
+            run_child(self._settings, self._listener, self._lifeline, self._slots, slot, recovering)
+        self._children[pid] = slot
+
+    def _restart_dead(self) -> None:
+        for pid, status in self._dead():
+            slot = self._children.pop(pid)
+            log.error(
+                "A receiving process died; another is started.",
+                extra={"action": "restart", "pid": pid, "status": os.waitstatus_to_exitcode(status)},
+            )
+            if self._stop.wait(RESTART_S):
+                return
+            self._start(slot, recovering=True)
+
+    def _dead(self) -> Iterator[tuple[int, int]]:
+        for pid in list(self._children):
+            found, status = os.waitpid(pid, os.WNOHANG)
+            if found:
+                yield pid, status
+
+    def _end(self) -> None:
+        """Let the children finish their associations, then end those that did not."""
+        for fd in self._lifeline:
+            os.close(fd)
+        deadline = time.monotonic() + STOP_S
+        while self._children and time.monotonic() < deadline:
+            for pid, _ in self._dead():
+                del self._children[pid]
+            time.sleep(0.02)
+        for pid in list(self._children):
+            log.error("A receiving process did not end and was killed.", extra={"action": "kill", "pid": pid})
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def run_child(
+    settings: Settings, listener: socket.socket, lifeline: tuple[int, int], slots: Slots, slot: int, recovering: bool
+) -> None:
+    """The life of a forked process; never returns."""
+    code = 1
+    try:
+        os.close(lifeline[1])
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent decides
+        gc.freeze()
+        Child(settings, listener, slots, slot).run(lifeline[0], recovering=recovering)
+        code = 0
+    except BaseException:
+        log.exception("A receiving process failed.", extra={"action": "fail"})
+    finally:
+        os._exit(code)
+
+
+@contextlib.contextmanager
+def stopping_signals(stop: threading.Event) -> Iterator[None]:
+    """SIGTERM and SIGINT set `stop`; only in the main thread can signals be handled."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(_signal: int, _frame: types.FrameType | None) -> None:
+        stop.set()
+
+    before = {s: signal.signal(s, handle) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)
+
+
+def write_atomically(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    new = file.with_name(f"{file.name}.{os.getpid()}")
+    new.write_text(text)
+    new.replace(file)

@@ -1,0 +1,183 @@
+"""One receiving process: accepts connections and runs each association in a thread."""
+
+import logging
+import mmap
+import selectors
+import socket
+import struct
+import threading
+import time
+from contextlib import suppress
+from functools import partial
+
+from radnode.association import ARTIM_S, Association, negotiate
+from radnode.association_pdu import ConnectionEndedError, PduReader, ProtocolError, abort
+from radnode.association_serve import Session
+from radnode.database import Database
+from radnode.peers import Admission, Peers
+from radnode.settings import Settings
+from radnode.store import Store
+from radnode.store_recover import recover
+
+DRAIN_S = 5.0
+"""How long associations may go on after the node was told to stop."""
+LINGER_S = 1.0
+"""How long to wait for the peer to close after the last PDU."""
+STRANGERS = 32
+"""Connections of a process that have not yet asked for an association, beyond its associations."""
+LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
+"""PS3.8 table 9-21."""
+
+log = logging.getLogger(__name__)
+
+
+class Slots:
+    """How many associations each process has: memory shared by parent and children, one writer per slot."""
+
+    def __init__(self, count: int) -> None:
+        self._memory = mmap.mmap(-1, 4 * count)
+        self._all = struct.Struct(f"{count}I")
+
+    def set(self, slot: int, value: int) -> None:
+        struct.pack_into("I", self._memory, 4 * slot, value)
+
+    def total(self) -> int:
+        return sum(self._all.unpack_from(self._memory))
+
+
+class Child:
+    """Everything of one process. Made after the fork, so that no database connection is carried over it."""
+
+    def __init__(self, settings: Settings, listener: socket.socket, slots: Slots, slot: int) -> None:
+        self._settings = settings.receive
+        self._listener = listener
+        self._slots, self._slot = slots, slot
+        self._database = Database(settings.url)
+        self._store = Store(settings, self._database)
+        self._peers = Peers(settings, self._database)
+        self._lock = threading.Lock()
+        self._connections: set[socket.socket] = set()
+        self._seated: set[socket.socket] = set()  # those with an association
+
+    def run(self, lifeline: int, *, recovering: bool) -> None:
+        """Accept until the lifeline ends, then let the associations finish."""
+        if recovering:
+            threading.Thread(target=self._recover, name="recover", daemon=True).start()
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._listener, selectors.EVENT_READ)
+            selector.register(lifeline, selectors.EVENT_READ)
+            while True:
+                ready = {key.fd for key, _ in selector.select()}
+                if lifeline in ready:
+                    break
+                self._accept()
+        self._listener.close()
+        self._drain()
+
+    def _recover(self) -> None:
+        try:
+            recover(self._store, self._database)
+        except Exception:
+            log.exception("The store could not be checked after the start.", extra={"action": "recover"})
+
+    def _accept(self) -> None:
+        try:
+            connection, address = self._listener.accept()
+        except OSError:  # another process was quicker, the caller is gone again, or no descriptor is free
+            time.sleep(0.001)
+            return
+        with self._lock:
+            full = len(self._connections) >= self._settings.max_associations + STRANGERS
+            if not full:
+                self._connections.add(connection)
+        if full:
+            connection.close()
+            return
+        threading.Thread(target=self._serve, args=(connection, address[0]), daemon=True).start()
+
+    def _serve(self, connection: socket.socket, address: str) -> None:
+        """One connection from its first byte to its end."""
+        try:
+            connection.setblocking(True)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            reader = PduReader(connection, idle_s=min(ARTIM_S, self._settings.association_idle_s))
+            association = negotiate(connection, reader, partial(self._admit, connection, address))
+            if association is not None:
+                reader.set_idle(self._settings.association_idle_s)
+                self._converse(connection, reader, association, address)
+        except ProtocolError as e:
+            tell("A caller broke the protocol and was cut off.", "abort", address, str(e))
+            with suppress(OSError):
+                connection.sendall(abort(e.reason))
+        except (ConnectionEndedError, OSError) as e:
+            tell("A connection ended early.", "cut", address, str(e))
+        except Exception:
+            log.exception("An association failed.", extra={"action": "fail", "address": address})
+            with suppress(OSError):
+                connection.sendall(abort(0))
+        finally:
+            self._leave(connection)
+
+    def _converse(self, connection: socket.socket, reader: PduReader, association: Association, address: str) -> None:
+        session = Session(connection, reader, association, address, self._store)
+        ending = "cut off"
+        try:
+            ending = session.run()
+        finally:
+            log.info(
+                "An association ended.",
+                extra={
+                    "action": "association",
+                    "calling_ae": association.calling_ae,
+                    "address": address,
+                    "stored": session.stored,
+                    "refused": session.refused,
+                    "ending": ending,
+                },
+            )
+
+    def _admit(self, connection: socket.socket, address: str, calling_ae: str, called_ae: str) -> Admission:
+        """The peers table's word, then whether there is a seat."""
+        admission = self._peers.admit(calling_ae, called_ae, address)
+        if admission.rejection is not None:
+            return admission
+        with self._lock:
+            if self._slots.total() >= self._settings.max_associations:
+                tell("An association was refused: there are too many.", "refuse", address, "local limit exceeded")
+                return Admission(rejection=LOCAL_LIMIT_EXCEEDED, sentence="There are too many associations.")
+            self._seated.add(connection)
+            self._slots.set(self._slot, len(self._seated))
+        return admission
+
+    def _leave(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._seated.discard(connection)
+            self._slots.set(self._slot, len(self._seated))
+        hang_up(connection)
+        with self._lock:
+            self._connections.discard(connection)
+
+    def _drain(self) -> None:
+        deadline = time.monotonic() + DRAIN_S
+        while self._seated and time.monotonic() < deadline:
+            time.sleep(0.02)
+        with self._lock:
+            left = list(self._seated)
+        for connection in left:
+            with suppress(OSError):
+                connection.sendall(abort(0))
+
+
+def hang_up(connection: socket.socket) -> None:
+    """Close so that the peer still reads what was sent last: a close with unread input would throw that away."""
+    deadline = time.monotonic() + LINGER_S
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_WR)
+        connection.settimeout(LINGER_S)
+        while connection.recv(65536) and time.monotonic() < deadline:
+            pass
+    connection.close()
+
+
+def tell(sentence: str, action: str, address: str, why: str) -> None:
+    log.warning(sentence, extra={"action": action, "address": address, "why": why})

@@ -1,0 +1,193 @@
+"""The rows of stored objects, committed in groups: whoever waits first commits for everybody who waits."""
+
+import fcntl
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, insert, select, text, update
+
+from radnode.database import Database
+from radnode.store_check import Arrival, Identity
+from radnode.tables import EventRow, InstanceRow
+
+ADVISORY_LOCK = 0x52414431
+"""PostgreSQL: one group of commits at a time, as SQLite does by itself."""
+MAX_GROUP = 200
+INSTANCES: Any = InstanceRow.__table__
+INSERT = insert(INSTANCES)
+KNOWN = select(INSTANCES.c.sop_uid, INSTANCES.c.sha256, INSTANCES.c.file, INSTANCES.c.current).where(
+    INSTANCES.c.sop_uid.in_(bindparam("sop_uids", expanding=True))
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True, eq=False)
+class Entry:
+    """An object whose file is durable and whose row is wanted. file, folder: full paths.
+
+    kept: the file that holds these bytes once the row is committed (another one, if they were here before).
+    """
+
+    identity: Identity
+    arrival: Arrival
+    sha256: str
+    file: Path
+    folder: Path
+    size: int
+    kept: Path | None = None
+    error: Exception | None = field(default=None)
+
+
+class Index:
+    """Writes InstanceRow. Safe among threads; one per process."""
+
+    def __init__(self, database: Database, data: Path) -> None:
+        self._database = database
+        self._data = data
+        self._waiting: list[Entry] = []
+        self._queue_lock = threading.Lock()
+        self._commit_lock = threading.Lock()
+        run = data / "run"
+        run.mkdir(parents=True, exist_ok=True)
+        self._turn = os.open(run / "store.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+    def add(self, entry: Entry) -> Path:
+        """The file that holds the object. Returns after the commit. Raises what the database raised."""
+        with self._queue_lock:
+            self._waiting.append(entry)
+        with self._commit_lock:
+            while entry.kept is None and entry.error is None:
+                self._commit_waiting()
+        if entry.error is not None:
+            raise entry.error
+        assert entry.kept is not None
+        return entry.kept
+
+    def _commit_waiting(self) -> None:
+        with self._queue_lock:
+            group, self._waiting = self._waiting[:MAX_GROUP], self._waiting[MAX_GROUP:]
+        try:
+            for folder in {e.folder for e in group}:
+                flush(folder)
+            with self._transaction() as connection:
+                files = self._write(connection, group)
+        except Exception as e:
+            for entry in group:
+                entry.error = e
+            return
+        for entry, file in zip(group, files, strict=True):
+            entry.kept = file
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        """A transaction that writes, one at a time on this machine.
+
+        SQLite alone would let a second process poll for its turn, up to 100 ms late; a file lock wakes it at once.
+        """
+        fcntl.flock(self._turn, fcntl.LOCK_EX)
+        try:
+            with self._database.engine.begin() as connection:
+                if self._database.engine.dialect.name == "sqlite":
+                    connection.exec_driver_sql("BEGIN IMMEDIATE")
+                else:
+                    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
+                yield connection
+        finally:
+            fcntl.flock(self._turn, fcntl.LOCK_UN)
+
+    def _write(self, connection: Connection, group: list[Entry]) -> list[Path]:
+        """Insert the rows of a group; the file that holds each of its objects."""
+        known = self._known(connection, {e.identity.sop_uid for e in group})
+        new: dict[int, dict[str, Any]] = {}
+        files = []
+        for entry in group:
+            versions = known.setdefault(entry.identity.sop_uid, {})
+            if entry.sha256 in versions:
+                files.append(self._again(connection, entry, versions))
+                continue
+            row = self._row(entry)
+            if versions:
+                self._supersede(connection, entry, new)
+            versions[entry.sha256] = (row["file"], True)
+            new[id(entry)] = row
+            files.append(entry.file)
+        if new:
+            connection.execute(INSERT, list(new.values()))
+        return files
+
+    def _known(self, connection: Connection, sop_uids: set[str]) -> dict[str, dict[str, tuple[str, bool]]]:
+        """SOP Instance UID -> SHA-256 -> (file, current)."""
+        known: dict[str, dict[str, tuple[str, bool]]] = {}
+        for sop_uid, sha256, file, current in connection.execute(KNOWN, {"sop_uids": list(sop_uids)}):
+            known.setdefault(sop_uid, {})[sha256] = (file, current)
+        return known
+
+    def _again(self, connection: Connection, entry: Entry, versions: dict[str, tuple[str, bool]]) -> Path:
+        """The same bytes once more: no second row. They become current again, and replace a file that was lost."""
+        file, current = versions[entry.sha256]
+        row = (INSTANCES.c.sop_uid == entry.identity.sop_uid) & (INSTANCES.c.sha256 == entry.sha256)
+        kept = self._data / file
+        if kept != entry.file and not kept.exists():
+            log.error("A stored file was missing; the sender sent it again.", extra={"action": "restore", "file": file})
+            kept = entry.file
+            file = str(kept.relative_to(self._data))
+            connection.execute(update(INSTANCES).where(row).values(file=file))
+        if not current:
+            self._supersede(connection, entry, {})
+            connection.execute(update(INSTANCES).where(row).values(current=True, settled=False))
+        for digest, (other, _) in versions.items():
+            versions[digest] = (other, False)
+        versions[entry.sha256] = (file, True)
+        return kept
+
+    def _supersede(self, connection: Connection, entry: Entry, new: dict[int, dict[str, Any]]) -> None:
+        """Another version of an object becomes the current one; the study's story tells."""
+        sop_uid = entry.identity.sop_uid
+        for row in new.values():
+            if row["sop_uid"] == sop_uid:
+                row["current"] = False
+        connection.execute(update(INSTANCES).where(INSTANCES.c.sop_uid == sop_uid).values(current=False))
+        sentence = f"Object {sop_uid} came again with other bytes; both are kept, the newest counts."
+        event = {
+            "study_uid": entry.identity.study_uid,
+            "at": time.time(),
+            "action": "conflict",
+            "sentence": sentence,
+        }
+        connection.execute(insert(EventRow), [event])
+        log.warning(
+            "An object came again with other bytes; both are kept.",
+            extra={"action": "conflict", "study_uid": entry.identity.study_uid, "sop_uid": sop_uid},
+        )
+
+    def _row(self, entry: Entry) -> dict[str, Any]:
+        return {
+            **vars(entry.identity),
+            "sha256": entry.sha256,
+            "transfer_syntax_uid": entry.arrival.transfer_syntax_uid,
+            "calling_ae": entry.arrival.calling_ae[:64],
+            "called_ae": entry.arrival.called_ae[:64],
+            "address": entry.arrival.address[:64],
+            "file": str(entry.file.relative_to(self._data)),
+            "size": entry.size,
+            "received_at": time.time(),
+            "current": True,
+            "settled": False,
+        }
+
+
+def flush(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,146 @@
+"""After a start: what a crash left between file and row is put right, and what is missing is told."""
+
+import fcntl
+import logging
+import mmap
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from sqlalchemy import insert, select
+
+from radnode.database import Database
+from radnode.errors import StoreError
+from radnode.store import INCOMING, Store
+from radnode.store_check import Arrival, identify
+from radnode.store_index import Entry
+from radnode.tables import EventRow, InstanceRow
+from radnode_inference.header import walk
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recovery:
+    """What was found. missing: files (relative to the data folder) that rows name and the disk lacks."""
+
+    swept: int
+    indexed: int
+    damaged: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+def recover(store: Store, database: Database) -> Recovery:
+    """Delete half-written files, index whole ones without a row, report rows without a file and files that are broken.
+
+    May run while objects arrive: a file about to get its row merely gets it from here.
+    """
+    swept = sweep(store.incoming)
+    indexed, damaged, missing = 0, [], []
+    for study_uid in studies(store, database):
+        files = {str(f.relative_to(store.data)) for f in (store.objects / study_uid).glob("*/*.dcm")}
+        rows = rows_of(database, study_uid)
+        for name in sorted(files - rows):
+            if adopt(store, store.data / name):
+                indexed += 1
+            else:
+                damaged.append(name)
+        lost = [name for name in sorted(rows - files) if not (store.data / name).exists()]
+        if lost:
+            report_missing(database, study_uid, lost)
+            missing += lost
+    found = Recovery(swept=swept, indexed=indexed, damaged=tuple(damaged), missing=tuple(missing))
+    log.info(
+        "The store was checked.",
+        extra={
+            "action": "recover",
+            "swept": swept,
+            "indexed": indexed,
+            "damaged": len(damaged),
+            "missing": len(missing),
+        },
+    )
+    return found
+
+
+def sweep(incoming: Path) -> int:
+    """Delete temporary files whose writer is gone: a living one holds a lock on its file."""
+    swept = 0
+    for name in incoming.glob("*.part"):
+        with suppress(OSError):
+            fd = os.open(name, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                name.unlink()
+                swept += 1
+            finally:
+                os.close(fd)
+    return swept
+
+
+def studies(store: Store, database: Database) -> Iterator[str]:
+    """Every Study Instance UID that has a folder or a row."""
+    folders = {f.name for f in store.objects.iterdir() if f.is_dir() and f.name != INCOMING}
+    with database.reading() as session:
+        rows = set(session.scalars(select(InstanceRow.study_uid).distinct()))
+    yield from sorted(folders | rows)
+
+
+def rows_of(database: Database, study_uid: str) -> set[str]:
+    with database.reading() as session:
+        return set(session.scalars(select(InstanceRow.file).where(InstanceRow.study_uid == study_uid)))
+
+
+def adopt(store: Store, file: Path) -> bool:
+    """Index a file that has no row. False when it is not whole: then it is left, and told."""
+    try:
+        entry = read_entry(store, file)
+    except FileNotFoundError:  # it was a second copy, and its writer took it away meanwhile
+        return True
+    except (StoreError, OSError, ValueError) as e:
+        log.error(
+            "A file in the store has no row and cannot be read.",
+            extra={"action": "damaged", "file": str(file.relative_to(store.data)), "why": str(e)},
+        )
+        return False
+    if store.index.add(entry) != file:
+        file.unlink(missing_ok=True)
+    return True
+
+
+def read_entry(store: Store, file: Path) -> Entry:
+    """The row that a file of the store should have. Raises StoreError, OSError, ValueError."""
+    with file.open("rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        meta, start, _, _ = walk(data, 132, big=False, implicit=False, stop_after_group=2)
+
+        def text(element: int) -> str:
+            return meta.get(0x00020000 | element, (b"", b""))[1].rstrip(b"\0 ").decode("ascii", "replace")
+
+        arrival = Arrival(
+            calling_ae=text(0x16),
+            called_ae=text(0x18),
+            address="",
+            sop_class_uid=text(0x02),
+            sop_uid=text(0x03),
+            transfer_syntax_uid=text(0x10),
+        )
+        identity = identify(data, start, arrival, max_bytes=store.max_bytes)
+        with memoryview(data) as view, view[start:] as dataset:
+            digest = sha256(dataset).hexdigest()
+        return Entry(identity=identity, arrival=arrival, sha256=digest, file=file, folder=file.parent, size=len(data))
+
+
+def report_missing(database: Database, study_uid: str, lost: list[str]) -> None:
+    """Say loudly that acknowledged objects are gone: in the log each time, in the study's story once."""
+    for name in lost:
+        log.error("A stored file is missing.", extra={"action": "missing", "study_uid": study_uid, "file": name})
+    sentence = f"{len(lost)} stored files are missing from the disk: {', '.join(lost[:3])}."
+    with database.transaction() as session:
+        told = session.scalar(select(EventRow.id).where(EventRow.study_uid == study_uid, EventRow.sentence == sentence))
+        if told is None:
+            event = {"study_uid": study_uid, "at": time.time(), "action": "missing", "sentence": sentence}
+            session.execute(insert(EventRow), [event])
