@@ -1,0 +1,50 @@
+"""Sending to a node that may die: what was acknowledged, and sending the rest again, as a PACS does."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from radnode.demo_send import Image, send
+from radnode.errors import DeliveryError
+from radnode_inference.header import walk
+
+
+def dataset_bytes(file: bytes) -> bytes:
+    """The data set of a DICOM file without preamble and file meta information (PS3.10 section 7.1).
+
+    A receiver writes file meta information of its own; everything behind it must be what was sent.
+    """
+    assert file[128:132] == b"DICM"
+    _, end, _, _ = walk(file, 132, big=False, implicit=False, stop_after_group=2)
+    return file[end:]
+
+
+class PatientSender:
+    """Sends files until each was acknowledged, over as many associations as that takes.
+
+    acknowledged: SOP Instance UID -> data set, in the order of the answers. interruptions: how often it had to come back.
+    """
+
+    def __init__(self, port: Callable[[], int]) -> None:
+        self._port = port
+        self.acknowledged: dict[str, bytes] = {}
+        self.interruptions = 0
+
+    def send(self, files: Sequence[Path], *, seconds: float = 60.0) -> None:
+        """Raises AssertionError when not everything was acknowledged in time."""
+        left = [Image.read(path) for path in files]
+        end = time.monotonic() + seconds
+        while left:
+            self._try(left)
+            left = [image for image in left if image.uid not in self.acknowledged]
+            if left:
+                self.interruptions += 1
+                assert time.monotonic() < end, f"{len(left)} of {len(files)} images were never acknowledged"
+                time.sleep(0.1)
+
+    def _try(self, images: Sequence[Image]) -> None:
+        try:
+            for image in send([i.path for i in images], self._port(), timeout_s=10.0):
+                self.acknowledged[image.uid] = dataset_bytes(image.path.read_bytes())
+        except (DeliveryError, OSError, ValueError):  # the node died; it is called again
+            return
