@@ -1,0 +1,83 @@
+"""VoCo's networks (Wu et al., CVPR 2024; TPAMI 2026): MONAI's SwinUNETR, version 2 blocks, and its encoder alone.
+
+The published checkpoints are VoComni_{B,L,H} (whole, 21 classes) and VoCo_{B,L,H}_SSL_head (encoder only); widths 48, 96, 192.
+"""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from radnode_inference.state_dict import StateDict, StateDictError, assign, shape_of, unwrap
+
+CONTAINERS = ("state_dict", "network_weights", "net", "student")
+PREFIXES = ("module.", "backbone.")
+ENCODER_PARTS = ("swinViT", "encoder1", "encoder2", "encoder3", "encoder4", "encoder10")
+FIRST = "swinViT.patch_embed.proj.weight"
+
+
+class Encoder(nn.Module):
+    """The encoder of an encoder-only checkpoint."""
+
+    def __init__(self, whole: nn.Module) -> None:
+        super().__init__()
+        for part in ENCODER_PARTS:
+            self.add_module(part, whole.get_submodule(part))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pooled features (batch, 16 · feature size): the mean of the deepest map after `encoder10`."""
+        deepest: Tensor = self.get_submodule("encoder10")(self.hidden(x)[-1])
+        return deepest.mean(dim=(2, 3, 4))
+
+    def hidden(self, x: Tensor) -> list[Tensor]:
+        """The five maps of the Swin transformer, strides 2 to 32. x: (batch, channels, x, y, z), sides multiples of 32."""
+        maps: list[Tensor] = self.get_submodule("swinViT")(x, True)
+        return maps
+
+
+def from_state_dict(state_dict: Mapping[str, Any]) -> nn.Module:
+    """The network of a checkpoint, in eval mode: a SwinUNETR, or an `Encoder` when there is no decoder.
+
+    state_dict: bare or under `state_dict`, `network_weights`, `net` or `student`; `module.` and `backbone.` before the keys or
+    not; `swin_vit` or `swinViT`. Feature size, channels and classes are read from the shapes; tensors are not copied.
+    Raises StateDictError that names the keys which are missing, unknown or misshapen.
+    """
+    state = {
+        (f"swinViT.{key.removeprefix('swin_vit.')}" if key.startswith("swin_vit.") else key): value
+        for key, value in unwrap(state_dict, CONTAINERS, PREFIXES).items()
+    }
+    width, channels = shape_of(state, FIRST)[:2]
+    whole = any(key.startswith(("decoder", "out.")) for key in state)
+    with torch.device("meta"), LinspaceOnCpu():
+        network = swin_unetr(channels, classes_of(state) if whole else 1, width)
+    return assign(network if whole else Encoder(network), state)
+
+
+class LinspaceOnCpu(TorchFunctionMode):
+    """MONAI's constructor reads numbers out of a linspace, which the meta device cannot give."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.linspace:
+            return func(*args, **{**(kwargs or {}), "device": "cpu"})
+        return func(*args, **(kwargs or {}))
+
+
+def classes_of(state: StateDict) -> int:
+    return shape_of(state, "out.conv.conv.weight")[0]
+
+
+def swin_unetr(channels: int, classes: int, feature_size: int) -> nn.Module:
+    """MONAI's SwinUNETR as VoCo builds it. Raises StateDictError when the feature size cannot be one of its sizes."""
+    from monai.networks.nets import SwinUNETR  # type: ignore[import-not-found,unused-ignore]
+
+    if feature_size % 12:
+        raise StateDictError(f"{FIRST}: feature size {feature_size} is not a multiple of 12")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        network: nn.Module = SwinUNETR(
+            in_channels=channels, out_channels=classes, feature_size=feature_size, use_v2=True
+        )
+    return network

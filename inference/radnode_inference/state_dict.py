@@ -1,0 +1,105 @@
+"""State dictionaries: read from a file without running code, unwrapped, and put into a network without a second copy."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+StateDict = Mapping[str, Tensor]
+Network = TypeVar("Network", bound=nn.Module)
+NAMED_AT_MOST = 12
+
+
+class StateDictError(ValueError):
+    """The weights do not belong to this network: the sentence names the keys that are unknown, missing or misshapen."""
+
+
+def read_tensors(path: Path) -> dict[str, Any]:
+    """What a weights file holds, memory-mapped: `.safetensors`, else a torch file read with weights_only=True.
+
+    Raises StateDictError for anything that is not plain tensors: a pickle that asks for code is refused, not run.
+    """
+    if path.suffix == ".safetensors":
+        try:
+            return dict(load_file(path))
+        except SafetensorError as e:
+            raise StateDictError(f"{path.name} is not a safetensors file: {e}") from e
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as e:  # torch raises many types here; each means that the file is not plain tensors
+        raise StateDictError(f"{path.name} cannot be read as plain tensors: {type(e).__name__}") from e
+    if not isinstance(loaded, dict):
+        raise StateDictError(f"{path.name} holds a {type(loaded).__name__}, not a state dictionary")
+    return loaded
+
+
+def unwrap(loaded: Mapping[str, Any], containers: Iterable[str], prefixes: Iterable[str]) -> dict[str, Tensor]:
+    """The bare state dictionary inside a checkpoint: the first of `containers` it has, `prefixes` taken off the keys.
+
+    A prefix is removed only where every key carries it or, once removed, no other key has that name.
+    """
+    inner: Any = loaded
+    for container in containers:
+        if isinstance(inner.get(container), Mapping):
+            inner = inner[container]
+            break
+    state: dict[str, Tensor] = {}
+    for key, value in inner.items():
+        name = bare(key, tuple(prefixes))
+        if name in state:
+            raise StateDictError(f"two keys of the checkpoint mean {name!r}")
+        state[name] = value
+    return state
+
+
+def bare(key: str, prefixes: tuple[str, ...]) -> str:
+    """The key without any of the prefixes, however they are stacked."""
+    while True:
+        prefix = next((p for p in prefixes if key.startswith(p)), None)
+        if prefix is None:
+            return key
+        key = key.removeprefix(prefix)
+
+
+def shape_of(state: StateDict, key: str) -> tuple[int, ...]:
+    """The shape of one tensor. Raises StateDictError when the key is missing."""
+    if key not in state:
+        raise StateDictError(f"missing key {key}")
+    return tuple(state[key].shape)
+
+
+def assign(network: Network, state: StateDict) -> Network:
+    """`network` (built on the meta device) with the tensors of `state` as its own: nothing is copied. In eval mode.
+
+    Raises StateDictError that names unknown, missing and misshapen keys.
+    """
+    wanted = network.state_dict()
+    faults = [
+        *named("missing", [k for k in wanted if k not in state]),
+        *named("unknown", [k for k in state if k not in wanted]),
+        *named(
+            "misshapen",
+            [f"{k} {tuple(state[k].shape)} for {tuple(wanted[k].shape)}"
+             for k in wanted if k in state and state[k].shape != wanted[k].shape],
+        ),
+    ]  # fmt: skip
+    if faults:
+        raise StateDictError("; ".join(faults))
+    network.load_state_dict(dict(state), strict=True, assign=True)
+    return network.eval()
+
+
+def named(fault: str, keys: list[str]) -> list[str]:
+    """["missing keys: a, b, and 3 more"], or [] when there are none."""
+    if not keys:
+        return []
+    more = f", and {len(keys) - NAMED_AT_MOST} more" if len(keys) > NAMED_AT_MOST else ""
+    return [f"{fault} keys: {', '.join(keys[:NAMED_AT_MOST])}{more}"]
+
+
+def parameter_count(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())

@@ -1,0 +1,96 @@
+"""VoCo's networks against MONAI's own SwinUNETR."""
+
+import pytest
+import torch
+from monai.networks.nets import SwinUNETR
+from support import state_dicts
+from torch import Tensor, nn
+
+from radnode_inference.models.chest_ct import voco
+from radnode_inference.state_dict import StateDictError, parameter_count
+
+
+def reference(classes: int = 3, channels: int = 1) -> nn.Module:
+    torch.manual_seed(5)
+    return SwinUNETR(in_channels=channels, out_channels=classes, feature_size=12, use_v2=True).eval()
+
+
+def window(channels: int = 1) -> Tensor:
+    return torch.rand((1, channels, 64, 32, 32), generator=torch.Generator().manual_seed(1))
+
+
+def encoder_only(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k: v for k, v in state.items() if not k.startswith(("decoder", "out."))}
+
+
+@pytest.mark.parametrize("container", [None, "state_dict", "network_weights", "net", "student"])
+@pytest.mark.parametrize("prefix", ["", "module.", "backbone.", "module.backbone."])
+def test_a_whole_checkpoint_in_any_wrapping_is_monais_network(container: str | None, prefix: str) -> None:
+    net = reference()
+    state = {
+        f"{prefix}{k}".replace("swinViT", "swin_vit" if prefix else "swinViT"): v for k, v in net.state_dict().items()
+    }
+    ours = voco.from_state_dict(state if container is None else {container: state, "epoch": 1})
+    assert all(torch.equal(v, ours.state_dict()[k]) for k, v in net.state_dict().items())
+
+
+@pytest.mark.parametrize(("classes", "channels"), [(3, 1), (21, 1), (2, 4)])
+def test_the_output_is_monais(classes: int, channels: int) -> None:
+    net, x = reference(classes, channels), window(channels)
+    with torch.inference_mode():
+        assert (voco.from_state_dict(net.state_dict())(x) - net(x)).abs().max() < 1e-5
+
+
+def test_an_encoder_only_checkpoint_gives_the_encoders_pooled_features() -> None:
+    net, x = reference(), window()
+    ours = voco.from_state_dict({"student": encoder_only(net.state_dict())})
+    assert isinstance(ours, voco.Encoder)
+    with torch.inference_mode():
+        expected = net.encoder10(net.swinViT(x, True)[4]).mean(dim=(2, 3, 4))  # type: ignore[operator]
+        assert (ours(x) - expected).abs().max() < 1e-5
+    assert expected.shape == (1, 16 * 12)
+
+
+@pytest.mark.parametrize(("part", "millions"), [("whole", 72.763), ("encoder", 53.164)])
+def test_the_published_width_b_is_accepted_and_makes_the_published_size(part: str, millions: float) -> None:
+    state = state_dicts.published("voco_B")
+    net = voco.from_state_dict(state if part == "whole" else encoder_only(state))
+    assert round(parameter_count(net) / 1e6, 3) == millions
+
+
+@pytest.mark.parametrize(("width", "millions"), [(96, 290.393), (192, 1160.845)])
+def test_widths_l_and_h_are_read_from_the_shapes(width: int, millions: float) -> None:
+    with torch.device("meta"), voco.LinspaceOnCpu():
+        state = SwinUNETR(in_channels=1, out_channels=21, feature_size=width, use_v2=True).state_dict()
+    assert round(parameter_count(voco.from_state_dict(state)) / 1e6, 3) == millions
+
+
+def test_the_tensors_of_the_checkpoint_are_not_copied() -> None:
+    state = reference().state_dict()
+    ours = voco.from_state_dict(state)
+    assert ours.state_dict()["out.conv.conv.weight"].data_ptr() == state["out.conv.conv.weight"].data_ptr()
+    assert not any(t.is_meta for t in (*ours.parameters(), *ours.buffers()))
+
+
+def test_unknown_and_missing_keys_are_named() -> None:
+    state = dict(reference().state_dict())
+    del state["decoder3.transp_conv.conv.weight"]
+    state["swinViT.layers5.weight"] = torch.zeros(1)
+    with pytest.raises(StateDictError) as refused:
+        voco.from_state_dict(state)
+    assert "missing keys: decoder3.transp_conv.conv.weight" in str(refused.value)
+    assert "unknown keys: swinViT.layers5.weight" in str(refused.value)
+
+
+def test_two_keys_that_mean_the_same_are_refused() -> None:
+    state = {
+        "module.swinViT.patch_embed.proj.weight": torch.zeros(1),
+        "swinViT.patch_embed.proj.weight": torch.zeros(1),
+    }
+    with pytest.raises(StateDictError, match="two keys"):
+        voco.from_state_dict(state)
+
+
+def test_something_else_altogether_is_refused() -> None:
+    with pytest.raises(StateDictError, match=r"missing key swinViT\.patch_embed"):
+        voco.from_state_dict({"net": {"conv.weight": torch.zeros(1)}})
