@@ -1,0 +1,112 @@
+"""The codes that the writers add themselves (those of findings come from the models). PS3.16; checked against pydicom's tables in tests."""
+
+from collections.abc import Sequence
+
+from pydicom.dataset import Dataset
+
+from radnode_inference.findings import Code, Finding, Kind, ModelIdentity
+
+
+def dcm(value: str, meaning: str) -> Code:
+    return Code(value=value, scheme="DCM", meaning=meaning)
+
+
+def sct(value: str, meaning: str) -> Code:
+    return Code(value=value, scheme="SCT", meaning=meaning)
+
+
+SEGMENTATION = dcm("113076", "Segmentation")
+SOURCE_IMAGE = dcm("121322", "Source image for image processing operation")
+PROCESSING_EQUIPMENT = dcm("109102", "Processing Equipment")
+
+# PS3.16 CID 7162 Surface Processing Algorithm Families / algorithm family of TID 4019
+ARTIFICIAL_INTELLIGENCE = dcm("123110", "Artificial Intelligence")
+MORPHOLOGICAL_OPERATIONS = dcm("123104", "Morphological Operations")
+
+# PS3.16 CID 7150 Segmentation Property Category
+ANATOMICAL_STRUCTURE = sct("91723000", "Anatomical Structure")
+ABNORMAL_STRUCTURE = sct("49755003", "Morphologically Abnormal Structure")
+
+# PS3.16 TID 1500
+REPORT = dcm("126000", "Imaging Measurement Report")
+IMAGING_MEASUREMENTS = dcm("126010", "Imaging Measurements")
+QUALITATIVE_EVALUATIONS = Code(value="C0034375", scheme="UMLS", meaning="Qualitative Evaluations")
+PROCEDURE_REPORTED = dcm("121058", "Procedure reported")
+COMMENT = dcm("121106", "Comment")
+IMAGE_LIBRARY = dcm("111028", "Image Library")
+IMAGE_LIBRARY_GROUP = dcm("126200", "Image Library Group")
+MODALITY = dcm("121139", "Modality")
+LATERALITY = sct("272741003", "Laterality")
+DEVICE = dcm("121007", "Device")
+
+# PS3.16 CID 100 Quantitative Diagnostic Imaging Procedures, by modality
+PROCEDURES = {
+    "CT": Code(value="25045-6", scheme="LN", meaning="CT unspecified body region"),
+    "MR": Code(value="25056-3", scheme="LN", meaning="MRI unspecified body region"),
+}
+OTHER_PROCEDURE = sct("363679005", "Imaging procedure")
+MODALITIES = {"CT": dcm("CT", "Computed Tomography"), "MR": dcm("MR", "Magnetic Resonance")}
+
+PERCENT = Code(value="%", scheme="UCUM", meaning="Percent")
+PROBABILITY_OF_CANCER = dcm("111047", "Probability of cancer")
+CERTAINTY_OF_FINDING = dcm("111012", "Certainty of Finding")
+CANCERS = frozenset({"86049000", "363346000", "363358000", "254837009", "372064008", "367651003"})
+"""SCT codes of malignant neoplasms (morphology and disorders) whose score is a probability of cancer."""
+
+LONG_AXIS, SHORT_AXIS, AREA, LENGTH = "103339001", "103340004", "42798000", "410668003"
+IN_PLANE = frozenset({LONG_AXIS, SHORT_AXIS, AREA, LENGTH, "131184002", "131187009"})
+"""SCT codes of what is measured on one slice (CID 7470 and neighbours): they go to the planar group, the rest to the volume."""
+VOLUME = "118565006"
+
+
+def item(code: Code) -> Dataset:
+    """An item of a code sequence (PS3.3 section 8.8), with the attribute that fits the length of the value."""
+    ds = Dataset()
+    if len(code.value) > 16:
+        ds.LongCodeValue = code.value
+    else:
+        ds.CodeValue = code.value
+    ds.CodingSchemeDesignator = code.scheme[:16]
+    ds.CodeMeaning = code.meaning[:64]
+    return ds
+
+
+def family(model: ModelIdentity) -> Code:
+    """Artificial Intelligence when weights were learned, otherwise what thresholds and connected components are."""
+    return ARTIFICIAL_INTELLIGENCE if model.weights_sha256 else MORPHOLOGICAL_OPERATIONS
+
+
+def category(finding: Finding) -> Code:
+    return ANATOMICAL_STRUCTURE if finding.kind is Kind.ANATOMY else ABNORMAL_STRUCTURE
+
+
+def site(finding: Finding) -> Code | None:
+    """Where a finding is; an organ is its own site."""
+    return finding.site or (finding.concept if finding.kind is Kind.ANATOMY else None)
+
+
+def probability_concept(finding: Finding) -> Code:
+    """What the model's score is a probability of: cancer for a malignant concept, else that the finding is there."""
+    return PROBABILITY_OF_CANCER if finding.concept.value in CANCERS else CERTAINTY_OF_FINDING
+
+
+def label(finding: Finding) -> str:
+    """A finding in words, side first: "right lung", "left breast lesion"; at most 64 characters."""
+    words = [finding.laterality.meaning] if finding.laterality else []
+    words.append(finding.concept.meaning)
+    text = " ".join(words)
+    repeated = finding.laterality is not None and finding.laterality.meaning.lower() in finding.concept.meaning.lower()
+    return (finding.concept.meaning if repeated else text).strip()[:64]
+
+
+COLOURS: dict[Kind, Sequence[tuple[int, int, int]]] = {
+    Kind.ABNORMALITY: ((230, 40, 40), (255, 150, 0), (240, 60, 180), (255, 215, 0), (200, 90, 40)),
+    Kind.ANATOMY: ((70, 130, 220), (60, 180, 120), (120, 200, 230), (150, 110, 210), (90, 160, 90)),
+    Kind.EXAMINATION: ((200, 200, 200),),
+}
+
+
+def colour(finding: Finding, position: int) -> tuple[int, int, int]:
+    """The sRGB colour (0..255) of the finding at `position`: warm for abnormalities, cool for organs."""
+    palette = COLOURS[finding.kind]
+    return palette[position % len(palette)]

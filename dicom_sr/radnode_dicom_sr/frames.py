@@ -1,0 +1,80 @@
+"""The frames of a segmentation: which slices have one, their functional groups, their packed bits."""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from radnode_dicom_sr import codes
+from radnode_dicom_sr.elements import code, element, sequence, text
+from radnode_dicom_sr.source import Slice, Source
+from radnode_inference.volume import BoolArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frames:
+    """segments: 1-based segment number of each frame; slices: its index into the source's slices; both in frame order."""
+
+    segments: tuple[int, ...]
+    slices: tuple[int, ...]
+
+    @classmethod
+    def of(cls, masks: Sequence[BoolArray]) -> "Frames":
+        """Segment by segment, slice by slice, empty frames left out."""
+        places = [
+            (number, int(index))
+            for number, mask in enumerate(masks, start=1)
+            for index in np.flatnonzero(mask.any(axis=(1, 2)))
+        ]
+        return cls(segments=tuple(n for n, _ in places), slices=tuple(i for _, i in places))
+
+    def of_segment(self, number: int) -> tuple[int, ...]:
+        """The slices on which a segment has a frame."""
+        return tuple(i for n, i in zip(self.segments, self.slices, strict=True) if n == number)
+
+    def __len__(self) -> int:
+        return len(self.segments)
+
+
+def functional_groups(frames: Frames, source: Source) -> bytes:
+    """The value of Per-Frame Functional Groups Sequence (5200,9230), items and all (PS3.3 C.7.6.16, C.8.20.3).
+
+    Each frame says exactly from which image (and frame) it derives, and which segment it shows; viewers that find
+    neither draw it on another slice, or nowhere.
+    """
+    used = sorted(set(frames.slices))
+    derivations = {i: derivation(source.slices[i]) for i in used}
+    positions = {i: sequence(0x00209113, text(0x00200032, "DS", *source.slices[i].position)) for i in used}
+    order = {index: rank for rank, index in enumerate(used, start=1)}
+    identifications = {n: segment_identification(n) for n in set(frames.segments)}
+    items = []
+    for number, index in zip(frames.segments, frames.slices, strict=True):
+        content = sequence(0x00209111, element(0x00209157, "UL", struct.pack("<LL", number, order[index])))
+        item = derivations[index] + content + positions[index] + identifications[number]
+        items.append(struct.pack("<HHL", 0xFFFE, 0xE000, len(item)) + item)
+    return b"".join(items)
+
+
+def derivation(origin: Slice) -> bytes:
+    """Derivation Image Sequence (0008,9124) for a frame that was drawn on `origin`."""
+    reference = text(0x00081150, "UI", origin.sop_class_uid) + text(0x00081155, "UI", origin.sop_uid)
+    if origin.frame is not None:
+        reference += text(0x00081160, "IS", str(origin.frame))
+    reference += text(0x0028135A, "CS", "YES") + code(0x0040A170, codes.SOURCE_IMAGE)
+    return sequence(0x00089124, sequence(0x00082112, reference) + code(0x00089215, codes.SEGMENTATION))
+
+
+def segment_identification(number: int) -> bytes:
+    return sequence(0x0062000A, element(0x0062000B, "US", struct.pack("<H", number)))
+
+
+def packed(frames: Frames, masks: Sequence[BoolArray]) -> bytes:
+    """Pixel Data of 1 bit a pixel: one stream of bits over all frames, lowest bit first (PS3.5 section 8.1.1)."""
+    if not len(frames):
+        return b""
+    _, rows, columns = masks[0].shape
+    parts = [mask[list(frames.of_segment(number))] for number, mask in enumerate(masks, start=1)]
+    if rows * columns % 8:
+        parts = [np.concatenate(parts)]
+    return b"".join(np.packbits(part, bitorder="little").tobytes() for part in parts)

@@ -1,0 +1,175 @@
+"""Structured reports: TID 1500 in Comprehensive 3D SR (PS3.16 TID 1500, PS3.3 A.35.13).
+
+Findings with a place and findings without one go into two documents of two series: a viewer (OHIF) shows a black
+screen for a document that has a group without coordinates.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from highdicom import sr
+from pydicom.dataset import Dataset
+from pydicom.uid import Comprehensive3DSRStorage
+
+from radnode_dicom_sr import codes
+from radnode_dicom_sr.dataset import DEMONSTRATION, NOT_VERIFIED, Context, described, file_bytes, weights_sentence
+from radnode_dicom_sr.groups import concept, device_observer, planar, unlocated, volumetric
+from radnode_dicom_sr.identity import EXAMINATION, LOCATED, DicomObject, Previous
+from radnode_dicom_sr.segmentation import dataset, located
+from radnode_inference.findings import Code
+
+SOP_CLASS_UID = str(Comprehensive3DSRStorage)
+NOTHING_FOUND = "The model looked at these images and reported no finding."
+
+
+def located_report(context: Context, seg: DicomObject, previous: Sequence[Previous]) -> DicomObject:
+    """The findings that have a place: for each one a planar and a volumetric group with the same tracking UID."""
+    groups: list[Any] = []
+    for segment, finding in enumerate(located(context.findings.items), start=1):
+        groups += [planar(finding, context), volumetric(finding, context, seg, segment)]
+    return document(context, LOCATED, "findings", groups, notes(context), previous, referenced=(seg,))
+
+
+def examination_report(context: Context, previous: Sequence[Previous]) -> DicomObject | None:
+    """The findings without a place, or that there is none at all; None when every finding has a place."""
+    findings = [f for f in context.findings.items if f.mask is None]
+    if context.findings.items and not findings:
+        return None
+    statements = notes(context) if findings else [NOTHING_FOUND, *notes(context)]
+    groups = [unlocated(f, context) for f in findings]
+    return document(context, EXAMINATION, "examination", groups, statements, previous)
+
+
+def notes(context: Context) -> list[str]:
+    """The sentences that a reader must see, the gravest first."""
+    findings, model = context.findings, context.model
+    partial = [f"PARTIAL: {findings.partial_because}"] if findings.partial_because else []
+    demonstration = [DEMONSTRATION] if model.demonstration else []
+    use = [f"Intended use: {model.intended_use}"] if model.intended_use else []
+    return [*demonstration, *partial, f"{NOT_VERIFIED}.", *findings.statements, *use, weights_sentence(model)]
+
+
+def document(
+    context: Context,
+    role: str,
+    description: str,
+    groups: Sequence[Any],
+    statements: Iterable[str],
+    previous: Sequence[Previous],
+    referenced: Sequence[DicomObject] = (),
+) -> DicomObject:
+    """One SR: header, evidence, predecessors and content tree."""
+    ds = described(
+        context,
+        sop_class_uid=SOP_CLASS_UID,
+        role=role,
+        instance=role,
+        number=1,
+        modality="SR",
+        description=description,
+    )
+    ds.ReferencedPerformedProcedureStepSequence = []
+    ds.PerformedProcedureCodeSequence = []
+    ds.CompletionFlag = "PARTIAL" if context.findings.partial_because else "COMPLETE"
+    if context.findings.partial_because:
+        ds.CompletionFlagDescription = context.findings.partial_because[:64]
+    ds.VerificationFlag = "UNVERIFIED"
+    ds.PreliminaryFlag = "PRELIMINARY"
+    ds.CurrentRequestedProcedureEvidenceSequence = [evidence(context, referenced)]
+    predecessors(ds, previous)
+    ds.update(tree(context, groups, statements))
+    return DicomObject(
+        kind="sr",
+        sop_class_uid=SOP_CLASS_UID,
+        sop_uid=str(ds.SOPInstanceUID),
+        series_uid=str(ds.SeriesInstanceUID),
+        body=file_bytes(ds),
+    )
+
+
+def tree(context: Context, groups: Sequence[Any], statements: Iterable[str]) -> Dataset:
+    """The root content item of TID 1500."""
+    procedure = codes.PROCEDURES.get(context.source.modality, codes.OTHER_PROCEDURE)
+    content = [
+        *sr.LanguageOfContentItemAndDescendants(concept(ENGLISH)),
+        *device_observer(context),
+        coded("HAS CONCEPT MOD", codes.PROCEDURE_REPORTED, procedure),
+        image_library(context),
+    ]
+    if groups:
+        content.append(container(codes.IMAGING_MEASUREMENTS, [item for group in groups for item in group]))
+    content.append(container(codes.QUALITATIVE_EVALUATIONS, [comment(s) for s in statements]))
+    root = container(codes.REPORT, content)
+    del root.RelationshipType
+    root.ContentTemplateSequence = [dataset(MappingResource="DCMR", TemplateIdentifier="1500")]
+    return root
+
+
+ENGLISH = Code(value="en-US", scheme="RFC5646", meaning="English (United States)")
+
+
+def container(name: Code, items: Sequence[Dataset]) -> Dataset:
+    return dataset(
+        RelationshipType="CONTAINS",
+        ValueType="CONTAINER",
+        ConceptNameCodeSequence=[codes.item(name)],
+        ContinuityOfContent="SEPARATE",
+        ContentSequence=list(items),
+    )
+
+
+def coded(relationship: str, name: Code, value: Code) -> Dataset:
+    return dataset(
+        RelationshipType=relationship,
+        ValueType="CODE",
+        ConceptNameCodeSequence=[codes.item(name)],
+        ConceptCodeSequence=[codes.item(value)],
+    )
+
+
+def comment(sentence: str) -> Dataset:
+    return dataset(
+        RelationshipType="CONTAINS",
+        ValueType="TEXT",
+        ConceptNameCodeSequence=[codes.item(codes.COMMENT)],
+        TextValue=sentence,
+    )
+
+
+def image_library(context: Context) -> Dataset:
+    """TID 1600: every image that was read, in one group that says once what they share."""
+    images = dict.fromkeys((s.sop_class_uid, s.sop_uid) for s in context.source.slices)
+    modality = codes.MODALITIES.get(context.source.modality)
+    shared = [coded("HAS ACQ CONTEXT", codes.MODALITY, modality)] if modality else []
+    entries = [
+        dataset(RelationshipType="CONTAINS", ValueType="IMAGE", ReferencedSOPSequence=[instance(*image)])
+        for image in images
+    ]
+    return container(codes.IMAGE_LIBRARY, [container(codes.IMAGE_LIBRARY_GROUP, [*shared, *entries])])
+
+
+def instance(sop_class_uid: str, sop_uid: str) -> Dataset:
+    return dataset(ReferencedSOPClassUID=sop_class_uid, ReferencedSOPInstanceUID=sop_uid)
+
+
+def evidence(context: Context, referenced: Sequence[DicomObject]) -> Dataset:
+    """Every instance that the content tree names, by series (PS3.3 C.17.2)."""
+    source = context.source
+    images = dict.fromkeys((s.sop_class_uid, s.sop_uid) for s in source.slices)
+    series = [series_item(source.series_uid, list(images))]
+    series += [series_item(o.series_uid, [(o.sop_class_uid, o.sop_uid)]) for o in referenced]
+    return dataset(StudyInstanceUID=source.study_uid, ReferencedSeriesSequence=series)
+
+
+def series_item(series_uid: str, instances: Sequence[tuple[str, str]]) -> Dataset:
+    return dataset(SeriesInstanceUID=series_uid, ReferencedSOPSequence=[instance(c, u) for c, u in instances])
+
+
+def predecessors(ds: Dataset, previous: Sequence[Previous]) -> None:
+    """The documents of the same series that this one takes the place of (PS3.3 C.17.2)."""
+    old = [p for p in previous if p.kind == "sr" and p.series_uid == ds.SeriesInstanceUID]
+    old = [p for p in old if p.sop_uid != ds.SOPInstanceUID]
+    if old:
+        items = [series_item(str(ds.SeriesInstanceUID), [(p.sop_class_uid, p.sop_uid) for p in old])]
+        reference = dataset(StudyInstanceUID=ds.StudyInstanceUID, ReferencedSeriesSequence=items)
+        ds.PredecessorDocumentsSequence = [reference]
