@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from radnode_inference.findings import Findings, ModelIdentity, uid_from
+from radnode_inference.findings import Findings, ModelIdentity, device_uid, uid_from
 
 Kind = Literal["sr", "seg", "key-image"]
 
@@ -51,8 +51,7 @@ class Identity:
         return self._uid("series", role)
 
     def device_uid(self) -> str:
-        """The Device UID (0018,1002) of IHE AIR 6.5.3.1: changed whenever the model or its weights change."""
-        return uid_from(("device", self.model.name, self.model.version, *self._weights()))
+        return device_uid(self.model)
 
     def series_number(self, role: str) -> int:
         """A number far above those of scanners, the same for the same model; roles lie side by side."""

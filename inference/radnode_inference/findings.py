@@ -142,3 +142,10 @@ def uid_from(parts: Sequence[str]) -> str:
 def tracking_uid(study_uid: str, model: ModelIdentity, tracking_id: str) -> str:
     """The tracking UID of a finding: the same on every run of the same model and weights on the same study."""
     return uid_from(("tracking", study_uid, model.name, model.version, model.weights_sha256, tracking_id))
+
+
+def device_uid(model: ModelIdentity) -> str:
+    """The Device UID (0018,1002) of IHE AIR 6.5.3.1: changed whenever the model or its weights change."""
+    return uid_from(
+        ("device", model.name, model.version, model.weights_name, model.weights_version, model.weights_sha256)
+    )
