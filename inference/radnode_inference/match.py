@@ -1,0 +1,171 @@
+"""Which series of a study plays a model's input role, and why each of the others does not."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from radnode_inference.header import Header
+from radnode_inference.model import DeclinedError
+from radnode_inference.study import Series, Study
+
+CT_CLASSES = {
+    "1.2.840.10008.5.1.4.1.1.2": "CT Image",
+    "1.2.840.10008.5.1.4.1.1.2.1": "Enhanced CT Image",
+    "1.2.840.10008.5.1.4.1.1.2.2": "Legacy Converted Enhanced CT Image",
+}
+LOCALIZER_WORDS = frozenset(("LOCALIZER", "SCOUT", "TOPOGRAM"))
+PROJECTION_WORDS = frozenset(("MIP", "MINIP", "MAX_IP", "MIN_IP", "PROJECTION IMAGE", "VRT", "3D", "SCREEN SAVE"))
+REFORMAT_WORDS = frozenset(("MPR", "REFORMATTED", "RESAMPLED", "CSA RESAMPLED", "AVERAGE"))
+FEWEST_SLICES = 10
+THICKEST_MM = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    series: Series
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """The series for a role: the best first in `candidates`; `reason` says why it is the best; `refused` the others."""
+
+    candidates: tuple[Series, ...]
+    reason: str
+    refused: tuple[Refusal, ...]
+
+    @property
+    def series(self) -> Series:
+        return self.candidates[0]
+
+
+def choose(
+    study: Study,
+    refuse: Callable[[Series], str | None],
+    rank: Callable[[Series], tuple[Any, ...]],
+    describe: Callable[[Series], str],
+) -> Match:
+    """The series that `refuse` has nothing against, smallest `rank` first.
+
+    Raises DeclinedError `no-suitable-series`, naming each series with its refusal.
+    """
+    refused = tuple(Refusal(series=s, reason=r) for s in study.series if (r := refuse(s)) is not None)
+    unsuitable = {r.series.series_uid for r in refused}
+    candidates = sorted((s for s in study.series if s.series_uid not in unsuitable), key=rank)
+    if not candidates:
+        named = "; ".join(f"{name(r.series)}: {r.reason}" for r in refused)
+        raise DeclinedError("no-suitable-series", f"no series suits the model ({named})")
+    return Match(candidates=tuple(candidates), reason=describe(candidates[0]), refused=refused)
+
+
+def name(series: Series) -> str:
+    """A series in a few words for people: its number and description."""
+    number = series.headers[0].text("SeriesNumber")
+    return f"series {number or series.series_uid} {series.description!r}".replace(" ''", "")
+
+
+def best_ct(study: Study) -> Match:
+    """The CT series that shows the chest best: original before reformatted, longest coverage, soft kernel, thin slices."""
+    return choose(study, refuse_ct, rank_ct, describe_ct)
+
+
+def refuse_ct(series: Series) -> str | None:
+    """Why a series is not a stack of CT slices with Hounsfield units, or None."""
+    header = series.headers[0]
+    kind = header.text("SOPClassUID")
+    words = image_words(header)
+    if kind not in CT_CLASSES:
+        return f"not CT images ({series.modality or 'no modality'})"
+    if words & LOCALIZER_WORDS:
+        return "a localizer"
+    if words & PROJECTION_WORDS:
+        return "a projection or a screenshot, not slices"
+    if series.description.upper().startswith("AI "):
+        return "made by an AI"
+    units = header.text("RescaleType").upper()
+    if units not in ("", "HU", "HU_MOD", "US"):
+        return f"its values are {units}, not Hounsfield units"
+    thickness = header.number("SliceThickness")
+    if thickness is not None and thickness > THICKEST_MM:
+        return f"slices of {thickness:g} mm are too thick"
+    count = slice_count(series)
+    if count < FEWEST_SLICES:
+        return f"only {count} slices"
+    return None
+
+
+def rank_ct(series: Series) -> tuple[Any, ...]:
+    """Smaller is better."""
+    header = series.headers[0]
+    words = image_words(header)
+    return (
+        "DERIVED" in words and bool(words & REFORMAT_WORDS),
+        body_part_rank(header),
+        -round(extent_mm(series) / 50),
+        not is_axial(header),
+        is_sharp(header.text("ConvolutionKernel")) is not False,
+        header.number("SliceThickness") or 99.0,
+        series.series_uid,
+    )
+
+
+def describe_ct(series: Series) -> str:
+    header = series.headers[0]
+    kernel = header.text("ConvolutionKernel") or "unknown"
+    thickness = header.number("SliceThickness")
+    slices = f"{slice_count(series)} slices" + (f" of {thickness:g} mm" if thickness else "")
+    return f"{name(series)}: {slices} over {extent_mm(series):.0f} mm, kernel {kernel}"
+
+
+def image_words(header: Header) -> frozenset[str]:
+    return frozenset(w.upper() for w in header.texts("ImageType"))
+
+
+def slice_count(series: Series) -> int:
+    return sum(int(h.number("NumberOfFrames") or 1) for h in series.headers)
+
+
+def extent_mm(series: Series) -> float:
+    """How far apart the outermost single-frame slices lie; for multi-frame images frames × slice distance."""
+    places = np.array([p for h in series.headers if len(p := h.numbers("ImagePositionPatient")) == 3])
+    if len(places) > 1:
+        return float(np.linalg.norm(places.max(axis=0) - places.min(axis=0)))
+    header = series.headers[0]
+    step = header.number("SpacingBetweenSlices") or header.number("SliceThickness") or 1.0
+    return slice_count(series) * step
+
+
+def is_axial(header: Header) -> bool:
+    orientation = header.numbers("ImageOrientationPatient")
+    if len(orientation) != 6:
+        return True
+    return bool(abs(np.cross(orientation[:3], orientation[3:])[2]) > 0.9)
+
+
+def body_part_rank(header: Header) -> int:
+    """0 chest, 1 unsaid or several, 2 something else."""
+    words = f"{header.text('BodyPartExamined')} {header.text('SeriesDescription')}".upper()
+    if re.search(r"CHEST|THORAX|LUNG|LUNGE|POUMON|TORAX", words):
+        return 0
+    return 1 if not re.search(r"HEAD|SKULL|BRAIN|NECK|ABDOMEN|PELVIS|SPINE|KNEE|LEG|ARM\b", words) else 2
+
+
+def is_sharp(kernel: str) -> bool | None:
+    """Whether a reconstruction kernel enhances edges (and noise); None when its name is not known.
+
+    Names as the makers use them: Siemens B31f, Br40d, I70f (number = sharpness, 50 and above sharp); GE STANDARD, SOFT
+    against LUNG, BONE, EDGE; Philips A, B against C, D, L, YC; Canon FC01-FC19 against FC30 and above.
+    """
+    word = kernel.upper().split("\\")[0].strip()
+    if found := re.fullmatch(r"(?:B|H|I|BR|BF|BL|BV|HR|HF|QR|SA|SB|SP|T|U)(\d{2})[A-Z]*(?:\\.*|\s.*)?", word):
+        return int(found[1]) >= 50
+    if found := re.fullmatch(r"FC(\d{2}).*", word):
+        return int(found[1]) >= 30
+    if re.match(r"STANDARD|SOFT|SMOOTH|DETAIL|A$|B$|EA$|EB$", word):
+        return word.startswith("DETAIL")
+    if re.match(r"LUNG|BONE|EDGE|CHST|SHARP|ULTRA|HIGH|C$|D$|E$|EC$|L$|Y[A-D]$", word):
+        return True
+    return None
