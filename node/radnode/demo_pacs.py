@@ -175,6 +175,11 @@ class Orthanc:
             raise PacsError(f"{len(found)} studies in Orthanc have the UID {study_uid}")
         return str(found[0]["ID"])
 
+    def forget(self, study_uid: str) -> None:
+        """Delete a study, if it is there."""
+        for study in self.find("Study", StudyInstanceUID=study_uid):
+            self.http.delete(f"/studies/{study['ID']}").raise_for_status()
+
     def find(self, level: str, **query: str) -> list[dict[str, Any]]:
         """Orthanc's own search at "Study", "Series" or "Instance" level by DICOM keywords, every match expanded."""
         answer = self.http.post("/tools/find", json={"Level": level, "Query": query, "Expand": True})

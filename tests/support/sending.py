@@ -1,7 +1,9 @@
 """Sending to a node that may die: what was acknowledged, and sending the rest again, as a PACS does."""
 
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from radnode.demo_send import Image, send
@@ -41,6 +43,25 @@ class PatientSender:
                 self.interruptions += 1
                 assert time.monotonic() < end, f"{len(left)} of {len(files)} images were never acknowledged"
                 time.sleep(0.1)
+
+    @contextmanager
+    def in_background(self, files: Sequence[Path], *, seconds: float = 90.0) -> Iterator[None]:
+        """Send while the body runs, and wait for the end. An error of the sender is raised at the end."""
+        errors: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                self.send(files, seconds=seconds)
+            except BaseException as e:
+                errors.append(e)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        yield
+        thread.join(seconds)
+        if errors:
+            raise errors[0]
+        assert not thread.is_alive(), "the sender did not come to an end"
 
     def _try(self, images: Sequence[Image]) -> None:
         try:
