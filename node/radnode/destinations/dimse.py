@@ -60,8 +60,19 @@ class Pacs:
             evt_handlers=[(evt.EVT_CONN_OPEN, send_at_once)],
         )
         if not association.is_established and not association.rejected_contexts:
-            raise DeliveryError(f"{self._name()}: {why_not(association)}")
+            raise DeliveryError(f"{self._name()}: {self._why_not(association)}")
         return association
+
+    def _why_not(self, association: Any) -> str:
+        """Why there is no association, in words. Never permanent: an administrator adds the AE title, and it works."""
+        if association.is_rejected:
+            primitive = association.acceptor.primitive
+            return f"association rejected: {primitive.reason_str} ({primitive.source_str})"
+        try:
+            socket.create_connection((self.address.host, self.address.port), timeout=CONNECT_S).close()
+        except OSError as e:
+            return f"no connection: {e.strerror or type(e).__name__}"
+        return "it listens, but ended the association without an answer"
 
     def _name(self) -> str:
         return f"{self.address.ae_title or 'ANY-SCP'} at {self.address.host}:{self.address.port}"
@@ -108,16 +119,6 @@ def judge(status: int, comment: str) -> str:
     if status in REFUSED_FOR_GOOD:
         raise DeliveryError(f"{REFUSED_FOR_GOOD[status]}: {said}", permanent=True)
     raise DeliveryError(f"not stored: {said}", permanent=0xA900 <= status <= 0xA9FF)
-
-
-def why_not(association: Any) -> str:
-    """Why there is no association, in words. Never permanent: an administrator adds the AE title, and it works."""
-    if association.is_rejected:
-        primitive = association.acceptor.primitive
-        return f"association rejected: {primitive.reason_str} ({primitive.source_str})"
-    if association.is_aborted:
-        return "no association: it was aborted, or nobody listens there"
-    return "no connection"
 
 
 def context_of(path: Path) -> tuple[str, str]:

@@ -23,7 +23,7 @@ class FhirServer:
     def open(self, results: Sequence[Outgoing]) -> Iterator["Transactions"]:
         auth = (self.address.user, self.address.password) if self.address.user else None
         with httpx.Client(auth=auth, timeout=self.timeout_s) as client:
-            yield Transactions(client, self.address.url)
+            yield Transactions(client, self.address.url.rstrip("/"))
 
 
 class Transactions:
