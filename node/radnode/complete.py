@@ -1,0 +1,263 @@
+"""When a study is complete: new instances are counted into their study, and a study that stays quiet is complete.
+
+Everything is in the tables; any step may be killed and is taken again. No rule, no model and no job is known here, but
+that open jobs of a study become stale when later images arrive.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import ColumnElement, exists, func, select, update
+from sqlalchemy.orm import Session
+
+from radnode import events, jobs
+from radnode.database import Database
+from radnode.events import Action
+from radnode.peers import Peer, from_row
+from radnode.settings import Settings
+from radnode.states import StudyState
+from radnode.tables import InstanceRow, PeerRow, ResultRow, StudyRow
+from radnode_inference.header import Header, NotDicomError
+
+CHUNK = 500
+"""Rows named in one statement."""
+ATTRIBUTES = {
+    "patient_id": "PatientID",
+    "issuer_of_patient_id": "IssuerOfPatientID",
+    "patient_name": "PatientName",
+    "patient_sex": "PatientSex",
+    "patient_birth_date": "PatientBirthDate",
+    "accession_number": "AccessionNumber",
+    "study_description": "StudyDescription",
+    "study_date": "StudyDate",
+    "study_time": "StudyTime",
+    "body_part": "BodyPartExamined",
+}
+"""Column of StudyRow -> DICOM keyword. PS3.3 C.7.1.1, C.7.2.1, C.7.3.1."""
+LIMITS = {"patient_sex": 16, "patient_birth_date": 16, "study_date": 16, "study_time": 16, "body_part": 255}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrived:
+    """What arrived for one study since the last look. own: how many were the node's own results coming back."""
+
+    study_uid: str
+    ids: tuple[int, ...]
+    own: int
+    calling_ae: str
+    first_at: float
+    last_at: float
+    quiet_s: float
+    headers: tuple[Header, ...]
+
+    @property
+    def foreign(self) -> int:
+        return len(self.ids) - self.own
+
+
+def settle(database: Database, settings: Settings, *, since: float, now: float) -> int:
+    """Count what arrived into its studies; returns how many instances.
+
+    since: when this process began to look; a study's quiet time does not begin before, so that a sender which was cut
+    off by a restart has time to send the rest.
+    """
+    with database.reading() as session:
+        waiting = session.scalars(select(InstanceRow.study_uid).where(~InstanceRow.settled).distinct()).all()
+    settled = 0
+    for study_uid in waiting:
+        try:
+            arrived = look(database, settings, study_uid)
+            if arrived is not None and count_in(database, arrived, since=since, now=now):
+                settled += len(arrived.ids)
+        except Exception:  # one study must not hold up the others; its rows are looked at again
+            log.exception("A study cannot be settled.", extra={"action": "settle", "study_uid": study_uid})
+    return settled
+
+
+def look(database: Database, settings: Settings, study_uid: str) -> Arrived | None:
+    """What arrived for a study, and a header of each series that is new. Files are read outside any write lock."""
+    with database.reading() as session:
+        rows = session.scalars(
+            select(InstanceRow)
+            .where(InstanceRow.study_uid == study_uid, ~InstanceRow.settled)
+            .order_by(InstanceRow.received_at, InstanceRow.id)
+        ).all()
+        if not rows:
+            return None
+        own = own_results(session, study_uid)
+        foreign = [r for r in rows if r.sop_uid not in own]
+        known = set(
+            session.scalars(
+                select(InstanceRow.series_uid).where(InstanceRow.study_uid == study_uid, InstanceRow.settled).distinct()
+            )
+        )
+        quiet_s = quiet_of(session, settings, rows[-1].calling_ae, rows[-1].address)
+    firsts = {r.series_uid: settings.data / r.file for r in reversed(foreign) if r.series_uid not in known}
+    return Arrived(
+        study_uid=study_uid,
+        ids=tuple(r.id for r in rows),
+        own=len(rows) - len(foreign),
+        calling_ae=rows[0].calling_ae,
+        first_at=rows[0].received_at,
+        last_at=max((r.received_at for r in foreign), default=rows[-1].received_at),
+        quiet_s=quiet_s,
+        headers=readable(tuple(firsts.values())),
+    )
+
+
+def count_in(database: Database, arrived: Arrived, *, since: float, now: float) -> bool:
+    """One transaction: the instances are settled, the study is made, extended or reopened. False: another did it."""
+    with database.transaction() as session:
+        if mark(session, arrived.ids) == 0:
+            return False
+        if not arrived.foreign:
+            sentence = f"{arrived.own} of the node's own results came back from {arrived.calling_ae}; nothing to do."
+            events.write(session, arrived.study_uid, Action.RETURNED, sentence, now)
+            return True
+        study = jobs.lock_study(session, arrived.study_uid)
+        if study is None:
+            study = new_study(session, arrived, now)
+        elif study.state != StudyState.RECEIVING:
+            reopen(session, study, arrived, now)
+        extend(session, study, arrived, since)
+    return True
+
+
+def mark(session: Session, ids: Sequence[int]) -> int:
+    """Compare-and-set: these instances are settled now; how many were not before."""
+    marked = 0
+    for start in range(0, len(ids), CHUNK):
+        chosen = InstanceRow.id.in_(ids[start : start + CHUNK])
+        marked += jobs.changed(
+            session.execute(update(InstanceRow).where(chosen, ~InstanceRow.settled).values(settled=True))
+        )
+    return marked
+
+
+def new_study(session: Session, arrived: Arrived, now: float) -> StudyRow:
+    study = StudyRow(
+        study_uid=arrived.study_uid,
+        calling_ae=arrived.calling_ae,
+        state=StudyState.RECEIVING,
+        revision=1,
+        instances=0,
+        modalities="",
+        first_instance_at=arrived.first_at,
+        last_instance_at=arrived.last_at,
+        due_at=0.0,
+        **dict.fromkeys(ATTRIBUTES, ""),
+    )
+    session.add(study)
+    events.write(session, study.study_uid, Action.ARRIVED, f"The first image came from {arrived.calling_ae}.", now)
+    return study
+
+
+def reopen(session: Session, study: StudyRow, arrived: Arrived, now: float) -> None:
+    """Late images: the study is received again, and nothing that was made of the part will be reported."""
+    revision = study.revision + 1
+    stale = jobs.make_stale(session, study.study_uid, now)
+    old = StudyState(study.state)
+    if not jobs.move_study(session, study.study_uid, old, StudyState.RECEIVING, revision=revision, due_at=0.0):
+        raise RuntimeError(f"study {study.study_uid} changed under its own lock")
+    session.refresh(study)
+    sentence = f"{arrived.foreign} late images arrived: revision {revision} begins"
+    sentence += f"; {stale} open runs of the part were ended." if stale else "."
+    events.write(session, study.study_uid, Action.REOPENED, sentence, now)
+
+
+def extend(session: Session, study: StudyRow, arrived: Arrived, since: float) -> None:
+    """Fill in what the headers say, count, and begin the quiet time anew."""
+    for header in arrived.headers:
+        for column, keyword in ATTRIBUTES.items():
+            if not getattr(study, column):
+                setattr(study, column, header.text(keyword)[: LIMITS.get(column)])
+    modalities = {h.text("Modality") for h in arrived.headers} | set(study.modalities.split("\\"))
+    study.modalities = "\\".join(sorted(modalities - {""}))[:255]
+    study.last_instance_at = max(study.last_instance_at, arrived.last_at)
+    study.due_at = max(study.due_at, max(arrived.last_at, since) + arrived.quiet_s)
+    session.flush()
+    counted = select(func.count()).where(*of_study(study.study_uid))
+    study.instances = session.scalar(counted) or 0
+
+
+def complete(database: Database, *, now: float) -> tuple[str, ...]:
+    """The studies that were quiet long enough, now COMPLETE: each in its own compare-and-set."""
+    unsettled = exists().where(InstanceRow.study_uid == StudyRow.study_uid, ~InstanceRow.settled)
+    due = (StudyRow.due_at <= now, ~unsettled)
+    query = select(StudyRow.study_uid, StudyRow.instances).where(StudyRow.state == StudyState.RECEIVING, *due)
+    with database.reading() as session:
+        ready = session.execute(query.order_by(StudyRow.due_at)).all()
+    done = []
+    for study_uid, instances in ready:
+        with database.transaction() as session:
+            if jobs.move_study(session, study_uid, StudyState.RECEIVING, StudyState.COMPLETE, *due):
+                events.write(session, study_uid, Action.COMPLETE, f"Quiet, and complete with {instances} images.", now)
+                done.append(study_uid)
+    return tuple(done)
+
+
+def hold(database: Database, settings: Settings, *, now: float) -> None:
+    """The node was not listening until now: every study that is being received gets its whole quiet time again."""
+    with database.transaction() as session:
+        query = select(StudyRow).where(StudyRow.state == StudyState.RECEIVING).with_for_update()
+        for study in session.scalars(query):
+            study.due_at = max(study.due_at, now + quiet_of(session, settings, study.calling_ae, ""))
+
+
+def quiet_of(session: Session, settings: Settings, calling_ae: str, address: str) -> float:
+    """The quiet time of a sender: that of the peer which names it most exactly, or the node's."""
+    peers = [from_row(r) for r in session.scalars(select(PeerRow).where(PeerRow.quiet_s.is_not(None)))]
+    fitting = [p for p in peers if p.matches_ae(calling_ae) and (not address or p.matches_address(address))]
+    best = max(fitting, key=exactness, default=None)
+    return settings.complete.quiet_s if best is None or best.quiet_s is None else best.quiet_s
+
+
+def exactness(peer: Peer) -> tuple[bool, bool]:
+    return bool(peer.ae_title), bool(peer.address)
+
+
+def own_results(session: Session, study_uid: str) -> set[str]:
+    """The UIDs of everything that the node ever made of a study."""
+    return set(session.scalars(select(ResultRow.uid).where(ResultRow.study_uid == study_uid)))
+
+
+def of_study(study_uid: str) -> tuple[ColumnElement[bool], ...]:
+    """Conditions: the settled, current instances of a study that the node did not make itself."""
+    own = select(ResultRow.uid).where(ResultRow.study_uid == study_uid)
+    return (
+        InstanceRow.study_uid == study_uid,
+        InstanceRow.current.is_(True),
+        InstanceRow.settled.is_(True),
+        InstanceRow.sop_uid.not_in(own),
+    )
+
+
+def input_files(session: Session, study_uid: str) -> tuple[str, ...]:
+    """The files of the study's revision, relative to the data folder, in the order of arrival."""
+    query = select(InstanceRow.file).where(*of_study(study_uid))
+    return tuple(session.scalars(query.order_by(InstanceRow.id)))
+
+
+def is_as_settled(session: Session, study_uid: str, revision: int) -> bool:
+    """Whether a study still stands at `revision` and nothing has arrived since; the caller holds its lock."""
+    study = jobs.lock_study(session, study_uid)
+    if study is None or study.revision != revision or study.state == StudyState.RECEIVING:
+        return False
+    own = own_results(session, study_uid)
+    new = session.scalars(select(InstanceRow.sop_uid).where(InstanceRow.study_uid == study_uid, ~InstanceRow.settled))
+    return all(uid in own for uid in new)
+
+
+def readable(files: Sequence[Path]) -> tuple[Header, ...]:
+    """The headers of those files that have one."""
+    headers = []
+    for file in files:
+        try:
+            headers.append(Header.read(file))
+        except (NotDicomError, OSError) as e:
+            log.warning("The header of a stored object cannot be read.", extra={"action": "settle", "why": str(e)})
+    return tuple(headers)

@@ -1,0 +1,180 @@
+"""The engine of local processes: a warm child process for each model, killed when it takes too long.
+
+Knows nothing of the database: the worker gives it a task and is told the answer.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any
+
+import psutil
+
+from radnode.engine_child import Answer, Declined, Failed, Progressed, Spec, Task
+from radnode.errors import RadnodeError
+from radnode.settings import Settings
+from radnode_inference.model import ModelCard
+
+LOOK_S = 0.1
+"""How often the parent looks up from waiting."""
+REPORTER = "radnode.report:results"
+
+log = logging.getLogger(__name__)
+
+
+class StoppedError(RadnodeError):
+    """The worker is to stop; the run was ended."""
+
+
+class Child:
+    """One process with one model in it."""
+
+    def __init__(self, spec: Spec, threads: int) -> None:
+        self.connection: Connection[Any, Any]
+        self.connection, other = Pipe()
+        count = str(threads)
+        environment = {**os.environ, "OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count}
+        with other:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "radnode.engine_child", str(other.fileno()), str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[other.fileno()],
+                env=environment,
+            )
+        self.connection.send(spec)
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    @property
+    def memory(self) -> int:
+        """Resident bytes."""
+        try:
+            return int(psutil.Process(self.process.pid).memory_info().rss)
+        except psutil.Error:
+            return 0
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.connection.close()
+
+    def how_it_ended(self) -> str:
+        code = self.process.wait()
+        if code < 0:
+            return f"the model's process was killed by signal {-code} ({signal.Signals(-code).name})"
+        return f"the model's process ended by itself (exit status {code})"
+
+
+class Engine:
+    """Runs tasks one at a time, each model in its own warm child; use as a context manager, in one thread.
+
+    The least recently used models are let go when the idle ones take more than `work.warm_mb`.
+    """
+
+    def __init__(self, settings: Settings, cards: Sequence[ModelCard], *, reporter: str = REPORTER) -> None:
+        self._settings = settings
+        self._cards = {c.identity.name: c for c in cards}
+        self._reporter = reporter
+        self._warm: OrderedDict[str, Child] = OrderedDict()
+
+    def __enter__(self) -> "Engine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for model in tuple(self._warm):
+            self._let_go(model)
+
+    @property
+    def warm(self) -> tuple[str, ...]:
+        """The models that are loaded, the least recently used first."""
+        return tuple(self._warm)
+
+    def run(self, model: str, task: Task, beat: Callable[[float], None], stop: Callable[[], bool]) -> Answer:
+        """The model's answer; Failed also when its process died or took longer than `work.timeout_s`.
+
+        beat: called every `work.beat_s` with the part done; what it raises ends the run. Raises StoppedError when
+        `stop` says so.
+        """
+        if model not in self._cards:
+            return Declined(gate="not-installed", sentence=f"there is no model {model} on this machine")
+        try:
+            answer = self._wait(self._child(model), task, beat, stop)
+        except BaseException:
+            self._let_go(model)
+            raise
+        if isinstance(answer, Failed):
+            self._let_go(model)  # what is left in its memory cannot be trusted
+        return answer
+
+    def _child(self, model: str) -> Child:
+        """The model's warm child, or a new one."""
+        if model in self._warm and not self._warm[model].alive:
+            self._let_go(model)
+        if model not in self._warm:
+            self._make_room()
+            spec = Spec(
+                card=self._cards[model],
+                device=self._settings.work.device,
+                weights=self._settings.weights_folder.resolve(),
+                reporter=self._reporter,
+            )
+            self._warm[model] = Child(spec, threads(self._settings))
+        self._warm.move_to_end(model)
+        return self._warm[model]
+
+    def _wait(self, child: Child, task: Task, beat: Callable[[float], None], stop: Callable[[], bool]) -> Answer:
+        work = self._settings.work
+        started = beaten = time.monotonic()
+        part = 0.0
+        try:
+            child.connection.send(task)
+            while True:
+                if child.connection.poll(LOOK_S):
+                    message = child.connection.recv()
+                    if not isinstance(message, Progressed):
+                        return message  # type: ignore[no-any-return]
+                    part = message.part
+                now = time.monotonic()
+                if stop():
+                    raise StoppedError("the worker is stopping")
+                if now - started > work.timeout_s:
+                    return Failed(sentence=f"it took longer than {work.timeout_s:g} s and was stopped")
+                if now - beaten >= work.beat_s:
+                    beat(part)
+                    beaten = now
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            return Failed(sentence=child.how_it_ended())
+
+    def _make_room(self) -> None:
+        limit = warm_bytes(self._settings)
+        while self._warm and sum(c.memory for c in self._warm.values()) > limit:
+            self._let_go(next(iter(self._warm)))
+
+    def _let_go(self, model: str) -> None:
+        child = self._warm.pop(model, None)
+        if child is not None:
+            with contextlib.suppress(OSError):
+                child.kill()
+
+
+def threads(settings: Settings) -> int:
+    """Torch and OpenMP threads for a child: as set, or the cores shared among the workers."""
+    cores = len(os.sched_getaffinity(0))
+    return settings.work.threads or max(1, cores // max(1, settings.work.processes))
+
+
+def warm_bytes(settings: Settings) -> int:
+    """Memory for idle warm models of one worker: as set, or half of the machine's shared among the workers."""
+    if settings.work.warm_mb:
+        return settings.work.warm_mb * 1024 * 1024
+    return int(psutil.virtual_memory().total) // 2 // max(1, settings.work.processes)

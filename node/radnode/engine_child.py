@@ -1,0 +1,142 @@
+"""The process that holds one warm model: reads one study at a time, makes the results durable, answers what they are.
+
+Started by `radnode.engine` as `python -m radnode.engine_child DESCRIPTOR PARENT`; it never touches the database.
+"""
+
+import logging
+import signal
+import sys
+import traceback
+from dataclasses import dataclass
+from importlib import import_module
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from radnode.facts import only_inputs
+from radnode.faults import Point, crash_point
+from radnode.lifeline import die_with_parent
+from radnode.results import Previous, StoredResult, write_files
+from radnode.settings import Rule
+from radnode_inference import registry
+from radnode_inference.findings import Findings
+from radnode_inference.model import DeclinedError, Model, ModelCard
+from radnode_inference.study import Study
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """Which model to hold. reporter: "module:callable" that makes results of findings."""
+
+    card: ModelCard
+    device: str
+    weights: Path
+    reporter: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One study to read. files: relative to `data`, all of them and no others."""
+
+    data: Path
+    files: tuple[str, ...]
+    previous: tuple[Previous, ...]
+    rules: tuple[Rule, ...] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progressed:
+    part: float
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """The results are durable; nobody knows of them yet."""
+
+    stored: tuple[StoredResult, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declined:
+    gate: str
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """sentence: for people; details: the traceback, for the log."""
+
+    sentence: str
+    details: str = ""
+
+
+Answer = Done | Declined | Failed
+
+
+def main(descriptor: int, parent: int) -> None:
+    """Answer tasks until the other end closes. SIGINT is the parent's to handle."""
+    die_with_parent(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    connection: Connection[Any, Any] = Connection(descriptor)
+    try:
+        spec: Spec = connection.recv()
+        model: Model | None = None
+        while True:
+            task: Task = connection.recv()
+            try:
+                model = model or registry.load(spec.card, device(spec.device), spec.weights)
+                answer: Answer = Done(stored=read(spec, model, task, connection))
+            except DeclinedError as e:
+                answer = Declined(gate=e.gate, sentence=e.sentence)
+            except Exception as e:
+                answer = Failed(sentence=f"{type(e).__name__}: {e}", details=traceback.format_exc())
+            connection.send(answer)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+
+
+def read(spec: Spec, model: Model, task: Task, connection: "Connection[Any, Any]") -> tuple[StoredResult, ...]:
+    """Study in, durable results out. Raises DeclinedError, or whatever the model raises."""
+    study = Study.from_files(task.data / file for file in task.files)
+    readable = sum(len(s.headers) for s in study.series)
+    if readable != len(task.files):
+        raise RuntimeError(f"{len(task.files) - readable} of {len(task.files)} stored objects cannot be read")
+
+    def progress(part: float, words: str) -> None:
+        crash_point(Point.MID_INFERENCE)
+        connection.send(Progressed(part=part, words=words))
+
+    progress(0.0, "reading")
+    findings = infer(spec.card, model, study, task.rules, progress)
+    progress(0.95, "reporting")
+    made = reporter(spec.reporter)(findings, study, previous=task.previous)
+    return write_files(task.data, made)
+
+
+def infer(card: ModelCard, model: Model, study: Study, rules: tuple[Rule, ...] | None, progress: Any) -> Findings:
+    """What the model finds in those images of the study that a model may read. Raises DeclinedError."""
+    unavailable = card.unavailable_because(generated=study.generated)
+    if unavailable:
+        raise DeclinedError("not-installed", unavailable)
+    inputs = only_inputs(study, rules)
+    if not inputs.series:
+        raise DeclinedError("no-input", "every image is a localizer, a phantom, or another object no model may read")
+    return model.read(inputs, progress)
+
+
+def reporter(name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def device(wanted: str) -> str:
+    """ "cpu" or "cuda", for a setting that may be "auto". Only here is torch loaded."""
+    from radnode_inference.device import choose
+
+    return choose(wanted)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,47 @@
+"""A study's story: one row per thing that happened to it, in words. No patient data."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from radnode.tables import EventRow
+
+
+class Action(StrEnum):
+    """What can happen to a study between the last image and the end of its jobs."""
+
+    ARRIVED = "arrived"
+    REOPENED = "reopened"
+    RETURNED = "returned"  # the node's own results came back from the PACS
+    COMPLETE = "complete"
+    ROUTED = "routed"
+    NOT_ROUTED = "not-routed"
+    STARTED = "started"
+    DONE = "done"
+    DECLINED = "declined"
+    RETRY = "retry"
+    FAILED = "failed"
+    STALE = "stale"
+    READ = "read"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """`at`: UTC epoch seconds. `action` is an Action, or one that the receiver or the outbox wrote."""
+
+    at: float
+    action: str
+    sentence: str
+
+
+def write(session: Session, study_uid: str, action: Action, sentence: str, now: float) -> None:
+    """Add to the story, in the caller's transaction."""
+    session.add(EventRow(study_uid=study_uid, at=now, action=action, sentence=sentence))
+
+
+def of_study(session: Session, study_uid: str) -> tuple[Event, ...]:
+    """The story so far, in order."""
+    rows = session.scalars(select(EventRow).where(EventRow.study_uid == study_uid).order_by(EventRow.id))
+    return tuple(Event(at=r.at, action=r.action, sentence=r.sentence) for r in rows)

@@ -1,0 +1,117 @@
+"""READ FIRST: a study's way through the node, one short function for each arrow, each with one trigger.
+
+    C-STORE / STOW     quiet and counted      claimed                        due
+    instance --------> study --------------> job --------> findings -------> delivery
+    receive, store     complete, route       work          report            deliver
+
+Every arrow ends in one transaction. A crash between two arrows leaves a row that the next turn picks up:
+
+| arrow    | trigger               | what it leaves                                  | where         |
+|----------|-----------------------|-------------------------------------------------|---------------|
+| receive  | a C-STORE or STOW-RS  | a durable file, then an InstanceRow (unsettled) | `store`       |
+| settle   | unsettled instances   | a StudyRow: RECEIVING, or reopened              | here          |
+| complete | the quiet timer       | the study is COMPLETE                           | here          |
+| route    | a COMPLETE study      | RouteRows, JobRows; the study is ROUTED         | here          |
+| claim    | a due job             | the job is RUNNING and this worker's            | here          |
+| read     | a claimed job         | result files, durable, without rows             | `engine`      |
+| end      | an answer of a model  | ResultRows, the outbox; job ended; study READ   | here          |
+| deliver  | a due delivery        | the delivery is DELIVERED, or due again         | `deliver`     |
+| recover  | a silent worker       | the job is QUEUED again, or FAILED              | here          |
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+
+from sqlalchemy.orm import Session
+
+from radnode import complete as completeness
+from radnode import events, jobs, results, routing
+from radnode.database import Database
+from radnode.events import Action
+from radnode.faults import Point, crash_point
+from radnode.jobs import Job
+from radnode.results import StoredResult
+from radnode.route import Route, decide, nothing
+from radnode.settings import Settings
+from radnode.states import JobState
+from radnode_inference.model import DeclinedError, ModelCard
+
+log = logging.getLogger(__name__)
+
+
+def settle(database: Database, settings: Settings, *, since: float) -> int:
+    """instance -> study: count what arrived into its studies, and reopen those that were complete; how many."""
+    return completeness.settle(database, settings, since=since, now=time.time())
+
+
+def complete(database: Database) -> tuple[str, ...]:
+    """study -> complete study: those that were quiet long enough."""
+    return completeness.complete(database, now=time.time())
+
+
+def route(database: Database, settings: Settings, cards: Sequence[ModelCard]) -> int:
+    """complete study -> jobs: ask every rule about every complete study; how many studies were routed."""
+    routed = 0
+    for study_uid, revision in routing.complete_studies(database):
+        crash_point(Point.COMPLETE_BEFORE_ROUTE)
+        routes = ask(database, settings, cards, study_uid)
+        routed += routing.keep(database, study_uid, revision, routes)
+    return routed
+
+
+def ask(database: Database, settings: Settings, cards: Sequence[ModelCard], study_uid: str) -> tuple[Route, ...]:
+    """Every decision about a study. One that cannot be looked at holds up no other, and its story says why."""
+    try:
+        return decide(routing.look(database, settings, study_uid), cards, settings.rules)
+    except (OSError, ValueError, LookupError, TypeError) as e:
+        log.exception("A study cannot be looked at.", extra={"action": "route", "study_uid": study_uid})
+        reason = f"The stored objects of this study cannot be looked at ({type(e).__name__}: {e})."
+        return (nothing(study_uid, reason),)
+
+
+def claim(database: Database, worker: str) -> Job | None:
+    """job -> claimed job: the most urgent one that is due."""
+    return jobs.claim(database, worker, time.time())
+
+
+def end(database: Database, settings: Settings, job: Job, stored: Sequence[StoredResult]) -> JobState:
+    """findings -> deliveries: the results are current and owed, unless images arrived since; then nothing is reported.
+
+    Raises LostClaimError when the job is another worker's by now.
+    """
+    crash_point(Point.INFERRED_BEFORE_OUTBOX)
+    now = time.time()
+    with database.transaction() as session:
+        if not completeness.is_as_settled(session, job.study_uid, job.revision):
+            return end_stale(session, job, now)
+        jobs.finish(session, job, JobState.DONE, "", now)
+        results.record(session, job, stored, settings.destinations, now)
+        events.write(session, job.study_uid, Action.DONE, f"{job.model} made {len(stored)} results.", now)
+    return JobState.DONE
+
+
+def end_declined(database: Database, job: Job, declined: DeclinedError) -> JobState:
+    """findings -> declined: the input does not suit the model; what it said of an earlier revision is retracted."""
+    now = time.time()
+    with database.transaction() as session:
+        if not completeness.is_as_settled(session, job.study_uid, job.revision):
+            return end_stale(session, job, now)
+        jobs.finish(session, job, JobState.DECLINED, str(declined), now)
+        results.retract(session, job.study_uid, job.model, now)
+        sentence = f"{job.model} declined ({declined.gate}): {declined.sentence}"
+        events.write(session, job.study_uid, Action.DECLINED, sentence, now)
+    return JobState.DECLINED
+
+
+def end_stale(session: Session, job: Job, now: float) -> JobState:
+    """findings -> nothing: they were made from a part of the study."""
+    reason = "later images of the study arrived"
+    jobs.finish(session, job, JobState.STALE, reason, now)
+    events.write(session, job.study_uid, Action.STALE, f"What {job.model} found is not reported: {reason}.", now)
+    return JobState.STALE
+
+
+def recover(database: Database, settings: Settings) -> int:
+    """lost job -> job: give the jobs of silent workers to others; how many."""
+    return jobs.recover(database, settings.work, time.time())

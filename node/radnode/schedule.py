@@ -1,0 +1,76 @@
+"""The clock: APScheduler turns the cranks of `pipeline`. It holds no state; the truth is in the tables."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC
+
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from radnode import complete, pipeline
+from radnode.database import Database
+from radnode.settings import Settings
+from radnode_inference import registry
+from radnode_inference.model import ModelCard
+
+TURN_S = 0.15
+"""How often new instances are looked at. Together with the workers' polling it bounds what the node adds to a model."""
+RECOVER_S = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class Clock:
+    """Turns every crank until it is stopped; use as a context manager."""
+
+    def __init__(self, settings: Settings, database: Database, cards: Sequence[ModelCard]) -> None:
+        self._settings = settings
+        self._database = database
+        self._cards = tuple(cards)
+        self._since = time.time()
+        self._scheduler = BackgroundScheduler(timezone=UTC)
+
+    def __enter__(self) -> "Clock":
+        logging.getLogger("apscheduler").setLevel(
+            logging.ERROR
+        )  # a turn that takes longer than its interval is no news
+        complete.hold(self._database, self._settings, now=self._since)
+        self._every(TURN_S, self.turn)
+        self._every(RECOVER_S, self.recover)
+        self._scheduler.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._scheduler.shutdown(wait=True)
+
+    def turn(self) -> None:
+        """One turn: settle, complete, route. Each crank turns also when the one before it failed."""
+        self._guarded(lambda: pipeline.settle(self._database, self._settings, since=self._since))
+        self._guarded(lambda: pipeline.complete(self._database))
+        self._guarded(lambda: pipeline.route(self._database, self._settings, self._cards))
+
+    def recover(self) -> None:
+        self._guarded(lambda: pipeline.recover(self._database, self._settings))
+
+    def _every(self, seconds: float, crank: Callable[[], None]) -> None:
+        self._scheduler.add_job(
+            crank, "interval", seconds=seconds, coalesce=True, max_instances=1, misfire_grace_time=None
+        )
+
+    def _guarded(self, crank: Callable[[], object]) -> None:
+        """An error is logged and never stops the clock: the rows are still there for the next turn."""
+        try:
+            crank()
+        except Exception:
+            log.exception("A crank failed; it is turned again.", extra={"action": "crank"})
+
+
+def serve(settings: Settings, stop: threading.Event) -> None:
+    """Turn the cranks until `stop`."""
+    database = Database(settings.url)
+    try:
+        with Clock(settings, database, registry.cards(settings.weights_folder)):
+            stop.wait()
+    finally:
+        database.close()

@@ -1,0 +1,106 @@
+"""The worker: claims one job at a time, has the engine run it, and ends it in one transaction."""
+
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+
+from radnode import complete, jobs, pipeline, results
+from radnode.database import Database
+from radnode.engine import Engine, StoppedError
+from radnode.engine_child import Answer, Declined, Done, Failed, Task
+from radnode.errors import LostClaimError
+from radnode.jobs import Job
+from radnode.settings import Settings
+from radnode.states import JobState
+from radnode_inference import registry
+from radnode_inference.model import DeclinedError
+
+POLL_S = 0.1
+AFTER_ERROR_S = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class Worker:
+    """One worker. `name` is what stands in the job's row; no two living workers may share it."""
+
+    def __init__(self, settings: Settings, database: Database, engine: Engine, name: str = "") -> None:
+        self._settings = settings
+        self._database = database
+        self._engine = engine
+        self.name = name or f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until `stop`. An error outside a model is logged; the job is found again by its missing heartbeat."""
+        while not stop.is_set():
+            try:
+                worked = self.turn(stop)
+            except Exception:
+                log.exception("The worker stumbled and goes on.", extra={"action": "work", "worker": self.name})
+                stop.wait(AFTER_ERROR_S)
+                continue
+            if not worked:
+                stop.wait(POLL_S)
+
+    def turn(self, stop: threading.Event) -> bool:
+        """Claim a job and take it to its end; False when there was none."""
+        job = pipeline.claim(self._database, self.name)
+        if job is None:
+            return False
+        try:
+            state = self._end(job, self._read(job, stop))
+            log.info("A job ended.", extra={"action": "end", "job_id": job.id, "model": job.model, "state": state})
+        except LostClaimError:
+            log.warning("A job was taken away.", extra={"action": "lost", "job_id": job.id, "model": job.model})
+        except StoppedError:
+            jobs.release(self._database, job, "the worker was stopped", time.time())
+        return True
+
+    def _read(self, job: Job, stop: threading.Event) -> Answer:
+        """Run the model on exactly the images that were settled for the job's revision."""
+        with self._database.reading() as session:
+            task = Task(
+                data=self._settings.data.resolve(),
+                files=complete.input_files(session, job.study_uid),
+                previous=results.previous(session, job.study_uid, job.model),
+                rules=self._settings.rules,
+            )
+        return self._engine.run(job.model, task, lambda part: self._beat(job, part), stop.is_set)
+
+    def _beat(self, job: Job, part: float) -> None:
+        jobs.beat(self._database, job, part, time.time())
+
+    def _end(self, job: Job, answer: Answer) -> JobState:
+        if isinstance(answer, Failed):
+            log.error("A model failed. %s", answer.details, extra={"action": "fail", "job_id": job.id})
+            return self._try_again(job, answer.sentence)
+        try:
+            if isinstance(answer, Declined):
+                return pipeline.end_declined(self._database, job, DeclinedError(answer.gate, answer.sentence))
+            return self._end_done(job, answer)
+        except LostClaimError:
+            raise
+        except Exception as e:
+            log.exception("The results of a job cannot be recorded.", extra={"action": "end", "job_id": job.id})
+            return self._try_again(job, f"its results could not be recorded ({type(e).__name__}: {e})")
+
+    def _end_done(self, job: Job, done: Done) -> JobState:
+        return pipeline.end(self._database, self._settings, job, done.stored)
+
+    def _try_again(self, job: Job, reason: str) -> JobState:
+        return jobs.try_again(self._database, job, self._settings.work, reason, time.time())
+
+
+def serve(settings: Settings, stop: threading.Event, *, name: str = "") -> None:
+    """Be a worker until `stop`. name: one that a supervisor gives to only one worker at a time; its old jobs are freed."""
+    database = Database(settings.url)
+    try:
+        with Engine(settings, registry.cards(settings.weights_folder)) as engine:
+            if name:
+                jobs.recover(database, settings.work, time.time(), worker=name)
+            Worker(settings, database, engine, name).run(stop)
+    finally:
+        database.close()
