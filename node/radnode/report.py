@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 import orjson
 
 from radnode.results import Previous, Result
-from radnode_dicom_sr.identity import Previous as Predecessor
-from radnode_inference.findings import Findings, ModelIdentity, uid_from
+from radnode_dicom_sr import Previous as Predecessor
+from radnode_dicom_sr import build
+from radnode_fhir.bundle import transaction, uid_of
+from radnode_inference.findings import Findings
 from radnode_inference.study import Study
 
 
@@ -19,18 +21,15 @@ def results(
     previous: the results that these replace. Those with the digest of `findings` are the same content, and no predecessor.
     now: when the report is issued (UTC); the UIDs do not depend on it.
     """
-    from radnode_fhir.bundle import transaction
-
-    from radnode_dicom_sr import build
-
     digest = findings.digest()
     replaced = tuple(p for p in previous if p.digest != digest)
+    amended = bool(replaced) or any(p.amended for p in previous)
     objects = build(findings, study, previous=predecessors(replaced))
     bundle = transaction(
         findings,
         study,
         objects,
-        status="amended" if replaced else "preliminary",
+        status="amended" if amended else "preliminary",
         issued=now or datetime.now(UTC),
     )
     dicom = [
@@ -46,7 +45,7 @@ def results(
     ]
     fhir = Result(
         kind="fhir",
-        uid=fhir_uid(findings.study_uid, findings.model, digest),
+        uid=uid_of(bundle),
         sop_class_uid="",
         series_uid="",
         digest=digest,
@@ -62,8 +61,3 @@ def predecessors(replaced: Sequence[Previous]) -> tuple[Predecessor, ...]:
         for p in replaced
         if p.sop_class_uid
     )
-
-
-def fhir_uid(study_uid: str, model: ModelIdentity, digest: str) -> str:
-    """The Bundle's own UID: equal for equal content of the same model and weights on the same study."""
-    return uid_from(("fhir", study_uid, model.name, model.version, model.weights_sha256, digest))

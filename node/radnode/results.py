@@ -53,13 +53,14 @@ class StoredResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Previous:
-    """A current result that a new one of the same study and model would supersede."""
+    """A current result that a new one of the same study and model would supersede. amended: it replaced another itself."""
 
     kind: str
     uid: str
     sop_class_uid: str
     series_uid: str
     digest: str
+    amended: bool = False
 
 
 class EndedJob(Protocol):
@@ -229,6 +230,8 @@ def retract(session: Session, study_uid: str, model: str, now: float) -> None:
 
 def previous(session: Session, study_uid: str, model: str) -> tuple[Previous, ...]:
     """The current results of this study and model, in the order of their UIDs."""
+    report = select(ReportRow.status).where(ReportRow.study_uid == study_uid, ReportRow.model == model)
+    amended = session.scalars(report).one_or_none() == "amended"
     query = select(ResultRow).where(ResultRow.study_uid == study_uid, ResultRow.model == model, ResultRow.current)
     return tuple(
         Previous(
@@ -237,6 +240,7 @@ def previous(session: Session, study_uid: str, model: str) -> tuple[Previous, ..
             sop_class_uid=row.sop_class_uid,
             series_uid=row.series_uid,
             digest=row.digest,
+            amended=amended,
         )
         for row in session.scalars(query.order_by(ResultRow.uid))
     )
