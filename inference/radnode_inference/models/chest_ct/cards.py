@@ -2,9 +2,33 @@
 
 from pathlib import Path
 
-from radnode_inference.model import ModelCard
+from radnode_inference.findings import ModelIdentity
+from radnode_inference.model import Availability, ModelCard
+from radnode_inference.models.chest_ct.lung_codes import AIRWAYS, EMPHYSEMA, LUNG
+
+LUNG_IDENTITY = ModelIdentity(
+    name="ct-lung",
+    version="1.0.0",
+    weights_name="training-free",
+    weights_version="",
+    weights_sha256="",
+    intended_use="Volumes and density of the lungs and airways on chest CT, as numbers beside the radiologist's reading. "
+    "Finds no nodules, effusions, emboli or consolidations.",
+)
 
 
 def cards(weights: Path) -> tuple[ModelCard, ...]:
     """Every model of the family, with what is installed for it in the folder `weights`."""
-    return ()
+    return (lung_card(),)
+
+
+def lung_card() -> ModelCard:
+    return ModelCard(
+        identity=LUNG_IDENTITY,
+        title="Lungs on chest CT",
+        modality="CT",
+        inputs=("one CT series of the whole chest, slices of at most 10 mm (density: at most 3 mm, soft kernel)",),
+        findings=(LUNG, AIRWAYS, EMPHYSEMA),
+        availability=Availability.READY,
+        factory="radnode_inference.models.chest_ct.lung:create",
+    )
