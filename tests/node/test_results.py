@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,12 @@ TO = (PACS, EHR)
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> tuple[Settings, Database, Ended]:
+def node(tmp_path: Path) -> Iterator[tuple[Settings, Database, Ended]]:
     settings = Settings(data=tmp_path)
     database = prepare(settings)
     add_study(database, STUDY)
-    return settings, database, add_job(database, STUDY)
+    yield settings, database, add_job(database, STUDY)
+    database.close()
 
 
 def owed(database: Database) -> dict[tuple[str, str], str]:
