@@ -13,6 +13,7 @@ import os
 import struct
 import threading
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ from radnode.store_check import (
     check_announced,
     identify,
 )
-from radnode.store_index import Entry, Index, flush
+from radnode.store_index import Entry, Index
 from radnode.tables import InstanceRow
 
 __all__ = ["Arrival", "Instance", "Store", "Upload", "instances", "study_files"]
@@ -42,6 +43,8 @@ __all__ = ["Arrival", "Instance", "Store", "Upload", "instances", "study_files"]
 INCOMING = ".incoming"
 FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 MB = 1_000_000
+EARLY = int(os.environ.get("EARLY", "200000"))
+FLUSHERS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +71,7 @@ class Store:
         self.incoming.mkdir(parents=True, exist_ok=True)
         self.folders = Folders(self.objects)
         self.index = Index(database, self.data)
+        self.flusher = ThreadPoolExecutor(FLUSHERS, thread_name_prefix="flush")
         self._numbers = itertools.count()
 
     def begin(self, arrival: Arrival) -> "Upload":
@@ -107,10 +111,9 @@ class Upload:
         self._arrival = arrival
         self._name, self._fd = create(store)
         self._open = True
-        self._digest = hashlib.sha256()
         meta = file_meta(arrival)
         self._start = self._size = len(meta)
-        self._checked = 0
+        self._checked = self._flushing = 0
         try:
             write_all(self._fd, meta)
         except OSError:
@@ -129,12 +132,16 @@ class Upload:
             write_all(self._fd, chunk)
         except OSError as e:
             raise no_room(e) from e
-        self._digest.update(chunk)
+        if self._size - self._flushing > EARLY:
+            # start writing to the disk now, so that little is left for the flush at the end
+            os.posix_fadvise(self._fd, self._flushing, self._size - self._flushing, os.POSIX_FADV_DONTNEED)
+            self._flushing = self._size
 
     def finish(self) -> Instance:
         """Check, make durable, index. Raises StoreError."""
         try:
-            return self._keep(self._identify())
+            with mmap.mmap(self._fd, self._size, access=mmap.ACCESS_READ) as file:
+                return self._keep(file)
         except OSError as e:
             raise no_room(e) from e
         finally:
@@ -149,24 +156,26 @@ class Upload:
             self._name.unlink()
         os.close(self._fd)
 
-    def _identify(self) -> Identity:
-        with mmap.mmap(self._fd, self._size, access=mmap.ACCESS_READ) as file:
-            return identify(file, self._start, self._arrival, max_bytes=self._store.max_bytes)
-
-    def _keep(self, identity: Identity) -> Instance:
-        sha256 = self._digest.hexdigest()
-        os.fsync(self._fd)
-        file = self._store.folders.link(self._name, identity, sha256)
-        crash_point(Point.FILE_BEFORE_ROW)
-        entry = Entry(
-            identity=identity, arrival=self._arrival, sha256=sha256, file=file, size=self._size, folder=file.parent
-        )
+    def _keep(self, data: mmap.mmap) -> Instance:
+        """Name it first, then flush: the flush of a file takes its new name along. The digest is made meanwhile."""
+        identity = identify(data, self._start, self._arrival, max_bytes=self._store.max_bytes)
+        digest = Digest(data, self._start)
+        file = self._store.folders.link(self._name, identity, digest)
+        durable = self._store.flusher.submit(flush, self._fd, file.parent)
         try:
+            sha256 = digest()
+            crash_point(Point.FILE_BEFORE_ROW)
+            entry = Entry(
+                identity=identity, arrival=self._arrival, sha256=sha256, file=file, size=self._size, durable=durable
+            )
             kept = self._store.index.add(entry)
-        except (SQLAlchemyError, OSError) as e:
+        except BaseException as e:
             with suppress(OSError):
+                durable.exception()  # the flush still uses the descriptor
                 file.unlink()
-            raise StoreError(OUT_OF_RESOURCES, "The index of the node cannot be written.") from e
+            if isinstance(e, SQLAlchemyError):
+                raise StoreError(OUT_OF_RESOURCES, "The index of the node cannot be written.") from e
+            raise
         if kept != file:
             file.unlink(missing_ok=True)
         return Instance(
@@ -179,6 +188,20 @@ class Upload:
         )
 
 
+class Digest:
+    """The SHA-256 of a data set, made when first asked for."""
+
+    def __init__(self, file: mmap.mmap, start: int) -> None:
+        self._file, self._start = file, start
+        self._value = ""
+
+    def __call__(self) -> str:
+        if not self._value:
+            with memoryview(self._file) as view, view[self._start :] as dataset:
+                self._value = hashlib.sha256(dataset).hexdigest()
+        return self._value
+
+
 class Folders:
     """The folders of studies and series, made durable once each."""
 
@@ -186,7 +209,7 @@ class Folders:
         self._objects = objects
         self._known: set[Path] = set()
 
-    def link(self, name: Path, identity: Identity, sha256: str) -> Path:
+    def link(self, name: Path, identity: Identity, digest: Digest) -> Path:
         """Give the finished file its lasting name, never in the place of another. Its folder is yet to be flushed.
 
         The second object with a UID is named with its digest, and numbered should that name exist.
@@ -199,7 +222,7 @@ class Folders:
                 os.link(name, file)
                 break
             except FileExistsError:
-                file = folder / f"{identity.sop_uid}.{sha256[:16]}{f'.{number}' if number else ''}.dcm"
+                file = folder / f"{identity.sop_uid}.{digest()[:16]}{f'.{number}' if number else ''}.dcm"
         return file
 
     def _make(self, folder: Path) -> None:
@@ -207,7 +230,7 @@ class Folders:
             return
         folder.mkdir(parents=True, exist_ok=True)
         for changed in (folder.parent, self._objects):
-            flush(changed)
+            flush_folder(changed)
         if len(self._known) > 10_000:
             self._known.clear()
         self._known.add(folder)
@@ -232,6 +255,21 @@ def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def flush(fd: int, folder: Path) -> None:
+    """Make a file and its name durable."""
+    os.fsync(fd)
+    flush_folder(folder)
+
+
+def flush_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def no_room(error: OSError) -> StoreError:

@@ -6,12 +6,13 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, text, update
+from sqlalchemy import Connection, CursorResult, Engine, Insert, Select, bindparam, insert, select, text, update
 
 from radnode.database import Database
 from radnode.store_check import Arrival, Identity
@@ -21,9 +22,10 @@ ADVISORY_LOCK = 0x52414431
 """PostgreSQL: one group of commits at a time, as SQLite does by itself."""
 MAX_GROUP = 200
 INSTANCES: Any = InstanceRow.__table__
+COLUMNS = [c.name for c in INSTANCES.columns if c.name != "id"]
 INSERT = insert(INSTANCES)
-KNOWN = select(INSTANCES.c.sop_uid, INSTANCES.c.sha256, INSTANCES.c.file, INSTANCES.c.current).where(
-    INSTANCES.c.sop_uid.in_(bindparam("sop_uids", expanding=True))
+KNOWN: Select[Any] = select(INSTANCES.c.sha256, INSTANCES.c.file, INSTANCES.c.current).where(
+    INSTANCES.c.sop_uid == bindparam("sop_uid")
 )
 
 log = logging.getLogger(__name__)
@@ -31,7 +33,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(kw_only=True, eq=False)
 class Entry:
-    """An object whose file is durable and whose row is wanted. file, folder: full paths.
+    """An object whose row is wanted. file: full path; durable: ends, or raises OSError, once the file is on the disk.
 
     kept: the file that holds these bytes once the row is committed (another one, if they were here before).
     """
@@ -40,10 +42,24 @@ class Entry:
     arrival: Arrival
     sha256: str
     file: Path
-    folder: Path
     size: int
+    durable: Future[None]
     kept: Path | None = None
     error: Exception | None = field(default=None)
+
+
+class Statement:
+    """A statement compiled once: SQLAlchemy's own cache still costs more than SQLite does."""
+
+    def __init__(self, statement: Insert | Select[Any], engine: Engine) -> None:
+        compiled = statement.compile(dialect=engine.dialect, column_keys=COLUMNS)
+        self._text = str(compiled)
+        self._order = getattr(compiled, "positiontup", None)
+
+    def run(self, connection: Connection, rows: list[dict[str, Any]]) -> CursorResult[Any]:
+        if self._order is None:
+            return connection.exec_driver_sql(self._text, rows)
+        return connection.exec_driver_sql(self._text, [tuple(row[k] for k in self._order) for row in rows])
 
 
 class Index:
@@ -55,6 +71,8 @@ class Index:
         self._waiting: list[Entry] = []
         self._queue_lock = threading.Lock()
         self._commit_lock = threading.Lock()
+        self._insert = Statement(INSERT, database.engine)
+        self._known = Statement(KNOWN, database.engine)
         run = data / "run"
         run.mkdir(parents=True, exist_ok=True)
         self._turn = os.open(run / "store.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
@@ -75,10 +93,10 @@ class Index:
         with self._queue_lock:
             group, self._waiting = self._waiting[:MAX_GROUP], self._waiting[MAX_GROUP:]
         try:
-            for folder in {e.folder for e in group}:
-                flush(folder)
             with self._transaction() as connection:
                 files = self._write(connection, group)
+                for entry in group:  # the disk works while the rows are written; no row is committed before its file
+                    entry.durable.result()
         except Exception as e:
             for entry in group:
                 entry.error = e
@@ -105,11 +123,15 @@ class Index:
 
     def _write(self, connection: Connection, group: list[Entry]) -> list[Path]:
         """Insert the rows of a group; the file that holds each of its objects."""
-        known = self._known(connection, {e.identity.sop_uid for e in group})
+        known: dict[str, dict[str, tuple[str, bool]]] = {}  # SOP Instance UID -> SHA-256 -> (file, current)
         new: dict[int, dict[str, Any]] = {}
         files = []
         for entry in group:
-            versions = known.setdefault(entry.identity.sop_uid, {})
+            sop_uid = entry.identity.sop_uid
+            if sop_uid not in known:
+                rows = self._known.run(connection, [{"sop_uid": sop_uid}])
+                known[sop_uid] = {sha256: (file, current) for sha256, file, current in rows.all()}
+            versions = known[sop_uid]
             if entry.sha256 in versions:
                 files.append(self._again(connection, entry, versions))
                 continue
@@ -120,15 +142,8 @@ class Index:
             new[id(entry)] = row
             files.append(entry.file)
         if new:
-            connection.execute(INSERT, list(new.values()))
+            self._insert.run(connection, list(new.values()))
         return files
-
-    def _known(self, connection: Connection, sop_uids: set[str]) -> dict[str, dict[str, tuple[str, bool]]]:
-        """SOP Instance UID -> SHA-256 -> (file, current)."""
-        known: dict[str, dict[str, tuple[str, bool]]] = {}
-        for sop_uid, sha256, file, current in connection.execute(KNOWN, {"sop_uids": list(sop_uids)}):
-            known.setdefault(sop_uid, {})[sha256] = (file, current)
-        return known
 
     def _again(self, connection: Connection, entry: Entry, versions: dict[str, tuple[str, bool]]) -> Path:
         """The same bytes once more: no second row. They become current again, and replace a file that was lost."""
@@ -182,12 +197,3 @@ class Index:
             "current": True,
             "settled": False,
         }
-
-
-def flush(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -6,6 +6,7 @@ import mmap
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -15,7 +16,7 @@ from sqlalchemy import insert, select
 
 from radnode.database import Database
 from radnode.errors import StoreError
-from radnode.store import INCOMING, Store
+from radnode.store import INCOMING, Store, flush
 from radnode.store_check import Arrival, identify
 from radnode.store_index import Entry
 from radnode.tables import EventRow, InstanceRow
@@ -131,7 +132,10 @@ def read_entry(store: Store, file: Path) -> Entry:
         identity = identify(data, start, arrival, max_bytes=store.max_bytes)
         with memoryview(data) as view, view[start:] as dataset:
             digest = sha256(dataset).hexdigest()
-        return Entry(identity=identity, arrival=arrival, sha256=digest, file=file, folder=file.parent, size=len(data))
+        done: Future[None] = Future()
+        flush(f.fileno(), file.parent)
+        done.set_result(None)
+        return Entry(identity=identity, arrival=arrival, sha256=digest, file=file, size=len(data), durable=done)
 
 
 def report_missing(database: Database, study_uid: str, lost: list[str]) -> None:

@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqlalchemy import select
+
 from radnode.database import Database
 from radnode.settings import Settings, load
 from radnode.tables import InstanceRow, Table
-from sqlalchemy import select
 
 PROGRAM = "import sys, logging; from radnode import receive, settings; logging.basicConfig(level='INFO'); receive.serve(settings.load())"
 
