@@ -65,11 +65,15 @@ class TestNode(NodeProcess):
         destinations: Sequence[Mapping[str, object]] = (),
         quiet_s: float = 1.0,
         environment: Mapping[str, str] | None = None,
+        peers: Sequence[Mapping[str, object]] = (),
+        data: Path | None = None,
         **sections: Mapping[str, object],
     ) -> None:
-        super().__init__(
-            folder, quick_settings(destinations=destinations, quiet_s=quiet_s, **sections), environment=environment
-        )
+        settings = quick_settings(destinations=destinations, quiet_s=quiet_s, **sections)
+        settings |= {"peers": list(peers)} if peers else {}
+        settings |= {"data": data} if data else {}
+        super().__init__(folder, settings, environment=environment)
+        self.data = data or self.data
 
     def rows(self, table: type[Table], **equal: object) -> list[Any]:
         """The rows of a table, in the order of their keys, whose columns equal the values."""

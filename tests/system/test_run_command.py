@@ -171,7 +171,7 @@ def of_the_head(images: list[pydicom.Dataset]) -> Sequence[pydicom.Dataset]:
     """Water everywhere: nothing in it looks like a lung."""
     for image in images:
         image.BodyPartExamined = "HEAD"
-        image.PixelData = (image.pixel_array * 0 + round((0 - float(image.RescaleIntercept)))).tobytes()
+        image.PixelData = (image.pixel_array * 0 + round(0 - float(image.RescaleIntercept))).tobytes()
     return images
 
 
