@@ -132,9 +132,9 @@ def reporter(name: str) -> Any:
 
 def device(wanted: str) -> str:
     """ "cpu" or "cuda", for a setting that may be "auto". Only here is torch loaded."""
-    from radnode_inference.device import choose
+    from radnode_inference.device import resolve
 
-    return choose(wanted)
+    return resolve(wanted).type
 
 
 if __name__ == "__main__":
