@@ -257,7 +257,7 @@ def test_what_is_refused_for_good_is_dead_at_once_and_the_rest_goes(tmp_path: Pa
         server.shutdown()
     with database.reading() as session:
         query = select(ResultRow.kind, DeliveryRow.state).join(ResultRow, ResultRow.uid == DeliveryRow.result_uid)
-        assert {kind: state for kind, state in session.execute(query)} == {
+        assert {row.kind: row.state for row in session.execute(query)} == {
             "seg": "dead",
             "sr": "delivered",
             "key-image": "delivered",
