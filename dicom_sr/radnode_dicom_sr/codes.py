@@ -90,13 +90,20 @@ def probability_concept(finding: Finding) -> Code:
     return PROBABILITY_OF_CANCER if finding.concept.value in CANCERS else CERTAINTY_OF_FINDING
 
 
+def place(finding: Finding) -> str:
+    """Side and site in words: "left lung"; "" where neither is known."""
+    where, side = site(finding), finding.laterality
+    if where and side and side.meaning.lower() in where.meaning.lower():
+        return where.meaning.lower()
+    return " ".join(c.meaning for c in (side, where) if c).lower()
+
+
 def label(finding: Finding) -> str:
-    """A finding in words, side first: "right lung", "left breast lesion"; at most 64 characters."""
-    words = [finding.laterality.meaning] if finding.laterality else []
-    words.append(finding.concept.meaning)
-    text = " ".join(words)
-    repeated = finding.laterality is not None and finding.laterality.meaning.lower() in finding.concept.meaning.lower()
-    return (finding.concept.meaning if repeated else text).strip()[:64]
+    """A finding in words: "Left lung" for an organ, "Nodule, left lung" for what is found in one; at most 64 characters."""
+    where = place(finding)
+    if finding.kind is Kind.ANATOMY:
+        return (where[:1].upper() + where[1:])[:64].strip()
+    return ", ".join(w for w in (finding.concept.meaning, where) if w)[:64].strip(" ,")
 
 
 COLOURS: dict[Kind, Sequence[tuple[int, int, int]]] = {

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
-from io import BytesIO
 
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.filewriter import dcmwrite
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from radnode_dicom_sr import codes
+from radnode_dicom_sr.elements import encoded
 from radnode_dicom_sr.identity import Identity
 from radnode_dicom_sr.source import Source, clip
 from radnode_inference.findings import Findings, ModelIdentity, uid_from
@@ -114,6 +115,7 @@ def file_bytes(ds: Dataset) -> bytes:
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     meta.ImplementationVersionName = "RADNODE"
-    out = BytesIO()
-    dcmwrite(out, FileDataset(out, ds, file_meta=meta, preamble=b"\0" * 128), enforce_file_format=True)
-    return out.getvalue()
+    out = DicomBytesIO()
+    out.write(b"\0" * 128 + b"DICM")
+    write_file_meta_info(out, meta, enforce_standard=True)
+    return out.getvalue() + encoded(ds)

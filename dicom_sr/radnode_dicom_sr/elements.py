@@ -1,9 +1,15 @@
 """DICOM elements as bytes, Explicit VR Little Endian (PS3.5 section 7.1).
 
-pydicom spends about a millisecond on the functional groups of one frame, and a segmentation has thousands.
+pydicom spends about a millisecond on the functional groups of one frame, and a segmentation has thousands; it also
+corrects, converts and checks what the writers here have already made right.
 """
 
 import struct
+
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+from pydicom.tag import Tag
 
 from radnode_inference.findings import Code
 
@@ -31,6 +37,17 @@ def sequence(tag: int, *contents: bytes) -> bytes:
     return element(tag, "SQ", b"".join(item(c) for c in contents))
 
 
+def raw_sequence(tag: int, *contents: bytes) -> RawDataElement:
+    """A sequence whose items are already bytes, to stand in a data set."""
+    value = b"".join(item(c) for c in contents)
+    return RawDataElement(Tag(tag), "SQ", len(value), value, 0, False, True)
+
+
+def instance(sop_class_uid: str, sop_uid: str) -> bytes:
+    """A reference to an instance (PS3.3 table 10-11)."""
+    return text(0x00081150, "UI", sop_class_uid) + text(0x00081155, "UI", sop_uid)
+
+
 def code(tag: int, concept: Code) -> bytes:
     """A code sequence with one item (PS3.3 section 8.8)."""
     return sequence(
@@ -39,3 +56,42 @@ def code(tag: int, concept: Code) -> bytes:
         + text(0x00080102, "SH", concept.scheme)
         + text(0x00080104, "LO", concept.meaning),
     )
+
+
+NUMBERS = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "FL": "f", "FD": "d"}
+
+
+def encoded(ds: Dataset) -> bytes:
+    """A data set as bytes, text in UTF-8, sequences with defined length. Raw elements stand as they are."""
+    parts = []
+    for tag in sorted(ds.keys()):
+        found = ds.get_item(tag)
+        if isinstance(found, RawDataElement):
+            parts.append(element(tag, found.VR or "UN", found.value or b""))
+        elif found.VR == "SQ":
+            parts.append(sequence(tag, *(encoded(held) for held in found.value)))
+        else:
+            parts.append(element(tag, found.VR, value_bytes(found)))
+    return b"".join(parts)
+
+
+def value_bytes(found: DataElement) -> bytes:
+    """The value of an element that is no sequence. Raises KeyError for a VR that no result uses."""
+    value = found.value
+    if value is None:
+        return b""
+    if isinstance(value, bytes):
+        return value
+    several = list(value) if isinstance(value, MultiValue | list) else [value]
+    if found.VR in NUMBERS:
+        return struct.pack(f"<{len(several)}{NUMBERS[found.VR]}", *several)
+    if found.VR == "AT":
+        return b"".join(struct.pack("<HH", int(t) >> 16, int(t) & 0xFFFF) for t in several)
+    if found.VR not in TEXTS:
+        raise KeyError(f"{found.VR} of {found.keyword}")
+    return "\\".join(str(v) for v in several).encode()
+
+
+TEXTS = frozenset(
+    {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"}
+)

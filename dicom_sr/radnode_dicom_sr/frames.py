@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from radnode_dicom_sr import codes
-from radnode_dicom_sr.elements import code, element, sequence, text
+from radnode_dicom_sr.contour import areas
+from radnode_dicom_sr.elements import code, element, instance, sequence, text
 from radnode_dicom_sr.source import Slice, Source
 from radnode_inference.volume import BoolArray
 
@@ -23,9 +24,7 @@ class Frames:
     def of(cls, masks: Sequence[BoolArray]) -> "Frames":
         """Segment by segment, slice by slice, empty frames left out."""
         places = [
-            (number, int(index))
-            for number, mask in enumerate(masks, start=1)
-            for index in np.flatnonzero(mask.any(axis=(1, 2)))
+            (number, int(index)) for number, mask in enumerate(masks, start=1) for index in np.flatnonzero(areas(mask))
         ]
         return cls(segments=tuple(n for n, _ in places), slices=tuple(i for _, i in places))
 
@@ -58,7 +57,7 @@ def functional_groups(frames: Frames, source: Source) -> bytes:
 
 def derivation(origin: Slice) -> bytes:
     """Derivation Image Sequence (0008,9124) for a frame that was drawn on `origin`."""
-    reference = text(0x00081150, "UI", origin.sop_class_uid) + text(0x00081155, "UI", origin.sop_uid)
+    reference = instance(origin.sop_class_uid, origin.sop_uid)
     if origin.frame is not None:
         reference += text(0x00081160, "IS", str(origin.frame))
     reference += text(0x0028135A, "CS", "YES") + code(0x0040A170, codes.SOURCE_IMAGE)

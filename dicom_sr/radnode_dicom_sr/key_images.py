@@ -8,7 +8,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from radnode_dicom_sr import codes
-from radnode_dicom_sr.contour import key_slice
+from radnode_dicom_sr.contour import areas
 from radnode_dicom_sr.dataset import DEMONSTRATION, NOT_VERIFIED, Context, described, file_bytes
 from radnode_dicom_sr.identity import KEY_IMAGES, DicomObject
 from radnode_dicom_sr.picture import Outlined, Picture
@@ -36,7 +36,7 @@ def key_images(context: Context) -> tuple[DicomObject, ...]:
         objects.append(key_image(context, [finding], colours, words, number))
     organs = [f for f in found if f.kind is Kind.ANATOMY]
     if organs:
-        words = ["Outlined: " + ", ".join(codes.label(f) for f in organs)]
+        words = ["Outlined: " + ", ".join(codes.place(f) for f in organs)]
         objects.append(key_image(context, organs, colours, words, len(shown) + 1))
     return tuple(objects)
 
@@ -47,10 +47,8 @@ def importance(finding: Finding) -> tuple[float, int]:
 
 
 def sentence(finding: Finding) -> str:
-    """A finding in words: "left breast lesion, upper outer quadrant, 87 %, long axis 14.2 mm"."""
+    """A finding in words and numbers: "Lesion, left breast, probability of cancer 87 %, long axis 14.2 mm"."""
     parts = [codes.label(finding)]
-    if finding.site and finding.site.value != finding.concept.value:
-        parts.append(finding.site.meaning)
     if finding.probability is not None:
         parts.append(f"{codes.probability_concept(finding).meaning.lower()} {100 * finding.probability:.0f} %")
     parts += [f"{m.concept.meaning.lower()} {m.value:.4g} {m.unit.value}" for m in finding.measurements[:3]]
@@ -66,7 +64,7 @@ def key_image(
 ) -> DicomObject:
     """One picture of the slice on which `findings` together are largest."""
     masks = [f.mask for f in findings if f.mask is not None]
-    index = key_slice(masks[0]) if len(masks) == 1 else int(sum(m.sum(axis=(1, 2)) for m in masks).argmax())
+    index = int(np.sum([areas(m) for m in masks], axis=0).argmax())
     source, model = context.source, context.model
     picture = Picture(
         pixels=context.findings.volume.voxels[index],

@@ -13,6 +13,7 @@ from pydicom.uid import Comprehensive3DSRStorage
 
 from radnode_dicom_sr import codes
 from radnode_dicom_sr.dataset import DEMONSTRATION, NOT_VERIFIED, Context, described, file_bytes, weights_sentence
+from radnode_dicom_sr.elements import encoded, instance, raw_sequence, sequence, text
 from radnode_dicom_sr.groups import concept, device_observer, planar, unlocated, volumetric
 from radnode_dicom_sr.identity import EXAMINATION, LOCATED, DicomObject, Previous
 from radnode_dicom_sr.segmentation import dataset, located
@@ -141,15 +142,16 @@ def image_library(context: Context) -> Dataset:
     images = dict.fromkeys((s.sop_class_uid, s.sop_uid) for s in context.source.slices)
     modality = codes.MODALITIES.get(context.source.modality)
     shared = [coded("HAS ACQ CONTEXT", codes.MODALITY, modality)] if modality else []
-    entries = [
-        dataset(RelationshipType="CONTAINS", ValueType="IMAGE", ReferencedSOPSequence=[instance(*image)])
-        for image in images
-    ]
-    return container(codes.IMAGE_LIBRARY, [container(codes.IMAGE_LIBRARY_GROUP, [*shared, *entries])])
+    group = container(codes.IMAGE_LIBRARY_GROUP, shared)
+    listed = [encoded(d) for d in shared] + [image_item(*image) for image in images]
+    group[0x0040A730] = raw_sequence(0x0040A730, *listed)
+    return container(codes.IMAGE_LIBRARY, [group])
 
 
-def instance(sop_class_uid: str, sop_uid: str) -> Dataset:
-    return dataset(ReferencedSOPClassUID=sop_class_uid, ReferencedSOPInstanceUID=sop_uid)
+def image_item(sop_class_uid: str, sop_uid: str) -> bytes:
+    """An IMAGE content item without a name (TID 1601, row 1), as bytes: there is one for each of hundreds of images."""
+    reference = sequence(0x00081199, instance(sop_class_uid, sop_uid))
+    return reference + text(0x0040A010, "CS", "CONTAINS") + text(0x0040A040, "CS", "IMAGE")
 
 
 def evidence(context: Context, referenced: Sequence[DicomObject]) -> Dataset:
@@ -162,7 +164,9 @@ def evidence(context: Context, referenced: Sequence[DicomObject]) -> Dataset:
 
 
 def series_item(series_uid: str, instances: Sequence[tuple[str, str]]) -> Dataset:
-    return dataset(SeriesInstanceUID=series_uid, ReferencedSOPSequence=[instance(c, u) for c, u in instances])
+    ds = dataset(SeriesInstanceUID=series_uid)
+    ds[0x00081199] = raw_sequence(0x00081199, *(instance(*i) for i in instances))
+    return ds
 
 
 def predecessors(ds: Dataset, previous: Sequence[Previous]) -> None:

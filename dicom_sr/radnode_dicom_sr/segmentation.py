@@ -10,6 +10,7 @@ from skimage.color import rgb2lab
 
 from radnode_dicom_sr import codes
 from radnode_dicom_sr.dataset import NOT_VERIFIED, Context, described, file_bytes, weights_sentence
+from radnode_dicom_sr.elements import instance, raw_sequence
 from radnode_dicom_sr.frames import Frames, functional_groups, packed
 from radnode_dicom_sr.identity import SEG, DicomObject
 from radnode_dicom_sr.source import Source, clip, decimal
@@ -168,12 +169,9 @@ def shared_groups(source: Source) -> Dataset:
 def referenced_series(source: Source, used: Sequence[int]) -> Dataset:
     """Every image that a frame derives from, once (PS3.3 C.12.2)."""
     images = dict.fromkeys((source.slices[i].sop_class_uid, source.slices[i].sop_uid) for i in used)
-    return dataset(
-        SeriesInstanceUID=source.series_uid,
-        ReferencedInstanceSequence=[
-            dataset(ReferencedSOPClassUID=sop_class, ReferencedSOPInstanceUID=sop) for sop_class, sop in images
-        ],
-    )
+    ds = dataset(SeriesInstanceUID=source.series_uid)
+    ds[0x0008114A] = raw_sequence(0x0008114A, *(instance(*image) for image in images))
+    return ds
 
 
 def cielab(rgb: tuple[int, int, int]) -> list[int]:
