@@ -1,6 +1,6 @@
 """What no validator checks: that the objects of one result agree with each other, with the findings and with the images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
 
 import pydicom
@@ -9,6 +9,7 @@ from pydicom.dataset import Dataset
 from radnode_dicom_sr.codes import VOLUME
 from radnode_dicom_sr.identity import DicomObject
 from radnode_dicom_sr.read import Segment, segments
+from radnode_dicom_sr.source import exact
 from radnode_inference.findings import Finding, Findings
 from radnode_inference.study import Study
 
@@ -36,7 +37,7 @@ def content(ds: Dataset) -> Iterator[Dataset]:
         yield from content(item)
 
 
-def tracking(objects: Sequence[DicomObject], findings: Findings, data: dict[str, Dataset]) -> Iterator[str]:
+def tracking(objects: Sequence[DicomObject], findings: Findings, data: Mapping[str, Dataset]) -> Iterator[str]:
     """The SEG tracks the findings with a mask, the reports track all of them."""
     located = {f.tracking_uid for f in findings.items if f.mask is not None}
     for o in objects:
@@ -52,13 +53,15 @@ def tracking(objects: Sequence[DicomObject], findings: Findings, data: dict[str,
         yield "the reports do not track exactly the findings"
 
 
-def references(data: dict[str, Dataset], study: Study) -> Iterator[str]:
+def references(data: Mapping[str, Dataset], study: Study) -> Iterator[str]:
     """Every referenced instance is an image of the study or an object of the result."""
     known = {h.text("SOPInstanceUID") for s in study.series for h in s.headers} | set(data)
     for uid, ds in data.items():
-        for item in walked(ds, "ReferencedSOPInstanceUID"):
-            if item not in known and "PredecessorDocumentsSequence" not in ds:
-                yield f"{uid} refers to {item}, which is not there"
+        superseded = {
+            u for p in ds.get("PredecessorDocumentsSequence", ()) for u in walked(p, "ReferencedSOPInstanceUID")
+        }
+        for item in set(walked(ds, "ReferencedSOPInstanceUID")) - known - superseded:
+            yield f"{uid} refers to {item}, which is not there"
 
 
 def walked(ds: Dataset, keyword: str) -> Iterator[str]:
@@ -81,7 +84,7 @@ def volumes(objects: Sequence[DicomObject], findings: Findings) -> Iterator[str]
                 yield f"{finding.tracking_id}: {stated:.4g} ml stated, {segment.volume_ml:.4g} ml drawn"
 
 
-def regions(data: dict[str, Dataset], findings: Findings) -> Iterator[str]:
+def regions(data: Mapping[str, Dataset], findings: Findings) -> Iterator[str]:
     """Every outline lies on a slice of its finding, within the image."""
     _, rows, columns = findings.volume.shape
     found = {f.tracking_uid: f for f in findings.items}
@@ -105,12 +108,11 @@ def region(item: Dataset, finding: Finding, findings: Findings, size: tuple[int,
         yield f"{finding.tracking_id}: the outline leaves the image"
 
 
-def inherited(data: dict[str, Dataset], findings: Findings, study: Study) -> Iterator[str]:
+def inherited(data: Mapping[str, Dataset], findings: Findings, study: Study) -> Iterator[str]:
     """Patient and study identification equal to the source's."""
     header = next(s.headers[0] for s in study.series if s.series_uid == findings.series_uid)
+    expected = {keyword: exact(header, keyword).rstrip("^= ") for keyword in SAME}
     for uid, ds in data.items():
-        for keyword in SAME:
-            if keyword != "PatientName" and str(ds.get(keyword) or "") != header.text(keyword):
+        for keyword, value in expected.items():
+            if str(ds.get(keyword) or "").rstrip("^= ") != value:
                 yield f"{uid}: {keyword} is not the source's"
-        if str(ds.PatientName).rstrip("^= ") != header.text("PatientName").rstrip("^= "):
-            yield f"{uid}: PatientName is not the source's"
