@@ -6,6 +6,7 @@ Started by `radnode.engine` as `python -m radnode.engine_child DESCRIPTOR PARENT
 import logging
 import signal
 import sys
+import time
 import traceback
 from dataclasses import dataclass
 from importlib import import_module
@@ -52,9 +53,10 @@ class Progressed:
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """The results are durable; nobody knows of them yet."""
+    """The results are durable; nobody knows of them yet. read_s: how long the model itself took."""
 
     stored: tuple[StoredResult, ...]
+    read_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +87,8 @@ def main(descriptor: int, parent: int) -> None:
         while True:
             task: Task = connection.recv()
             try:
-                model = model or registry.load(spec.card, device(spec.device), spec.weights)
-                answer: Answer = Done(stored=read(spec, model, task, connection))
+                model = model or registry.load(spec.card, device(spec.card, spec.device), spec.weights)
+                answer: Answer = read(spec, model, task, connection)
             except DeclinedError as e:
                 answer = Declined(gate=e.gate, sentence=e.sentence)
             except Exception as e:
@@ -96,7 +98,7 @@ def main(descriptor: int, parent: int) -> None:
         return
 
 
-def read(spec: Spec, model: Model, task: Task, connection: "Connection[Any, Any]") -> tuple[StoredResult, ...]:
+def read(spec: Spec, model: Model, task: Task, connection: "Connection[Any, Any]") -> Done:
     """Study in, durable results out. Raises DeclinedError, or whatever the model raises."""
     study = Study.from_files(task.data / file for file in task.files)
     readable = sum(len(s.headers) for s in study.series)
@@ -108,10 +110,12 @@ def read(spec: Spec, model: Model, task: Task, connection: "Connection[Any, Any]
         connection.send(Progressed(part=part, words=words))
 
     progress(0.0, "reading")
+    began = time.monotonic()
     findings = infer(spec.card, model, study, task.rules, progress)
+    read_s = time.monotonic() - began
     progress(0.95, "reporting")
     made = reporter(spec.reporter)(findings, study, previous=task.previous)
-    return write_files(task.data, made)
+    return Done(stored=write_files(task.data, made), read_s=read_s)
 
 
 def infer(card: ModelCard, model: Model, study: Study, rules: tuple[Rule, ...] | None, progress: Any) -> Findings:
@@ -130,11 +134,16 @@ def reporter(name: str) -> Any:
     return getattr(import_module(module), attribute)
 
 
-def device(wanted: str) -> str:
-    """ "cpu" or "cuda", for a setting that may be "auto". Only here is torch loaded."""
+def device(card: ModelCard, wanted: str) -> str:
+    """ "cpu" or "cuda", for a setting that may be "auto". A training-free model never waits for torch to be imported.
+
+    Raises NoDeviceError.
+    """
+    if wanted != "cuda" and not card.identity.weights_sha256:
+        return "cpu"
     from radnode_inference.device import resolve
 
-    return resolve(wanted).type
+    return str(resolve(wanted).type)
 
 
 if __name__ == "__main__":

@@ -174,14 +174,19 @@ def settings_file() -> Path | None:
 
 
 def load(**overrides: Any) -> Settings:
-    """The settings. Raises SettingsError that names the first wrong key, where it stands, and what was expected."""
+    """The settings; without a destination, results go to the folder `out` in the data folder.
+
+    Raises SettingsError that names the first wrong key, where it stands, and what was expected.
+    """
     file = settings_file()
     if file is not None and not file.is_file():
         raise SettingsError(
             "settings-file", f"The settings file {file} does not exist.", "Unset RADNODE_CONFIG or make the file."
         )
     try:
-        return Settings(**overrides)
+        settings = Settings(**overrides)
+        out = Destination(name="out", kind="folder", folder=settings.data / "out")
+        return settings if settings.destinations else settings.model_copy(update={"destinations": (out,)})
     except ValidationError as e:
         first = e.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

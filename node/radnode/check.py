@@ -1,0 +1,175 @@
+"""`radnode check`: every setting, disk, database, peer, destination, model and device tested; one answer each."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from radnode import migrations, peers, start
+from radnode import settings as settings_module
+from radnode.database import Database
+from radnode.errors import DeliveryError, SettingsError
+from radnode.peers import Peer
+from radnode.settings import Destination, Settings
+from radnode_inference import registry
+from radnode_inference.model import Availability, ModelCard
+
+TIMEOUT_S = 5.0
+MB = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What was tested and what came of it."""
+
+    what: str
+    ok: bool
+    sentence: str
+
+
+def everything() -> Iterator[Answer]:
+    """Every test, the quick and local ones first; it stops early only where nothing else could be tested."""
+    try:
+        settings = settings_module.load()
+    except SettingsError as e:
+        yield Answer(what="settings", ok=False, sentence=f"{e.sentence} {e.hint}")
+        return
+    file = settings_module.settings_file()
+    yield Answer(what="settings", ok=True, sentence=f"read from {file}" if file else "defaults and the environment")
+    yield data(settings)
+    found = database(settings)
+    yield found
+    if found.ok:
+        yield from all_peers(settings)
+    for destination in settings.destinations:
+        yield reach(destination, settings)
+    yield from models(settings)
+    yield device(settings)
+
+
+def data(settings: Settings) -> Answer:
+    what = "data folder"
+    try:
+        start.make_data_folder(settings)
+    except SettingsError as e:
+        return Answer(what=what, ok=False, sentence=e.sentence)
+    if not os.access(settings.data, os.W_OK):
+        return Answer(what=what, ok=False, sentence=f"{settings.data} cannot be written")
+    free = shutil.disk_usage(settings.data).free // MB
+    least = settings.receive.disk_free_min_mb
+    sentence = f"{settings.data} has {free} MB free; below {least} MB objects are refused"
+    return Answer(what=what, ok=free >= least, sentence=sentence)
+
+
+def database(settings: Settings) -> Answer:
+    try:
+        start.upgrade(settings)
+    except SettingsError as e:
+        return Answer(what="database", ok=False, sentence=e.sentence)
+    kind = settings.url.partition(":")[0]
+    return Answer(what="database", ok=True, sentence=f"{kind}, schema {migrations.current(settings.url)}")
+
+
+def all_peers(settings: Settings) -> Iterator[Answer]:
+    """Those of the settings and those that were added; one that nobody can call is only named."""
+    try:
+        start.prepare(settings)
+    except SettingsError as e:
+        yield Answer(what="peers", ok=False, sentence=e.sentence)
+        return
+    opened = Database(settings.url)
+    try:
+        found = peers.list_peers(opened)
+    finally:
+        opened.close()
+    if not found and not settings.receive.accept_unknown_callers:
+        yield Answer(what="peers", ok=False, sentence="nobody may send: add one with `radnode peers add`")
+    for peer in found:
+        callable_ = peer.port is not None and peer.address and "/" not in peer.address
+        yield (
+            echo_peer(peer, settings)
+            if callable_
+            else Answer(
+                what=f"peer {peer.name}", ok=True, sentence="may send; without address and port it is not called"
+            )
+        )
+
+
+def echo_peer(peer: Peer, settings: Settings) -> Answer:
+    """A C-ECHO to a peer."""
+    what = f"peer {peer.name}"
+    if peer.port is None or not peer.address or "/" in peer.address:
+        return Answer(what=what, ok=False, sentence="it has no single address and port to call")
+    return echo(what, peer.address, peer.port, peer.ae_title, settings)
+
+
+def echo(what: str, host: str, port: int, ae_title: str, settings: Settings) -> Answer:
+    from radnode.destinations import dimse_echo
+
+    try:
+        dimse_echo.echo(host, port, ae_title=ae_title, calling_ae=settings.receive.ae_title, timeout_s=TIMEOUT_S)
+    except DeliveryError as e:
+        return Answer(what=what, ok=False, sentence=str(e))
+    return Answer(what=what, ok=True, sentence=f"{ae_title or 'any AE title'} at {host}:{port} answered C-ECHO")
+
+
+def reach(destination: Destination, settings: Settings) -> Answer:
+    """Whether a destination is there; nothing is sent."""
+    what = f"destination {destination.name}"
+    if destination.kind == "dimse":
+        return echo(what, destination.host, destination.port, destination.ae_title, settings)
+    if destination.kind == "folder":
+        return folder(what, destination.folder)
+    path = "/system" if destination.kind == "orthanc" else "/metadata"
+    auth = (destination.user, destination.password) if destination.user else None
+    try:
+        answer = httpx.get(destination.url.rstrip("/") + path, timeout=TIMEOUT_S, auth=auth)
+    except (httpx.HTTPError, httpx.InvalidURL) as e:
+        return Answer(what=what, ok=False, sentence=f"{destination.url} cannot be reached: {e}")
+    return Answer(what=what, ok=answer.is_success, sentence=f"{destination.url} answered {answer.status_code}")
+
+
+def folder(what: str, path: Path | None) -> Answer:
+    if path is None:
+        return Answer(what=what, ok=False, sentence="it has no folder")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        return Answer(what=what, ok=False, sentence=f"{path} cannot be made: {e.strerror}")
+    return Answer(what=what, ok=os.access(path, os.W_OK), sentence=f"{path}")
+
+
+def models(settings: Settings) -> Iterator[Answer]:
+    try:
+        cards = registry.cards(settings.weights_folder)
+    except (ValueError, OSError) as e:
+        yield Answer(what="models", ok=False, sentence=str(e))
+        return
+    for card in cards:
+        yield model(card, settings)
+
+
+def model(card: ModelCard, settings: Settings) -> Answer:
+    """A model's weights. Missing ones are no fault: the model is listed as not installed."""
+    what = f"model {card.identity.name}"
+    if card.availability is Availability.NOT_INSTALLED or not card.identity.weights_sha256:
+        state = "training-free" if card.availability is Availability.READY else str(card.availability)
+        return Answer(what=what, ok=True, sentence=state)
+    try:
+        registry.load(card, "cpu", settings.weights_folder)
+    except Exception as e:  # whatever is wrong with the weights or their code is the answer
+        return Answer(what=what, ok=False, sentence=str(e))
+    return Answer(what=what, ok=True, sentence=f"{card.availability}; SHA-256 {card.identity.weights_sha256[:16]}…")
+
+
+def device(settings: Settings) -> Answer:
+    from radnode_inference.device import NoDeviceError, resolve
+
+    try:
+        found = resolve(settings.work.device).type
+    except NoDeviceError as e:
+        return Answer(what="device", ok=False, sentence=str(e))
+    return Answer(what="device", ok=True, sentence=f"{settings.work.device}: models run on {found}")

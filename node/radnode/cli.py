@@ -1,0 +1,140 @@
+"""The command line. Every command imports what it needs when it runs, so that `radnode --help` is quick."""
+
+import sys
+import traceback
+from importlib import import_module
+from typing import Any
+
+import click
+
+COMMANDS = {
+    "run": "radnode.cli_run:run",
+    "models": "radnode.cli_look:models",
+    "study": "radnode.cli_look:study",
+    "check": "radnode.cli_look:check",
+    "conformance": "radnode.cli_look:conformance",
+    "peers": "radnode.cli_peers:peers",
+    "demo": "radnode.cli_run:demo",
+}
+"""Commands of other modules, imported only when they are asked for."""
+PARENT = click.option("--parent", type=int, default=None, hidden=True, help="The supervisor's process id.")
+
+
+class Commands(click.Group):
+    """Commands that are imported when asked for, and errors as one line with an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *COMMANDS})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from radnode.errors import RadnodeError, SettingsError
+
+        try:
+            return super().invoke(ctx)
+        except SettingsError as e:
+            click.echo(f"radnode: [{e.id}] {e.sentence} {e.hint}", err=True)
+            ctx.exit(2)
+        except (RadnodeError, OSError) as e:
+            if ctx.params.get("verbose"):
+                traceback.print_exc()
+            click.echo(f"radnode: {e}", err=True)
+            ctx.exit(1)
+
+
+@click.group(cls=Commands)
+@click.option("-v", "--verbose", is_flag=True, help="Say more; show the traceback of an error.")
+@click.version_option(package_name="radnode")
+def cli(verbose: bool) -> None:
+    """radnode: DICOM in, models, DICOM SR and SEG, FHIR and a triage worklist out."""
+
+
+@cli.command()
+def serve() -> None:
+    """Every role of the node, until it is stopped."""
+    from radnode import serve as supervisor
+    from radnode.start import role, stop_on_signals
+
+    settings = role(None)
+    supervisor.serve(settings, stop_on_signals())
+
+
+@cli.command()
+@PARENT
+def receive(parent: int | None) -> None:
+    """Receive DICOM objects (C-ECHO, C-STORE)."""
+    import time
+
+    from radnode import complete, start
+    from radnode import receive as receiver
+    from radnode.database import Database
+
+    settings = start.role(parent)
+    database = Database(settings.url)
+    complete.hold(database, settings, now=time.time())
+    database.close()
+    receiver.serve(settings)
+
+
+@cli.command()
+@PARENT
+def schedule(parent: int | None) -> None:
+    """Decide when studies are complete and which models read them."""
+    from radnode import schedule as clock
+    from radnode import start
+
+    settings = start.role(parent)
+    clock.serve(settings, start.stop_on_signals())
+
+
+@cli.command()
+@click.option("--name", default="", help="What stands in the jobs it claims; no two living workers may share it.")
+@PARENT
+def work(name: str, parent: int | None) -> None:
+    """Run models: one worker, one job at a time."""
+    from radnode import start
+    from radnode import work as worker
+
+    settings = start.role(parent)
+    worker.serve(settings, start.stop_on_signals(), name=name)
+
+
+@cli.command()
+@PARENT
+def deliver(parent: int | None) -> None:
+    """Send results to where they are owed."""
+    from radnode import deliver as outbox
+    from radnode import start
+
+    settings = start.role(parent)
+    outbox.serve(settings, start.stop_on_signals())
+
+
+@cli.command()
+@PARENT
+def web(parent: int | None) -> None:
+    """The worklist page, the API and STOW-RS."""
+    from radnode import start
+    from radnode.web import app
+
+    app.serve(start.role(parent))
+
+
+@cli.command()
+def migrate() -> None:
+    """Bring the database to this version's schema."""
+    from radnode import settings, start
+
+    loaded = settings.load()
+    start.make_data_folder(loaded)
+    click.echo(f"The database has the schema {start.upgrade(loaded)}.")
+
+
+def main() -> None:
+    sys.exit(cli(prog_name="radnode"))

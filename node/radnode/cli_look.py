@@ -1,0 +1,106 @@
+"""Commands that only look: models, study, check, conformance."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from radnode.studies import Story
+    from radnode_inference.model import ModelCard
+
+
+@click.command()
+def models() -> None:
+    """What is installed: name, version, weights, inputs, findings, intended use."""
+    from radnode import settings
+    from radnode_inference import registry
+
+    for card in registry.cards(settings.load().weights_folder):
+        click.echo("\n".join(describe(card)))
+
+
+def describe(card: "ModelCard") -> list[str]:
+    identity = card.identity
+    weights = identity.weights_name + (f" {identity.weights_version}" if identity.weights_version else "")
+    digest = f" sha256 {identity.weights_sha256}" if identity.weights_sha256 else ""
+    return [
+        f"{identity.name} {identity.version}: {card.title}",
+        f"  state        {card.availability}",
+        f"  weights      {weights}{digest}",
+        f"  reads        {card.modality}: {'; '.join(card.inputs)}",
+        f"  finds        {', '.join(f.meaning for f in card.findings)}",
+        f"  intended use {identity.intended_use}",
+        "",
+    ]
+
+
+@click.command()
+@click.argument("uid")
+@click.pass_context
+def study(ctx: click.Context, uid: str) -> None:
+    """Everything that happened to the study UID, and why."""
+    from radnode import settings, studies
+    from radnode.database import Database
+    from radnode.start import prepare
+
+    loaded = settings.load()
+    prepare(loaded)
+    database = Database(loaded.url)
+    try:
+        with database.reading() as session:
+            story = studies.story(session, uid)
+    finally:
+        database.close()
+    if story is None:
+        click.echo(f"radnode: this node never received a study {uid}.", err=True)
+        ctx.exit(1)
+    click.echo("\n".join(told(story)))
+
+
+def told(story: "Story") -> list[str]:
+    s = story.study
+    lines = [
+        f"study      {s.study_uid}",
+        f"state      {s.state}, revision {s.revision}, {s.instances} images, {s.modalities or 'no modality'}",
+        f"what       {s.study_description or '-'} {s.body_part}".rstrip(),
+    ]
+    lines += [f"series     {x.series_uid}: {x.instances} objects" for x in story.series]
+    for route in story.routes:
+        lines.append(f"{'route' if route.chosen else 'not':<11}{route.model or 'any model'}: {route.reason}")
+    for job in story.jobs:
+        lines.append(
+            f"job        {job.model}: {job.state} (attempt {job.attempt})" + (f": {job.reason}" * bool(job.reason))
+        )
+    lines += [f"result     {r.kind} {r.uid} by {r.model}{'' if r.current else ' (superseded)'}" for r in story.results]
+    for d in story.deliveries:
+        why = f": {d.error}" if d.error else ""
+        lines.append(f"delivery   {d.kind} {d.result_uid} to {d.destination}: {d.state} (attempt {d.attempt}){why}")
+    lines += [f"{moment(e.at)} {e.action:<11} {e.sentence}" for e in story.events]
+    return lines
+
+
+def moment(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"
+
+
+@click.command()
+@click.pass_context
+def check(ctx: click.Context) -> None:
+    """Test every setting, peer, destination, weight file, disk and the database: one line each."""
+    from radnode import check as checks
+
+    wrong = 0
+    for answer in checks.everything():
+        click.echo(f"{'ok   ' if answer.ok else 'WRONG'} {answer.what}: {answer.sentence}")
+        wrong += not answer.ok
+    ctx.exit(1 if wrong else 0)
+
+
+@click.command()
+def conformance() -> None:
+    """The DICOM conformance statement (Markdown), generated from the code."""
+    from radnode import settings
+    from radnode.conformance import statement
+
+    click.echo(statement(settings.load()))

@@ -1,0 +1,106 @@
+"""`radnode peers`: who may send to the node."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from radnode.database import Database
+
+
+@contextmanager
+def opened() -> Iterator["Database"]:
+    from radnode import settings
+    from radnode.database import Database
+    from radnode.start import prepare
+
+    loaded = settings.load()
+    prepare(loaded)
+    database = Database(loaded.url)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+@click.group()
+def peers() -> None:
+    """Who may send to the node."""
+
+
+@peers.command()
+@click.argument("name")
+@click.option("--ae-title", default="", help="Its AE title; left out: any.")
+@click.option("--address", default="", help="Its IP address, or a network such as 10.1.0.0/16; left out: any.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Where it listens itself, for `peers test`.")
+@click.option("--quiet-s", type=click.FloatRange(0), help="Its own quiet time before a study is complete.")
+def add(name: str, ae_title: str, address: str, port: int | None, quiet_s: float | None) -> None:
+    """Add a peer, or replace the one of that name."""
+    from pydantic import ValidationError
+
+    from radnode import settings
+    from radnode.peers import Peer, add_peer
+
+    try:
+        if ae_title:
+            settings.Receive(ae_title=ae_title)  # the same rule as for the node's own AE title
+        settings.Peer(name=name)
+        peer = Peer(name=name, ae_title=ae_title, address=address, port=port, quiet_s=quiet_s)
+    except ValidationError as e:
+        raise click.BadParameter(e.errors()[0]["msg"]) from e
+    except ValueError as e:
+        raise click.BadParameter(str(e)) from e
+    with opened() as database:
+        add_peer(database, peer)
+    click.echo(f"{name} may send.")
+
+
+@peers.command("list")
+def list_() -> None:
+    """Every peer, and who was turned away."""
+    from radnode.peers import list_peers, list_refusals
+
+    with opened() as database:
+        for p in list_peers(database):
+            where = f"{p.address or 'any address'}{f':{p.port}' if p.port else ''}"
+            source = "settings" if p.from_settings else "added"
+            quiet = "" if p.quiet_s is None else f", quiet {p.quiet_s:g} s"
+            click.echo(f"{p.name}: {p.ae_title or 'any AE title'} at {where}{quiet} ({source})")
+        for r in list_refusals(database):
+            click.echo(f"refused {r.count} times: {r.calling_ae} at {r.address}, calling {r.called_ae}: {r.reason}")
+
+
+@peers.command()
+@click.argument("name")
+@click.pass_context
+def test(ctx: click.Context, name: str) -> None:
+    """Send a C-ECHO to the peer NAME."""
+    from radnode import settings
+    from radnode.check import echo_peer
+    from radnode.peers import list_peers
+
+    with opened() as database:
+        found = next((p for p in list_peers(database) if p.name == name), None)
+    if found is None:
+        click.echo(f"radnode: there is no peer {name}.", err=True)
+        ctx.exit(1)
+    answer = echo_peer(found, settings.load())
+    click.echo(f"{name}: {answer.sentence}", err=not answer.ok)
+    ctx.exit(0 if answer.ok else 1)
+
+
+@peers.command()
+@click.argument("name")
+@click.pass_context
+def remove(ctx: click.Context, name: str) -> None:
+    """The peer NAME may no longer send."""
+    from radnode.peers import remove_peer
+
+    with opened() as database:
+        removed = remove_peer(database, name)
+    if not removed:
+        click.echo(f"radnode: there is no peer {name}.", err=True)
+        ctx.exit(1)
+    click.echo(f"{name} may no longer send.")

@@ -1,0 +1,97 @@
+"""`radnode run`: one model on a folder of DICOM files, without a server. `radnode demo`: the whole way on samples."""
+
+import contextlib
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from radnode_inference.model import DeclinedError, Progress
+
+DECLINED = 3
+
+
+@click.command()
+@click.argument("model")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Where results go.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("-v", "--verbose", is_flag=True, help="Show the traceback of a failure.")
+@click.pass_context
+def run(ctx: click.Context, model: str, folder: Path, out: Path, device: str, verbose: bool) -> None:
+    """Run MODEL on the DICOM files in FOLDER: *.dcm (SR, SEG, key images) and report.json in OUT.
+
+    Exit code 0 with results; 3 when the model declines, the reason on stderr; 1 on failure.
+    """
+    try:
+        with progress_bar() as progress:
+            written = read_folder(model, folder, out, device, progress)
+    except DeclinedError as e:
+        click.echo(f"declined: {one_line(str(e))}", err=True)
+        ctx.exit(DECLINED)
+    except Exception as e:
+        if verbose:
+            traceback.print_exc()
+        said = e.args[0] if isinstance(e, KeyError) and e.args else e
+        click.echo(f"failed: {one_line(str(said)) or type(e).__name__}", err=True)
+        ctx.exit(1)
+    for path in written:
+        click.echo(str(path))
+
+
+def read_folder(model: str, folder: Path, out: Path, device: str, progress: Progress) -> tuple[Path, ...]:
+    """The files that were written. Raises DeclinedError, KeyError for an unknown model, or what the model raises."""
+    from radnode import report, settings
+    from radnode.engine_child import device as choose
+    from radnode.engine_child import infer
+    from radnode_inference import registry
+    from radnode_inference.study import Study
+
+    weights = settings.load().weights_folder
+    card = registry.card(model, weights)
+    study = Study.from_folder(folder)
+    unavailable = card.unavailable_because(generated=study.generated)
+    if unavailable:
+        raise DeclinedError("not-installed", unavailable)
+    progress(0.0, "loading the model")
+    loaded = registry.load(card, choose(card, device), weights)
+    findings = infer(card, loaded, study, None, lambda part, words: progress(0.05 + 0.85 * part, words))
+    progress(0.9, "writing the results")
+    results = report.results(findings, study)
+    out.mkdir(parents=True, exist_ok=True)
+    written = tuple(out / ("report.json" if r.kind == "fhir" else f"{r.kind}-{r.uid}.dcm") for r in results)
+    for path, result in zip(written, results, strict=True):
+        path.write_bytes(result.body)
+    progress(1.0, "done")
+    return written
+
+
+@contextlib.contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """A bar on a terminal; nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda _part, _words: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("reading", total=1.0)
+        yield lambda part, words: bar.update(task, completed=part, description=words)
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True}, add_help_option=False)
+@click.pass_context
+def demo(ctx: click.Context) -> None:
+    """Send sample studies through a node of its own and print the worklist."""
+    from radnode import demo as demonstration
+
+    demonstration.main(ctx.args)

@@ -1,0 +1,92 @@
+"""The DICOM conformance statement (PS3.2), generated from the tables that the code itself uses."""
+
+from pydicom._uid_dict import UID_dictionary
+
+from radnode import association_serve, store_check
+from radnode.association import VERIFICATION, is_accepted_syntax
+from radnode.association_pdu import MAX_PDU
+from radnode.settings import Settings
+from radnode_dicom_sr import key_images, report, segmentation
+
+SENT = (report.SOP_CLASS_UID, segmentation.SOP_CLASS_UID, key_images.SOP_CLASS_UID)
+STATUSES = (
+    (association_serve.SUCCESS, "Success", "the bytes are durable and indexed"),
+    (store_check.OUT_OF_RESOURCES, "Refused: out of resources", "the disk is below its watermark or full"),
+    (store_check.DOES_NOT_MATCH, "Error: data set does not match SOP class", "UIDs missing, invalid or contradictory"),
+    (store_check.CANNOT_UNDERSTAND, "Error: cannot understand", "the data set is truncated, too long or unreadable"),
+    (association_serve.CLASS_NOT_SUPPORTED, "SOP class not supported", "the request is of another SOP class"),
+    (association_serve.UNRECOGNIZED_OPERATION, "Unrecognized operation", "a command other than C-STORE and C-ECHO"),
+)
+"""(status, PS3.4 table B.2-1 or PS3.7 annex C, when the node answers it)."""
+
+
+def statement(settings: Settings) -> str:
+    """The statement as Markdown."""
+    parts = (overview(settings), receiving(settings), statuses(), storage(), syntaxes(), sending())
+    return "\n\n".join(parts)
+
+
+def overview(settings: Settings) -> str:
+    return f"""# DICOM conformance statement of radnode
+
+AE title `{settings.receive.ae_title}`. Implementation Class UID `{store_check.IMPLEMENTATION_CLASS_UID}`,
+Implementation Version Name `{store_check.IMPLEMENTATION_VERSION}`.
+
+| service | role |
+|---|---|
+| Verification | SCP and SCU |
+| Storage | SCP (level 2, full: every element is kept byte for byte) and SCU |
+| Storage over the web (STOW-RS, PS3.18 section 10.5) | origin server at `/dicom-web/studies` |"""
+
+
+def receiving(settings: Settings) -> str:
+    receive = settings.receive
+    who = "any caller" if receive.accept_unknown_callers else "callers in the peers table, by AE title and address"
+    return f"""## Associations that are accepted
+
+Called AE title: `{receive.ae_title}` only. Calling: {who}. Maximum PDU length: {MAX_PDU} bytes.
+At most {receive.processes} × {receive.max_associations} associations at a time; one that is silent for
+{receive.association_idle_s:g} s is ended. Asynchronous operations and extended negotiation are not supported.
+
+Of the transfer syntaxes proposed for a SOP class, the first is accepted, because nothing is decoded on the way in."""
+
+
+def statuses() -> str:
+    rows = "\n".join(f"| 0x{status:04X} | {meaning} | {when} |" for status, meaning, when in STATUSES)
+    return f"## Statuses\n\n| status | meaning | when |\n|---|---|---|\n{rows}"
+
+
+def storage() -> str:
+    accepted = sorted(
+        (name, uid) for uid, name in known("SOP Class") if is_accepted_syntax(uid) and uid != VERIFICATION
+    )
+    rows = "\n".join(f"| {name} | {uid} |" for name, uid in accepted)
+    return f"""## Storage SOP classes that are accepted ({len(accepted)} standard ones, and private ones)
+
+| SOP class | UID |
+|---|---|
+| Verification | {VERIFICATION} |
+{rows}"""
+
+
+def syntaxes() -> str:
+    rows = "\n".join(f"| {name} | {uid} |" for uid, name in known("Transfer Syntax"))
+    return f"""## Transfer syntaxes that are accepted: every one, these and private ones
+
+| transfer syntax | UID |
+|---|---|
+{rows}"""
+
+
+def sending() -> str:
+    rows = "\n".join(f"| {UID_dictionary[uid][0]} | {uid} |" for uid in SENT)
+    return f"""## Objects that are made and sent (Explicit VR Little Endian)
+
+| SOP class | UID |
+|---|---|
+{rows}"""
+
+
+def known(kind: str) -> list[tuple[str, str]]:
+    """(UID, name) of everything that has a name, of a kind in PS3.6 annex A."""
+    return [(uid, entry[0]) for uid, entry in UID_dictionary.items() if entry[1] == kind and entry[0]]

@@ -1,0 +1,94 @@
+"""What every role does before its work: logs, settings, the data folder, the schema, and not outliving its supervisor."""
+
+import logging
+import signal
+import sys
+import threading
+from types import FrameType
+
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+
+from radnode import migrations, peers
+from radnode import settings as settings_module
+from radnode.database import Database
+from radnode.errors import SettingsError
+from radnode.lifeline import die_with_parent
+from radnode.settings import Settings
+
+STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class Sentences(logging.Formatter):
+    """One sentence, then the stable keys that were given as `extra`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        keys = " ".join(f"{k}={v}" for k, v in vars(record).items() if k not in STANDARD)
+        first, newline, rest = line.partition("\n")
+        return first + (f" [{keys}]" if keys else "") + newline + rest
+
+
+def log_to_stderr(*, verbose: bool = False) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Sentences("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler], force=True)
+    for name in ("httpx", "httpcore", "alembic", "apscheduler", "pynetdicom", "PIL", "asyncio"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def role(parent: int | None) -> Settings:
+    """The settings of a role, once everything it needs is ready. parent: the supervisor's process id, if there is one.
+
+    Raises SettingsError.
+    """
+    if parent is not None:
+        die_with_parent(parent)
+    log_to_stderr()
+    settings = settings_module.load()
+    prepare(settings)
+    return settings
+
+
+def prepare(settings: Settings) -> None:
+    """The data folder, the schema and the peers of the settings file. Raises SettingsError."""
+    make_data_folder(settings)
+    upgrade(settings)
+    database = Database(settings.url)
+    try:
+        peers.sync_from_settings(settings, database)
+    except ValueError as e:
+        raise SettingsError("peers", f"A peer in the settings is wrong: {e}.", "See deploy/radnode.toml.") from e
+    finally:
+        database.close()
+
+
+def make_data_folder(settings: Settings) -> None:
+    try:
+        (settings.data / "run").mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise SettingsError(
+            "data", f"The data folder {settings.data} cannot be made: {e.strerror}.", "Set `data` to a folder of yours."
+        ) from e
+
+
+def upgrade(settings: Settings) -> str:
+    """The schema's revision after the upgrade. Raises SettingsError, also when the database cannot be reached."""
+    try:
+        return migrations.upgrade(settings.url)
+    except (ArgumentError, NoSuchModuleError) as e:
+        raise SettingsError("database-url", f"database_url is wrong: {e}.", "See deploy/radnode.toml.") from e
+    except DBAPIError as e:
+        why = str(e.orig).strip().splitlines()[0] if str(e.orig).strip() else type(e.orig).__name__
+        raise SettingsError("database", f"The database cannot be used: {why}.", "See `database_url`.") from e
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that SIGTERM and SIGINT set. Only for the main thread."""
+    stop = threading.Event()
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        threading.Thread(target=stop.set).start()  # setting it here could wait for the very thread that is interrupted
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)
+    return stop

@@ -1,0 +1,247 @@
+"""Reads for pages and commands: what studies there are, and a study's whole story. Changes nothing."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from radnode import events
+from radnode.events import Event
+from radnode.states import DeliveryState, JobState, StudyState
+from radnode.tables import DeliveryRow, InstanceRow, JobRow, ResultRow, RouteRow, StudyRow
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySummary:
+    """A study as its row says. Times are UTC epoch seconds; modalities are backslash-separated."""
+
+    study_uid: str
+    patient_id: str
+    patient_name: str
+    patient_sex: str
+    patient_birth_date: str
+    accession_number: str
+    study_description: str
+    study_date: str
+    study_time: str
+    modalities: str
+    body_part: str
+    calling_ae: str
+    instances: int
+    state: StudyState
+    revision: int
+    first_instance_at: float
+    last_instance_at: float
+    due_at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesSummary:
+    """A series. instances: objects that are current; own: made by the node itself and come back."""
+
+    series_uid: str
+    sop_class_uid: str
+    instances: int
+    own: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouteView:
+    """A decision of the current or an earlier revision; `model` is "" for the study as a whole."""
+
+    revision: int
+    model: str
+    chosen: bool
+    urgency: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobView:
+    id: int
+    revision: int
+    model: str
+    state: JobState
+    attempt: int
+    progress: float
+    reason: str
+    created_at: float
+    started_at: float | None
+    ended_at: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultView:
+    """`file` is relative to the data folder."""
+
+    uid: str
+    job_id: int
+    model: str
+    kind: str
+    sop_class_uid: str
+    series_uid: str
+    file: str
+    size: int
+    created_at: float
+    current: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveryView:
+    id: int
+    result_uid: str
+    kind: str
+    destination: str
+    state: DeliveryState
+    attempt: int
+    due_at: float
+    delivered_at: float | None
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Story:
+    """Everything the node knows of one study, each part in the order in which it happened."""
+
+    study: StudySummary
+    series: tuple[SeriesSummary, ...]
+    routes: tuple[RouteView, ...]
+    jobs: tuple[JobView, ...]
+    results: tuple[ResultView, ...]
+    deliveries: tuple[DeliveryView, ...]
+    events: tuple[Event, ...]
+
+
+def studies(session: Session, *, limit: int = 500, state: StudyState | None = None) -> tuple[StudySummary, ...]:
+    """The studies, the one with the newest image first."""
+    query = select(StudyRow).order_by(StudyRow.last_instance_at.desc(), StudyRow.study_uid).limit(limit)
+    if state is not None:
+        query = query.where(StudyRow.state == state)
+    return tuple(summary(row) for row in session.scalars(query))
+
+
+def study(session: Session, study_uid: str) -> StudySummary | None:
+    row = session.get(StudyRow, study_uid)
+    return None if row is None else summary(row)
+
+
+def story(session: Session, study_uid: str) -> Story | None:
+    """The whole story of a study; None when the node never received it."""
+    found = study(session, study_uid)
+    if found is None:
+        return None
+    return Story(
+        study=found,
+        series=series(session, study_uid),
+        routes=routes(session, study_uid),
+        jobs=jobs(session, study_uid),
+        results=results(session, study_uid),
+        deliveries=deliveries(session, study_uid),
+        events=events.of_study(session, study_uid),
+    )
+
+
+def summary(row: StudyRow) -> StudySummary:
+    return StudySummary(
+        study_uid=row.study_uid,
+        patient_id=row.patient_id,
+        patient_name=row.patient_name,
+        patient_sex=row.patient_sex,
+        patient_birth_date=row.patient_birth_date,
+        accession_number=row.accession_number,
+        study_description=row.study_description,
+        study_date=row.study_date,
+        study_time=row.study_time,
+        modalities=row.modalities,
+        body_part=row.body_part,
+        calling_ae=row.calling_ae,
+        instances=row.instances,
+        state=StudyState(row.state),
+        revision=row.revision,
+        first_instance_at=row.first_instance_at,
+        last_instance_at=row.last_instance_at,
+        due_at=row.due_at,
+    )
+
+
+def series(session: Session, study_uid: str) -> tuple[SeriesSummary, ...]:
+    own = set(session.scalars(select(ResultRow.series_uid).where(ResultRow.study_uid == study_uid)))
+    query = (
+        select(InstanceRow.series_uid, func.min(InstanceRow.sop_class_uid), func.count())
+        .where(InstanceRow.study_uid == study_uid, InstanceRow.current)
+        .group_by(InstanceRow.series_uid)
+        .order_by(func.min(InstanceRow.id))
+    )
+    return tuple(
+        SeriesSummary(series_uid=uid, sop_class_uid=sop_class, instances=count, own=uid in own)
+        for uid, sop_class, count in session.execute(query)
+    )
+
+
+def routes(session: Session, study_uid: str) -> tuple[RouteView, ...]:
+    query = select(RouteRow).where(RouteRow.study_uid == study_uid).order_by(RouteRow.id)
+    return tuple(
+        RouteView(revision=r.revision, model=r.model, chosen=r.chosen, urgency=r.urgency, reason=r.reason)
+        for r in session.scalars(query)
+    )
+
+
+def jobs(session: Session, study_uid: str) -> tuple[JobView, ...]:
+    query = select(JobRow).where(JobRow.study_uid == study_uid).order_by(JobRow.id)
+    return tuple(
+        JobView(
+            id=j.id,
+            revision=j.revision,
+            model=j.model,
+            state=JobState(j.state),
+            attempt=j.attempt,
+            progress=j.progress,
+            reason=j.reason,
+            created_at=j.created_at,
+            started_at=j.started_at,
+            ended_at=j.ended_at,
+        )
+        for j in session.scalars(query)
+    )
+
+
+def results(session: Session, study_uid: str) -> tuple[ResultView, ...]:
+    query = select(ResultRow).where(ResultRow.study_uid == study_uid)
+    return tuple(
+        ResultView(
+            uid=r.uid,
+            job_id=r.job_id,
+            model=r.model,
+            kind=r.kind,
+            sop_class_uid=r.sop_class_uid,
+            series_uid=r.series_uid,
+            file=r.file,
+            size=r.size,
+            created_at=r.created_at,
+            current=r.current,
+        )
+        for r in session.scalars(query.order_by(ResultRow.created_at, ResultRow.kind, ResultRow.uid))
+    )
+
+
+def deliveries(session: Session, study_uid: str) -> tuple[DeliveryView, ...]:
+    query = (
+        select(DeliveryRow, ResultRow.kind)
+        .join(ResultRow, ResultRow.uid == DeliveryRow.result_uid)
+        .where(DeliveryRow.study_uid == study_uid)
+        .order_by(DeliveryRow.id)
+    )
+    return tuple(
+        DeliveryView(
+            id=d.id,
+            result_uid=d.result_uid,
+            kind=kind,
+            destination=d.destination,
+            state=DeliveryState(d.state),
+            attempt=d.attempt,
+            due_at=d.due_at,
+            delivered_at=d.delivered_at,
+            error=d.error,
+        )
+        for d, kind in session.execute(query)
+    )
