@@ -53,6 +53,10 @@ class Report:
     said: Reported
     demonstration: bool
 
+    @property
+    def retracted(self) -> bool:
+        return self.status in DEAD or self.said.retracted
+
 
 @dataclass(frozen=True, kw_only=True)
 class Priority:
@@ -85,7 +89,7 @@ def read(bundle: Mapping[str, Any], model: str, status: str) -> Report | None:
 
 def prioritise(reports: Sequence[Report], policy: Sequence[TriageRule] = DEFAULT_POLICY) -> Priority:
     """The highest level that any finding of any standing report is given, and why."""
-    standing = [r for r in reports if r.status not in DEAD and not r.said.retracted]
+    standing = [r for r in reports if not r.retracted]
     found = [(judge(a, policy), a, r) for r in standing for a in r.said.abnormalities]
     if not found:
         return without_finding(reports, standing)

@@ -1,0 +1,204 @@
+"""The reading worklist: every recent study in the order to read it, why it stands there, and what the AI did. Reads only."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
+
+from sqlalchemy import ScalarSelect, Select, func, select
+from sqlalchemy.orm import Session
+
+from radnode import triage
+from radnode.database import Database
+from radnode.settings import TriageRule
+from radnode.states import DeliveryState, JobState, StudyState
+from radnode.studies import StudySummary, summary
+from radnode.tables import DeliveryRow, JobRow, ReportRow, RouteRow, StudyRow
+from radnode.triage import Level, Report
+
+T = TypeVar("T", JobRow, RouteRow)
+
+RECENT_DAYS = 7.0
+LIMIT = 1000
+
+
+class Outcome(StrEnum):
+    """What became of a study at one model."""
+
+    FINDING = "finding"
+    CLEAR = "clear"
+    DECLINED = "declined"
+    FAILED = "failed"
+    WAITING = "waiting"
+    NOT_RUN = "not-run"
+    RETRACTED = "retracted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One model's answer in one line; model is "" for the study as a whole."""
+
+    model: str
+    outcome: Outcome
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One row. rank counts from 1. waiting_s: since the first image came. owed, dead: results on their way, given up."""
+
+    rank: int
+    study: StudySummary
+    level: Level
+    reason: str
+    probability: float | None
+    demonstration: bool
+    waiting_s: float
+    answers: tuple[Answer, ...]
+    owed: int
+    dead: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worklist:
+    """Every study of the last RECENT_DAYS; `older` is how many more there are."""
+
+    entries: tuple[Entry, ...]
+    older: int
+
+
+class Reader:
+    """Makes worklists. Remembers the reports it has read, by id and change, because they are read every second."""
+
+    def __init__(self, database: Database, policy: Sequence[TriageRule] | None) -> None:
+        self.database = database
+        self.policy = triage.DEFAULT_POLICY if policy is None else tuple(policy)
+        self._reports: dict[str, tuple[float, Report | None]] = {}
+
+    def worklist(self, now: float) -> Worklist:
+        recent = select(StudyRow.study_uid).where(StudyRow.last_instance_at >= now - RECENT_DAYS * 86400)
+        recent = recent.order_by(StudyRow.last_instance_at.desc()).limit(LIMIT)
+        with self.database.reading() as session:
+            rows = session.scalars(select(StudyRow).where(StudyRow.study_uid.in_(recent.scalar_subquery())))
+            studies = {row.study_uid: summary(row) for row in rows}
+            total = session.scalar(select(func.count()).select_from(StudyRow)) or 0
+            reports = self.reports(session, recent)
+            answers = all_answers(session, recent, studies, reports)
+            counts = delivery_counts(session, recent)
+        ranked = triage.order(
+            ((uid, triage.prioritise(reports[uid], self.policy), s.first_instance_at) for uid, s in studies.items()),
+            now,
+        )
+        entries = tuple(
+            Entry(
+                rank=rank,
+                study=studies[place.key],
+                level=place.priority.level,
+                reason=place.priority.reason,
+                probability=place.priority.probability,
+                demonstration=place.priority.demonstration,
+                waiting_s=place.waiting_s,
+                answers=answers[place.key],
+                owed=counts.get((place.key, DeliveryState.OWED), 0),
+                dead=counts.get((place.key, DeliveryState.DEAD), 0),
+            )
+            for rank, place in enumerate(ranked, start=1)
+        )
+        return Worklist(entries=entries, older=total - len(studies))
+
+    def reports(self, session: Session, studies: Select[str]) -> Mapping[str, tuple[Report, ...]]:
+        """Every stored report of the studies that `studies` selects; () for those without."""
+        query = select(ReportRow.id, ReportRow.study_uid, ReportRow.updated_at, ReportRow.status).where(
+            ReportRow.study_uid.in_(studies.scalar_subquery())
+        )
+        found: dict[str, list[Report]] = defaultdict(list)
+        for report_id, study_uid, updated_at, _ in session.execute(query.order_by(ReportRow.id)):
+            known = self._reports.get(report_id)
+            if known is None or known[0] != updated_at:
+                known = self._reports[report_id] = (updated_at, load(session, report_id))
+            if known[1] is not None:
+                found[study_uid].append(known[1])
+        return defaultdict(tuple, {uid: tuple(reports) for uid, reports in found.items()})
+
+
+def load(session: Session, report_id: str) -> Report | None:
+    row = session.get_one(ReportRow, report_id)
+    return triage.read(row.bundle, row.model, row.status)
+
+
+def all_answers(
+    session: Session,
+    recent: Select[str],
+    studies: Mapping[str, StudySummary],
+    reports: Mapping[str, tuple[Report, ...]],
+) -> Mapping[str, tuple[Answer, ...]]:
+    """Study UID -> what each model of the study's present revision answered; never empty."""
+    wanted = recent.scalar_subquery()
+    jobs, routes = of_revision(session, JobRow, wanted, studies), of_revision(session, RouteRow, wanted, studies)
+    return {uid: answers(study, jobs[uid], routes[uid], reports[uid]) for uid, study in studies.items()}
+
+
+def of_revision(
+    session: Session, table: type[T], wanted: ScalarSelect[str], studies: Mapping[str, StudySummary]
+) -> Mapping[str, list[T]]:
+    rows: dict[str, list[T]] = defaultdict(list)
+    for row in session.scalars(select(table).where(table.study_uid.in_(wanted)).order_by(table.id)):
+        if row.study_uid in studies and row.revision == studies[row.study_uid].revision:
+            rows[row.study_uid].append(row)
+    return rows
+
+
+def answers(
+    study: StudySummary, jobs: Sequence[JobRow], routes: Sequence[RouteRow], reports: Sequence[Report]
+) -> tuple[Answer, ...]:
+    """What each model said, or why it said nothing: silence is never an answer."""
+    told = {r.model: r for r in reports}
+    made = [answer_of(job, told.pop(job.model, None)) for job in jobs]
+    made += [reported(report, "earlier images: ") for report in told.values()]
+    if made:
+        return tuple(made)
+    if study.state in (StudyState.RECEIVING, StudyState.COMPLETE):
+        return (Answer(model="", outcome=Outcome.WAITING, text="images are arriving"),)
+    refused = [r for r in routes if not r.chosen]
+    whole = [r.reason for r in refused if not r.model] or [f"{r.model}: {r.reason}" for r in refused]
+    return (Answer(model="", outcome=Outcome.NOT_RUN, text="; ".join(whole) or "no rule matched"),)
+
+
+def answer_of(job: JobRow, report: Report | None) -> Answer:
+    state = JobState(job.state)
+    if state is JobState.DONE and report is not None:
+        return reported(report, "")
+    texts = {
+        JobState.QUEUED: (Outcome.WAITING, "waits for a worker"),
+        JobState.RUNNING: (Outcome.WAITING, f"is reading, {100 * job.progress:.0f} %"),
+        JobState.DONE: (Outcome.FAILED, "ended, but its report cannot be read"),
+        JobState.DECLINED: (Outcome.DECLINED, f"declined: {job.reason}"),
+        JobState.FAILED: (Outcome.FAILED, f"failed: {job.reason}"),
+        JobState.STALE: (Outcome.WAITING, "starts anew: later images came"),
+    }
+    outcome, text = texts[state]
+    if report is not None and state is not JobState.DONE:
+        text += f" (report of earlier images: {reported(report, '').text})"
+    return Answer(model=job.model, outcome=outcome, text=text)
+
+
+def reported(report: Report, prefix: str) -> Answer:
+    if report.retracted:
+        return Answer(model=report.model, outcome=Outcome.RETRACTED, text=f"{prefix}retracted")
+    found = [triage.describe(a) for a in report.said.abnormalities]
+    mark = triage.marked(report.demonstration)
+    partial = " (PARTIAL: not every image was read)" if "PARTIAL:" in report.said.conclusion else ""
+    text = "; ".join(found) if found else "no finding"
+    outcome = Outcome.FINDING if found else Outcome.CLEAR
+    return Answer(model=report.model, outcome=outcome, text=f"{prefix}{text}{partial}{mark}")
+
+
+def delivery_counts(session: Session, recent: Select[str]) -> Mapping[tuple[str, str], int]:
+    """(study UID, delivery state) -> how many."""
+    query = (
+        select(DeliveryRow.study_uid, DeliveryRow.state, func.count())
+        .where(DeliveryRow.study_uid.in_(recent.scalar_subquery()))
+        .group_by(DeliveryRow.study_uid, DeliveryRow.state)
+    )
+    return {(uid, state): count for uid, state, count in session.execute(query)}
