@@ -75,9 +75,12 @@ def claim(database: Database, worker: str) -> Job | None:
     return jobs.claim(database, worker, time.time())
 
 
-def end(database: Database, settings: Settings, job: Job, stored: Sequence[StoredResult]) -> JobState:
+def end(
+    database: Database, settings: Settings, job: Job, stored: Sequence[StoredResult], *, read_s: float = 0.0
+) -> JobState:
     """findings -> deliveries: the results are current and owed, unless images arrived since; then nothing is reported.
 
+    read_s: how long the model itself took, for the study's story.
     Raises LostClaimError when the job is another worker's by now.
     """
     crash_point(Point.INFERRED_BEFORE_OUTBOX)
@@ -87,7 +90,13 @@ def end(database: Database, settings: Settings, job: Job, stored: Sequence[Store
             return end_stale(session, job, now)
         jobs.finish(session, job, JobState.DONE, "", now)
         results.record(session, job, stored, settings.destinations, now)
-        events.write(session, job.study_uid, Action.DONE, f"{job.model} made {len(stored)} results.", now)
+        events.write(
+            session,
+            job.study_uid,
+            Action.DONE,
+            f"{job.model} read it in {read_s:.2f} s and made {len(stored)} results.",
+            now,
+        )
     return JobState.DONE
 
 

@@ -88,7 +88,7 @@ class Worker:
             return self._try_again(job, f"its results could not be recorded ({type(e).__name__}: {e})")
 
     def _end_done(self, job: Job, done: Done) -> JobState:
-        return pipeline.end(self._database, self._settings, job, done.stored)
+        return pipeline.end(self._database, self._settings, job, done.stored, read_s=done.read_s)
 
     def _try_again(self, job: Job, reason: str) -> JobState:
         return jobs.try_again(self._database, job, self._settings.work, reason, time.time())
