@@ -70,9 +70,10 @@ def names_its_predecessor(here: Here, study_uid: str, first: set[str], second: s
     """The new SR says which document it replaces (PS3.3 C.17.2, Predecessor Documents Sequence)."""
     files = here.pacs.files(study_uid)
     reports = [pydicom.dcmread(BytesIO(file)) for uid, file in files.items() if uid in second]
-    (report,) = [d for d in reports if d.Modality == "SR"]
     named = {
         str(instance.ReferencedSOPInstanceUID)
+        for report in reports
+        if report.Modality == "SR"
         for study in report.PredecessorDocumentsSequence
         for series in study.ReferencedSeriesSequence
         for instance in series.ReferencedSOPSequence
