@@ -31,8 +31,8 @@ class SeriesFacts:
     @property
     def label(self) -> str:
         """How people know the series: modality, number and description."""
-        parts = (self.attributes.get(k, ("",))[0] for k in ("Modality", "SeriesNumber", "SeriesDescription"))
-        modality, number, description = parts
+        keywords = ("Modality", "SeriesNumber", "SeriesDescription")
+        modality, number, description = ("\\".join(self.attributes.get(k, ())) for k in keywords)
         return " ".join(filter(None, (modality, number, f"'{description}'" if description else ""))) or self.series_uid
 
 
