@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from radnode.engine_child import Answer, Declined, Failed, Progressed, Spec, Task
+from radnode.engine_messages import Answer, Declined, Failed, Progressed, Spec, Task
 from radnode.errors import RadnodeError
 from radnode.settings import Settings
 from radnode_inference.model import ModelCard

@@ -8,72 +8,20 @@ import signal
 import sys
 import time
 import traceback
-from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
+from radnode.engine_messages import Answer, Declined, Done, Failed, Progressed, Spec, Task
 from radnode.facts import only_inputs
 from radnode.faults import Point, crash_point
 from radnode.lifeline import die_with_parent
-from radnode.results import Previous, StoredResult, write_files
+from radnode.results import write_files
 from radnode.settings import Rule
 from radnode_inference import registry
 from radnode_inference.findings import Findings
 from radnode_inference.model import DeclinedError, Model, ModelCard
 from radnode_inference.study import Study
-
-
-@dataclass(frozen=True, kw_only=True)
-class Spec:
-    """Which model to hold. reporter: "module:callable" that makes results of findings."""
-
-    card: ModelCard
-    device: str
-    weights: Path
-    reporter: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """One study to read. files: relative to `data`, all of them and no others."""
-
-    data: Path
-    files: tuple[str, ...]
-    previous: tuple[Previous, ...]
-    rules: tuple[Rule, ...] | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progressed:
-    part: float
-    words: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Done:
-    """The results are durable; nobody knows of them yet. read_s: how long the model itself took."""
-
-    stored: tuple[StoredResult, ...]
-    read_s: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Declined:
-    gate: str
-    sentence: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Failed:
-    """sentence: for people; details: the traceback, for the log."""
-
-    sentence: str
-    details: str = ""
-
-
-Answer = Done | Declined | Failed
 
 
 def main(descriptor: int, parent: int) -> None:

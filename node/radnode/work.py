@@ -10,7 +10,7 @@ import uuid
 from radnode import complete, jobs, pipeline, results
 from radnode.database import Database
 from radnode.engine import Engine, StoppedError
-from radnode.engine_child import Answer, Declined, Done, Failed, Task
+from radnode.engine_messages import Answer, Declined, Done, Failed, Task
 from radnode.errors import LostClaimError
 from radnode.jobs import Job
 from radnode.settings import Settings

@@ -1,0 +1,59 @@
+"""What the engine and its children say to each other. Pickled, so it stands in a module that neither runs as its main."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from radnode.results import Previous, StoredResult
+from radnode.settings import Rule
+from radnode_inference.model import ModelCard
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """Which model to hold. reporter: "module:callable" that makes results of findings."""
+
+    card: ModelCard
+    device: str
+    weights: Path
+    reporter: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One study to read. files: relative to `data`, all of them and no others."""
+
+    data: Path
+    files: tuple[str, ...]
+    previous: tuple[Previous, ...]
+    rules: tuple[Rule, ...] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progressed:
+    part: float
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """The results are durable; nobody knows of them yet. read_s: how long the model itself took."""
+
+    stored: tuple[StoredResult, ...]
+    read_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declined:
+    gate: str
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """sentence: for people; details: the traceback, for the log."""
+
+    sentence: str
+    details: str = ""
+
+
+Answer = Done | Declined | Failed
