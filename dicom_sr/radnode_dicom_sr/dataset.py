@@ -85,8 +85,8 @@ def equipment(ds: Dataset, context: Context) -> None:
 
 
 def weights(model: ModelIdentity) -> tuple[str, ...]:
-    """Name, version and digest of the weights, the empty ones left out."""
-    return tuple(t for t in (model.weights_name, model.weights_version, model.weights_sha256) if t)
+    """Digest, name and version of the weights, the empty ones left out (the digest first: padding would make it too long)."""
+    return tuple(t for t in (model.weights_sha256, model.weights_name, model.weights_version) if t)
 
 
 def weights_sentence(model: ModelIdentity) -> str:
