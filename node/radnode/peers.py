@@ -102,6 +102,18 @@ class Peers:
             record_refusal(self._database, calling_ae, called_ae, address, admission.sentence)
         return admission
 
+    def admit_address(self, address: str, name: str) -> bool:
+        """Whether a caller without an AE title (HTTP) may send: some peer has this address. A refusal is recorded.
+
+        name: what stands for its AE title in the record.
+        """
+        if self._settings.accept_unknown_callers:
+            return True
+        if any((p.address and p.matches_address(address)) or not (p.address or p.ae_title) for p in self._current()):
+            return True
+        record_refusal(self._database, name, "", address, "The address is not among the peers.")
+        return False
+
     def _current(self) -> tuple[Peer, ...]:
         with self._lock:
             if time.monotonic() - self._read_at > REFRESH_S:

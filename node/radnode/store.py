@@ -13,7 +13,7 @@ import os
 import struct
 import threading
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +43,9 @@ __all__ = ["Arrival", "Instance", "Store", "Upload", "instances", "study_files"]
 INCOMING = ".incoming"
 FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 MB = 1_000_000
-EARLY = int(os.environ.get("EARLY", "200000"))
-FLUSHERS = 8
+EARLY = 200_000
+"""Bytes after which the disk is set to work."""
+FLUSHERS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,7 @@ class Store:
     """Files below `data/objects` and their rows. Safe among threads; one per process, made after a fork."""
 
     def __init__(self, settings: Settings, database: Database) -> None:
+        self.database = database
         self.data = settings.data.resolve()
         self.objects = self.data / "objects"
         self.incoming = self.objects / INCOMING
@@ -71,7 +73,7 @@ class Store:
         self.incoming.mkdir(parents=True, exist_ok=True)
         self.folders = Folders(self.objects)
         self.index = Index(database, self.data)
-        self.flusher = ThreadPoolExecutor(FLUSHERS, thread_name_prefix="flush")
+        self._flushers = ThreadPoolExecutor(FLUSHERS, thread_name_prefix="flush")
         self._numbers = itertools.count()
 
     def begin(self, arrival: Arrival) -> "Upload":
@@ -98,6 +100,16 @@ class Store:
         disk = os.statvfs(self.objects)
         if disk.f_bavail * disk.f_frsize - wanted < self.free_min_bytes:
             raise StoreError(OUT_OF_RESOURCES, "The disk of the node is full.")
+
+    def flush(self, fd: int, folder: Path) -> tuple[Future[None], ...]:
+        """Start to make a file and its name durable. At the same time, so that the file system does both in one go."""
+        return self._flushers.submit(os.fsync, fd), self._flushers.submit(flush_folder, folder)
+
+    def close(self) -> None:
+        """End the flushing threads and the connections."""
+        self._flushers.shutdown()
+        self.index.close()
+        self.database.close()
 
     def new_name(self) -> Path:
         return self.incoming / f"{os.getpid()}-{threading.get_ident()}-{next(self._numbers)}.part"
@@ -161,7 +173,7 @@ class Upload:
         identity = identify(data, self._start, self._arrival, max_bytes=self._store.max_bytes)
         digest = Digest(data, self._start)
         file = self._store.folders.link(self._name, identity, digest)
-        durable = self._store.flusher.submit(flush, self._fd, file.parent)
+        durable = self._store.flush(self._fd, file.parent)
         try:
             sha256 = digest()
             crash_point(Point.FILE_BEFORE_ROW)
@@ -171,7 +183,7 @@ class Upload:
             kept = self._store.index.add(entry)
         except BaseException as e:
             with suppress(OSError):
-                durable.exception()  # the flush still uses the descriptor
+                wait(durable)  # the flush still uses the descriptor
                 file.unlink()
             if isinstance(e, SQLAlchemyError):
                 raise StoreError(OUT_OF_RESOURCES, "The index of the node cannot be written.") from e
@@ -255,12 +267,6 @@ def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
-
-
-def flush(fd: int, folder: Path) -> None:
-    """Make a file and its name durable."""
-    os.fsync(fd)
-    flush_folder(folder)
 
 
 def flush_folder(folder: Path) -> None:

@@ -24,7 +24,7 @@ UID_PATTERN = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+", re.ASCII)
 
 @dataclass(frozen=True, kw_only=True)
 class Arrival:
-    """What the sender said about an object before its data set came."""
+    """What the sender said about an object before its data set came. study_uid: "" for any."""
 
     calling_ae: str
     called_ae: str
@@ -32,6 +32,7 @@ class Arrival:
     sop_class_uid: str
     sop_uid: str
     transfer_syntax_uid: str
+    study_uid: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +82,8 @@ def identify(file: bytes | mmap, start: int, arrival: Arrival, *, max_bytes: int
         raise StoreError(DOES_NOT_MATCH, "The SOP Instance UID is not the one announced.")
     if identity.sop_class_uid != arrival.sop_class_uid:
         raise StoreError(DOES_NOT_MATCH, "The SOP Class UID is not the one announced.")
+    if arrival.study_uid not in ("", identity.study_uid):
+        raise StoreError(DOES_NOT_MATCH, "The object belongs to another study.")
     check_whole(data, header)
     return identity
 

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,19 @@ MAX_GROUP = 200
 INSTANCES: Any = InstanceRow.__table__
 COLUMNS = [c.name for c in INSTANCES.columns if c.name != "id"]
 INSERT = insert(INSTANCES)
-KNOWN: Select[Any] = select(INSTANCES.c.sha256, INSTANCES.c.file, INSTANCES.c.current).where(
+KNOWN: Select[Any] = select(INSTANCES.c.sha256, INSTANCES.c.file, INSTANCES.c.size, INSTANCES.c.current).where(
     INSTANCES.c.sop_uid == bindparam("sop_uid")
 )
+
+Versions = dict[str, tuple[str, int, bool]]
+"""Of one SOP Instance UID: SHA-256 -> (file, size, current)."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True, eq=False)
 class Entry:
-    """An object whose row is wanted. file: full path; durable: ends, or raises OSError, once the file is on the disk.
+    """An object whose row is wanted. file: full path; durable: end once file and name are on the disk (or raise OSError).
 
     kept: the file that holds these bytes once the row is committed (another one, if they were here before).
     """
@@ -43,7 +46,7 @@ class Entry:
     sha256: str
     file: Path
     size: int
-    durable: Future[None]
+    durable: tuple[Future[None], ...]
     kept: Path | None = None
     error: Exception | None = field(default=None)
 
@@ -77,6 +80,9 @@ class Index:
         run.mkdir(parents=True, exist_ok=True)
         self._turn = os.open(run / "store.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
+    def close(self) -> None:
+        os.close(self._turn)
+
     def add(self, entry: Entry) -> Path:
         """The file that holds the object. Returns after the commit. Raises what the database raised."""
         with self._queue_lock:
@@ -96,7 +102,8 @@ class Index:
             with self._transaction() as connection:
                 files = self._write(connection, group)
                 for entry in group:  # the disk works while the rows are written; no row is committed before its file
-                    entry.durable.result()
+                    for flushed in entry.durable:
+                        flushed.result()
         except Exception as e:
             for entry in group:
                 entry.error = e
@@ -123,14 +130,14 @@ class Index:
 
     def _write(self, connection: Connection, group: list[Entry]) -> list[Path]:
         """Insert the rows of a group; the file that holds each of its objects."""
-        known: dict[str, dict[str, tuple[str, bool]]] = {}  # SOP Instance UID -> SHA-256 -> (file, current)
+        known: dict[str, Versions] = {}  # by SOP Instance UID
         new: dict[int, dict[str, Any]] = {}
         files = []
         for entry in group:
             sop_uid = entry.identity.sop_uid
             if sop_uid not in known:
                 rows = self._known.run(connection, [{"sop_uid": sop_uid}])
-                known[sop_uid] = {sha256: (file, current) for sha256, file, current in rows.all()}
+                known[sop_uid] = {r.sha256: (r.file, r.size, r.current) for r in rows}
             versions = known[sop_uid]
             if entry.sha256 in versions:
                 files.append(self._again(connection, entry, versions))
@@ -138,29 +145,29 @@ class Index:
             row = self._row(entry)
             if versions:
                 self._supersede(connection, entry, new)
-            versions[entry.sha256] = (row["file"], True)
+            versions[entry.sha256] = (row["file"], entry.size, True)
             new[id(entry)] = row
             files.append(entry.file)
         if new:
             self._insert.run(connection, list(new.values()))
         return files
 
-    def _again(self, connection: Connection, entry: Entry, versions: dict[str, tuple[str, bool]]) -> Path:
+    def _again(self, connection: Connection, entry: Entry, versions: Versions) -> Path:
         """The same bytes once more: no second row. They become current again, and replace a file that was lost."""
-        file, current = versions[entry.sha256]
+        file, size, current = versions[entry.sha256]
         row = (INSTANCES.c.sop_uid == entry.identity.sop_uid) & (INSTANCES.c.sha256 == entry.sha256)
         kept = self._data / file
-        if kept != entry.file and not kept.exists():
-            log.error("A stored file was missing; the sender sent it again.", extra={"action": "restore", "file": file})
-            kept = entry.file
+        if kept != entry.file and size_of(kept) != size:
+            log.error("A stored file was lost; the sender sent it again.", extra={"action": "restore", "file": file})
+            kept, size = entry.file, entry.size
             file = str(kept.relative_to(self._data))
-            connection.execute(update(INSTANCES).where(row).values(file=file))
+            connection.execute(update(INSTANCES).where(row).values(file=file, size=size))
         if not current:
             self._supersede(connection, entry, {})
             connection.execute(update(INSTANCES).where(row).values(current=True, settled=False))
-        for digest, (other, _) in versions.items():
-            versions[digest] = (other, False)
-        versions[entry.sha256] = (file, True)
+        for digest, (other, length, _) in versions.items():
+            versions[digest] = (other, length, False)
+        versions[entry.sha256] = (file, size, True)
         return kept
 
     def _supersede(self, connection: Connection, entry: Entry, new: dict[int, dict[str, Any]]) -> None:
@@ -197,3 +204,10 @@ class Index:
             "current": True,
             "settled": False,
         }
+
+
+def size_of(file: Path) -> int | None:
+    """None when there is no such file."""
+    with suppress(FileNotFoundError):
+        return file.stat().st_size
+    return None

@@ -6,7 +6,7 @@ import mmap
 import os
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import wait
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -16,9 +16,9 @@ from sqlalchemy import insert, select
 
 from radnode.database import Database
 from radnode.errors import StoreError
-from radnode.store import INCOMING, Store, flush
+from radnode.store import INCOMING, Store
 from radnode.store_check import Arrival, identify
-from radnode.store_index import Entry
+from radnode.store_index import Entry, size_of
 from radnode.tables import EventRow, InstanceRow
 from radnode_inference.header import walk
 
@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Recovery:
-    """What was found. missing: files (relative to the data folder) that rows name and the disk lacks."""
+    """What was found. missing: files (relative to the data folder) that rows name and the disk
+    lacks, or has in another size."""
 
     swept: int
     indexed: int
@@ -45,12 +46,12 @@ def recover(store: Store, database: Database) -> Recovery:
     for study_uid in studies(store, database):
         files = {str(f.relative_to(store.data)) for f in (store.objects / study_uid).glob("*/*.dcm")}
         rows = rows_of(database, study_uid)
-        for name in sorted(files - rows):
+        for name in sorted(files - rows.keys()):
             if adopt(store, store.data / name):
                 indexed += 1
             else:
                 damaged.append(name)
-        lost = [name for name in sorted(rows - files) if not (store.data / name).exists()]
+        lost = [name for name, size in sorted(rows.items()) if size_of(store.data / name) != size]
         if lost:
             report_missing(database, study_uid, lost)
             missing += lost
@@ -91,9 +92,11 @@ def studies(store: Store, database: Database) -> Iterator[str]:
     yield from sorted(folders | rows)
 
 
-def rows_of(database: Database, study_uid: str) -> set[str]:
+def rows_of(database: Database, study_uid: str) -> dict[str, int]:
+    """File -> size, as the rows have it."""
     with database.reading() as session:
-        return set(session.scalars(select(InstanceRow.file).where(InstanceRow.study_uid == study_uid)))
+        found = session.execute(select(InstanceRow.file, InstanceRow.size).where(InstanceRow.study_uid == study_uid))
+        return {row.file: row.size for row in found}
 
 
 def adopt(store: Store, file: Path) -> bool:
@@ -132,17 +135,18 @@ def read_entry(store: Store, file: Path) -> Entry:
         identity = identify(data, start, arrival, max_bytes=store.max_bytes)
         with memoryview(data) as view, view[start:] as dataset:
             digest = sha256(dataset).hexdigest()
-        done: Future[None] = Future()
-        flush(f.fileno(), file.parent)
-        done.set_result(None)
-        return Entry(identity=identity, arrival=arrival, sha256=digest, file=file, size=len(data), durable=done)
+        durable = store.flush(f.fileno(), file.parent)
+        wait(durable)
+        return Entry(identity=identity, arrival=arrival, sha256=digest, file=file, size=len(data), durable=durable)
 
 
 def report_missing(database: Database, study_uid: str, lost: list[str]) -> None:
     """Say loudly that acknowledged objects are gone: in the log each time, in the study's story once."""
     for name in lost:
-        log.error("A stored file is missing.", extra={"action": "missing", "study_uid": study_uid, "file": name})
-    sentence = f"{len(lost)} stored files are missing from the disk: {', '.join(lost[:3])}."
+        log.error(
+            "A stored file is missing or cut off.", extra={"action": "missing", "study_uid": study_uid, "file": name}
+        )
+    sentence = f"{len(lost)} stored files are missing from the disk or cut off: {', '.join(lost[:3])}."
     with database.transaction() as session:
         told = session.scalar(select(EventRow.id).where(EventRow.study_uid == study_uid, EventRow.sentence == sentence))
         if told is None:

@@ -57,7 +57,7 @@ def receiver(data: Path, *, environment: Mapping[str, str] | None = None, **rece
         "RADNODE_DATA": str(data),
     } | variables
     own = dict(os.environ) | variables | dict(environment or {})
-    settings = load(data=data, receive={k: v for k, v in receive.items()})
+    settings = load(data=data, receive=dict(receive))
     data.mkdir(parents=True, exist_ok=True)
     database = Database(settings.url)
     Table.metadata.create_all(database.engine)

@@ -1,0 +1,96 @@
+"""What a start puts right after a crash, and what it tells."""
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import delete, select
+from support.objects import dataset_of, encoded, image
+from support.store import arrival_of, files, open_store, rows, settings_for
+
+from radnode.store import Store
+from radnode.store_recover import recover
+from radnode.tables import EventRow, InstanceRow
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = open_store(settings_for(tmp_path / "data"))
+    yield store
+    store.close()
+
+
+def forget_rows(store: Store) -> None:
+    with store.database.transaction() as session:
+        session.execute(delete(InstanceRow))
+
+
+def test_a_file_without_a_row_is_indexed_as_it_would_have_been(store: Store) -> None:
+    ds = image()
+    kept = store.put(arrival_of(ds), [encoded(ds)])
+    (before,) = rows(store)
+    forget_rows(store)
+    assert recover(store, store.database).indexed == 1
+    (after,) = rows(store)
+    for name in ("sop_uid", "sha256", "study_uid", "series_uid", "calling_ae", "called_ae", "file", "size", "current"):
+        assert getattr(after, name) == getattr(before, name), name
+    assert kept.file.exists()
+    assert recover(store, store.database).indexed == 0
+
+
+def test_a_half_written_file_is_deleted_but_not_one_being_written(store: Store) -> None:
+    (store.incoming / "1-2-3.part").write_bytes(b"half")
+    ds = image()
+    upload = store.begin(arrival_of(ds))
+    upload.write(encoded(ds))
+    assert recover(store, store.database).swept == 1
+    assert upload.finish().file.exists()
+    assert list(store.incoming.iterdir()) == []
+
+
+def test_a_file_that_is_not_whole_and_has_no_row_is_left_and_told(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    ds = image()
+    kept = store.put(arrival_of(ds), [encoded(ds)])
+    forget_rows(store)
+    os.truncate(kept.file, kept.file.stat().st_size // 2)
+    with caplog.at_level(logging.ERROR):
+        found = recover(store, store.database)
+    assert found.damaged == (str(kept.file.relative_to(store.data)),)
+    assert "cannot be read" in caplog.text
+    assert rows(store) == []
+
+
+def test_a_row_whose_file_is_missing_is_told_and_not_deleted(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    ds = image()
+    kept = store.put(arrival_of(ds), [encoded(ds)])
+    kept.file.unlink()
+    with caplog.at_level(logging.ERROR):
+        found = recover(store, store.database)
+        recover(store, store.database)
+    assert found.missing == (str(kept.file.relative_to(store.data)),)
+    assert "A stored file is missing" in caplog.text
+    assert len(rows(store)) == 1
+    with store.database.reading() as session:
+        (event,) = session.scalars(select(EventRow))
+    assert event.action == "missing"
+
+
+def test_a_row_whose_file_is_too_short_is_told(store: Store) -> None:
+    ds = image()
+    kept = store.put(arrival_of(ds), [encoded(ds)])
+    os.truncate(kept.file, 100)
+    assert recover(store, store.database).missing == (str(kept.file.relative_to(store.data)),)
+
+
+def test_a_second_copy_left_by_a_crash_is_taken_away(store: Store) -> None:
+    ds = image()
+    kept = store.put(arrival_of(ds), [encoded(ds)])
+    os.link(kept.file, kept.file.with_name(f"{ds.SOPInstanceUID}.0123456789abcdef.dcm"))
+    recover(store, store.database)
+    assert files(store) == [kept.file]
+    assert dataset_of(kept.file) == encoded(ds)
+    assert len(rows(store)) == 1
