@@ -108,6 +108,23 @@ def write_file(data: Path, result: Result) -> StoredResult:
     )
 
 
+def find(session: Session, data: Path, uid: str) -> StoredResult | None:
+    """A recorded result. Its file may be gone: look before you read."""
+    row = session.get(ResultRow, uid)
+    if row is None:
+        return None
+    return StoredResult(
+        kind=row.kind,
+        uid=row.uid,
+        sop_class_uid=row.sop_class_uid,
+        series_uid=row.series_uid,
+        digest=row.digest,
+        file=row.file,
+        size=row.size,
+        path=data / row.file,
+    )
+
+
 def flush_folder(folder: Path) -> None:
     """Make the names in `folder` survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

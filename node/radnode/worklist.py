@@ -107,6 +107,15 @@ class Reader:
         )
         return Worklist(entries=entries, older=total - len(studies))
 
+    def entry(self, study_uid: str, now: float) -> Entry | None:
+        """A study's row, None when it is not recent."""
+        return next((e for e in self.worklist(now).entries if e.study.study_uid == study_uid), None)
+
+    def reports_of(self, study_uid: str) -> tuple[Report, ...]:
+        """Every stored report of one study."""
+        with self.database.reading() as session:
+            return self.reports(session, select(StudyRow.study_uid).where(StudyRow.study_uid == study_uid))[study_uid]
+
     def reports(self, session: Session, studies: Select[str]) -> Mapping[str, tuple[Report, ...]]:
         """Every stored report of the studies that `studies` selects; () for those without."""
         query = select(ReportRow.id, ReportRow.study_uid, ReportRow.updated_at, ReportRow.status).where(

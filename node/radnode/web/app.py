@@ -1,0 +1,75 @@
+"""The page, the API and STOW-RS as one application. It binds to this machine only unless told otherwise: it has no log-in yet."""
+
+import asyncio
+import os
+import socket
+from importlib.metadata import version
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+
+from radnode.database import Database
+from radnode.settings import Settings
+from radnode.store import Store
+from radnode.web import api, dicomweb, fhir, metrics, pages
+from radnode.web.guard import Guard
+from radnode.worklist import Reader
+
+STATIC = Path(__file__).parent / "static"
+STOP_S = 2
+
+DESCRIPTION = """What the node received, what its models said, and in which order to read.
+
+There is no log-in yet: the node listens on this machine only, and a reverse proxy in front of it must ask who is there."""
+
+
+def create(settings: Settings) -> FastAPI:
+    """The application. It opens no connection before the first request."""
+    database = Database(settings.url)
+    reader = Reader(database, settings.triage)
+    app = FastAPI(title="radnode", version=version("radnode"), description=DESCRIPTION, docs_url=None, redoc_url=None)
+    app.add_middleware(Guard, host=settings.web.host)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.include_router(pages.router(settings, database, reader))
+    app.include_router(api.router(database, reader), prefix="/api")
+    app.include_router(fhir.router(database), prefix="/fhir")
+    app.include_router(metrics.router(settings, database))
+    app.include_router(dicomweb.router(settings, Store(settings, database)))
+    return app
+
+
+class Server(uvicorn.Server):
+    """Writes the port it listens on to `file`, complete and only when it does listen."""
+
+    def __init__(self, config: uvicorn.Config, file: Path) -> None:
+        super().__init__(config)
+        self.file = file
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            port = self.servers[0].sockets[0].getsockname()[1]
+            await asyncio.to_thread(write_port, self.file, port)
+
+
+def write_port(file: Path, port: int) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f"{file.name}.{os.getpid()}.part")
+    temporary.write_text(f"{port}\n")
+    temporary.replace(file)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    config = uvicorn.Config(
+        create(settings),
+        host=settings.web.host,
+        port=settings.web.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=STOP_S,
+    )
+    Server(config, settings.data / "run" / "web.port").run()

@@ -1,0 +1,188 @@
+"""The pages that people read. Each shows what the tables say at that moment; fragments of them are fetched anew while open."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, HTTPException
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
+from pydantic import ValidationError
+
+from radnode import outbox, peers, results, studies
+from radnode.database import Database
+from radnode.peers import Peer
+from radnode.results import StoredResult
+from radnode.settings import Peer as PeerSetting
+from radnode.settings import Settings
+from radnode.studies import Story
+from radnode.triage import OVERDUE_S
+from radnode.web import pictures, views
+from radnode.web.api import StudyUid
+from radnode.worklist import Reader
+from radnode_inference import registry
+
+MEDIA_TYPES = {"fhir": "application/fhir+json"}
+Render = Callable[..., HTMLResponse]
+
+
+def router(settings: Settings, database: Database, reader: Reader) -> APIRouter:
+    made = APIRouter(include_in_schema=False)
+    environment = views.environment()
+
+    def render(name: str, title: str, here: str, status: int = 200, **values: Any) -> HTMLResponse:
+        template = environment.get_template(name)
+        return HTMLResponse(template.render(**views.common(title, here), **values), status_code=status)
+
+    worklist_pages(made, render, reader)
+    study_pages(made, render, settings, database, reader)
+    result_files(made, settings, database)
+    peer_pages(made, render, database)
+
+    @made.get("/models")
+    def models() -> HTMLResponse:
+        return render("models.html", "Models", "models", cards=registry.cards(settings.weights_folder))
+
+    return made
+
+
+def worklist_pages(made: APIRouter, render: Render, reader: Reader) -> None:
+    def page(name: str) -> HTMLResponse:
+        shown = reader.worklist(time.time())
+        return render(name, "Worklist", "worklist", worklist=shown, policy=reader.policy, overdue=OVERDUE_S)
+
+    @made.get("/")
+    def worklist() -> HTMLResponse:
+        return page("worklist.html")
+
+    @made.get("/fragments/worklist")
+    def worklist_rows() -> HTMLResponse:
+        return page("worklist_rows.html")
+
+
+def study_pages(made: APIRouter, render: Render, settings: Settings, database: Database, reader: Reader) -> None:
+    def page(name: str, study_uid: str) -> HTMLResponse:
+        with database.reading() as session:
+            story = studies.story(session, study_uid)
+        if story is None:
+            return render("missing.html", "Not here", "studies", 404, what="The node never received this study.")
+        row = reader.entry(study_uid, time.time())
+        return render(
+            name, title_of(story), "studies",
+            story=story, entry=row, reports=reader.reports_of(study_uid), results={r.uid: r for r in story.results},
+            viewer=views.viewer_link(settings, study_uid), destinations={d.name for d in settings.destinations},
+        )  # fmt: skip
+
+    @made.get("/studies")
+    def all_studies() -> HTMLResponse:
+        with database.reading() as session:
+            found = studies.studies(session, limit=2000)
+        return render("studies.html", "Studies", "studies", studies=found)
+
+    @made.get("/studies/{study_uid}")
+    def one_study(study_uid: StudyUid) -> HTMLResponse:
+        return page("study.html", study_uid)
+
+    @made.get("/fragments/studies/{study_uid}")
+    def one_study_parts(study_uid: StudyUid) -> HTMLResponse:
+        return page("study_parts.html", study_uid)
+
+    @made.post("/deliveries/{delivery_id}/send-again")
+    def send_again(delivery_id: int, study_uid: Annotated[str, Form(pattern=r"^[0-9.]{1,64}$")]) -> Response:
+        if not outbox.send_again(database, delivery_id, time.time()):
+            raise HTTPException(409, "This delivery is not dead, or its result is not current any more.")
+        return RedirectResponse(f"/studies/{study_uid}#deliveries", status_code=303)
+
+
+def title_of(story: Story) -> str:
+    return story.study.study_description or "Study"
+
+
+def result_files(made: APIRouter, settings: Settings, database: Database) -> None:
+    def found(uid: str, *kinds: str) -> StoredResult:
+        with database.reading() as session:
+            result = results.find(session, settings.data, uid)
+        if result is None or (kinds and result.kind not in kinds):
+            raise HTTPException(404, "There is no such result.")
+        if not result.path.is_file():
+            raise HTTPException(410, "The file of this result is gone.")
+        return result
+
+    @made.get("/results/{uid}/file")
+    def file(uid: StudyUid) -> FileResponse:
+        result = found(uid)
+        media_type = MEDIA_TYPES.get(result.kind, "application/dicom")
+        return FileResponse(result.path, media_type=media_type, filename=result.path.name)
+
+    @made.get("/results/{uid}/picture.png")
+    def picture(uid: StudyUid) -> Response:
+        image = found(uid, "key-image")
+        try:
+            body = pictures.png(image.path)
+        except Exception as e:  # a file that nothing can decode is not the page's failure
+            raise HTTPException(422, f"This image cannot be shown: {type(e).__name__}.") from e
+        return Response(body, media_type="image/png", headers={"cache-control": "private, max-age=600"})
+
+    @made.get("/results/{uid}/text")
+    def report_as_text(uid: StudyUid) -> Response:
+        text = pictures.report_text(found(uid, "sr").path)
+        return Response(text, media_type="text/plain; charset=utf-8")
+
+
+def peer_pages(made: APIRouter, render: Render, database: Database) -> None:
+    def page(status: int = 200, problem: str = "", form: dict[str, str] | None = None) -> HTMLResponse:
+        known = peers.list_peers(database)
+        turned_away = [(r, free_name(r.calling_ae, known)) for r in peers.list_refusals(database)]
+        return render(
+            "peers.html", "Peers", "peers", status, peers=known, refusals=turned_away, problem=problem,
+            form={"name": "", "ae_title": "", "address": "", "port": ""} | (form or {}),
+        )  # fmt: skip
+
+    @made.get("/peers")
+    def list_peers() -> HTMLResponse:
+        return page()
+
+    @made.post("/peers")
+    def add(
+        name: Annotated[str, Form()] = "",
+        ae_title: Annotated[str, Form()] = "",
+        address: Annotated[str, Form()] = "",
+        port: Annotated[str, Form()] = "",
+    ) -> Response:
+        form = {"name": name, "ae_title": ae_title, "address": address, "port": port}
+        problem = peer_problem(database, form)
+        if problem:
+            return page(422, problem, form)
+        number = int(port) if port.strip() else None
+        wanted = Peer(name=name.strip(), ae_title=ae_title.strip(), address=address.strip(), port=number)
+        peers.add_peer(database, wanted)
+        return RedirectResponse("/peers", status_code=303)
+
+    @made.post("/peers/remove")
+    def remove(name: Annotated[str, Form()]) -> Response:
+        peers.remove_peer(database, name)
+        return RedirectResponse("/peers", status_code=303)
+
+
+def free_name(ae_title: str, known: Sequence[Peer]) -> str:
+    """A name for a new peer of this AE title that no other has."""
+    name = "".join(c if c.isascii() and c.isalnum() else "-" for c in ae_title).strip("-").lower() or "peer"
+    taken = {p.name for p in known}
+    return next(n for n in (name, *(f"{name}-{i}" for i in range(2, len(taken) + 3))) if n not in taken)
+
+
+def peer_problem(database: Database, form: dict[str, str]) -> str:
+    """Why these fields make no new peer, in one sentence; "" when they do. The settings file has the same rules."""
+    try:
+        wanted = PeerSetting(
+            name=form["name"].strip(), ae_title=form["ae_title"].strip(), address=form["address"].strip(),
+            port=int(form["port"]) if form["port"].strip() else None,
+        )  # fmt: skip
+        Peer(name=wanted.name, ae_title=wanted.ae_title, address=wanted.address)
+    except ValidationError as e:
+        first = e.errors()[0]
+        return f"The {str(first['loc'][0]).replace('_', ' ')} is wrong: {first['msg']}."
+    except ValueError as e:
+        return f"This is no peer: {e}."
+    if any(p.name == wanted.name for p in peers.list_peers(database)):
+        return f"There is a peer {wanted.name} already: remove it first, or choose another name."
+    return ""
