@@ -131,8 +131,8 @@ def again_or_failed(session: Session, job: Job, attempts: int, reason: str, *, d
     """Raises LostClaimError when the job is no longer the worker's."""
     if job.attempt >= attempts:
         sentence = f"{reason} (attempt {job.attempt} of {attempts})"
-        finish(session, job, JobState.FAILED, sentence, now)
         events.write(session, job.study_uid, Action.FAILED, f"{job.model} failed: {sentence}", now)
+        finish(session, job, JobState.FAILED, sentence, now)
         return JobState.FAILED
     back = {"reason": reason, "due_at": due_at, "claimed_by": "", "beat_at": None}
     if not move(session, job.id, JobState.RUNNING, JobState.QUEUED, *ours(job), **back):

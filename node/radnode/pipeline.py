@@ -88,15 +88,10 @@ def end(
     with database.transaction() as session:
         if not completeness.is_as_settled(session, job.study_uid, job.revision):
             return end_stale(session, job, now)
+        sentence = f"{job.model} read it in {read_s:.2f} s and made {len(stored)} results."
+        events.write(session, job.study_uid, Action.DONE, sentence, now)
         jobs.finish(session, job, JobState.DONE, "", now)
         results.record(session, job, stored, settings.destinations, now)
-        events.write(
-            session,
-            job.study_uid,
-            Action.DONE,
-            f"{job.model} read it in {read_s:.2f} s and made {len(stored)} results.",
-            now,
-        )
     return JobState.DONE
 
 
@@ -106,18 +101,18 @@ def end_declined(database: Database, job: Job, declined: DeclinedError) -> JobSt
     with database.transaction() as session:
         if not completeness.is_as_settled(session, job.study_uid, job.revision):
             return end_stale(session, job, now)
-        jobs.finish(session, job, JobState.DECLINED, str(declined), now)
-        results.retract(session, job.study_uid, job.model, now)
         sentence = f"{job.model} declined ({declined.gate}): {declined.sentence}"
         events.write(session, job.study_uid, Action.DECLINED, sentence, now)
+        jobs.finish(session, job, JobState.DECLINED, str(declined), now)
+        results.retract(session, job.study_uid, job.model, now)
     return JobState.DECLINED
 
 
 def end_stale(session: Session, job: Job, now: float) -> JobState:
     """findings -> nothing: they were made from a part of the study."""
     reason = "later images of the study arrived"
-    jobs.finish(session, job, JobState.STALE, reason, now)
     events.write(session, job.study_uid, Action.STALE, f"What {job.model} found is not reported: {reason}.", now)
+    jobs.finish(session, job, JobState.STALE, reason, now)
     return JobState.STALE
 
 
