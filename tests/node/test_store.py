@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -249,25 +250,37 @@ def test_a_deflated_bomb_is_refused(tmp_path: Path) -> None:
     store.close()
 
 
-def test_every_test_file_of_pydicom_is_kept_byte_for_byte_or_refused_with_a_reason(store: Store) -> None:
-    kept = 0
+NO_STUDY, BROKEN = 0xA900, 0xC000
+REFUSED = {
+    "JPEGLSNearLossless_08.dcm": NO_STUDY,
+    "JPEGLSNearLossless_16.dcm": NO_STUDY,
+    "SC_rgb_jls_lossy_line.dcm": NO_STUDY,
+    "SC_rgb_jls_lossy_sample.dcm": NO_STUDY,
+    "MR_truncated.dcm": BROKEN,
+    "SC_rgb_jpeg.dcm": BROKEN,  # labelled explicit, encoded implicit
+    "rtplan_truncated.dcm": BROKEN,
+}
+
+
+def test_pydicoms_odd_files_are_kept_byte_for_byte_or_refused_with_a_reason(store: Store) -> None:
+    kept, refused_files = 0, {}
     for file in sorted((Path(pydicom.data.__file__).parent / "test_files").rglob("*.dcm")):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ds = dcmread(file, specific_tags=["SOPClassUID", "SOPInstanceUID"], force=True)
+        if "SOPInstanceUID" not in ds or "TransferSyntaxUID" not in ds.file_meta:
+            continue  # no sender could announce it
+        data = dataset_of(file)
         try:
-            ds = dcmread(file, specific_tags=["SOPClassUID", "SOPInstanceUID"])
-            syntax = str(ds.file_meta.TransferSyntaxUID)
-            arrival = arrival_of(ds, syntax)
-            data = dataset_of(file)
-        except Exception:
-            continue
-        try:
-            instance = store.put(arrival, [data])
+            instance = store.put(arrival_of(ds, str(ds.file_meta.TransferSyntaxUID)), [data])
         except StoreError as e:
-            assert e.status in (0xA900, 0xC000), file.name
+            refused_files[file.name] = e.status
             continue
         assert dataset_of(instance.file) == data, file.name
         kept += 1
-    assert kept >= 90
-    assert not list(store.incoming.iterdir())
+    assert refused_files == REFUSED
+    assert kept >= 60
+    assert list(store.incoming.iterdir()) == []
 
 
 def test_an_implicit_data_set_is_understood(store: Store) -> None:

@@ -1,0 +1,134 @@
+"""Who may send, decided and recorded."""
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, insert, select
+from support.receiver import wait_until
+
+from radnode.database import Database
+from radnode.peers import (
+    MAX_REFUSALS,
+    REFRESH_S,
+    Peer,
+    Peers,
+    add_peer,
+    decide,
+    list_peers,
+    list_refusals,
+    record_refusal,
+    remove_peer,
+    sync_from_settings,
+)
+from radnode.settings import Peer as PeerSetting
+from radnode.settings import Receive, Settings
+from radnode.tables import RefusalRow, Table
+
+PACS = Peer(name="pacs", ae_title="PACS", address="10.1.0.5")
+WARD = Peer(name="ward", ae_title="", address="10.2.0.0/16")
+ANYWHERE = Peer(name="roaming", ae_title="ROAMING", address="")
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    database = Database(f"sqlite:///{tmp_path / 'radnode.db'}")
+    Table.metadata.create_all(database.engine)
+    return database
+
+
+@pytest.mark.parametrize(
+    ("calling_ae", "address", "peer"),
+    [
+        ("PACS", "10.1.0.5", "pacs"),
+        ("PACS  ", "10.1.0.5", "pacs"),
+        ("PACS", "::ffff:10.1.0.5", "pacs"),
+        ("ANY", "10.2.3.4", "ward"),
+        ("ROAMING", "192.0.2.7", "roaming"),
+        ("ROAMING", "2001:db8::1", "roaming"),
+        ("PACS", "10.1.0.6", None),
+        ("pacs", "10.1.0.5", None),
+        ("OTHER", "10.1.0.5", None),
+        ("OTHER", "not an address", None),
+    ],
+)
+def test_calling_ae_and_address_decide_together(calling_ae: str, address: str, peer: str | None) -> None:
+    admission = decide((PACS, WARD, ANYWHERE), calling_ae, "RADNODE", address, "RADNODE", False)
+    assert admission.peer == (peer or "")
+    assert admission.rejection == (None if peer else (1, 1, 3))
+
+
+def test_the_called_ae_comes_first() -> None:
+    for unknown in (False, True):
+        assert decide((PACS,), "PACS", "OTHER", "10.1.0.5", "RADNODE", unknown).rejection == (1, 1, 7)
+
+
+def test_a_known_ae_from_elsewhere_is_told_apart_in_the_record() -> None:
+    assert "not from this address" in decide((PACS,), "PACS", "RADNODE", "10.9.9.9", "RADNODE", False).sentence
+
+
+def test_unknown_callers_come_in_only_when_the_settings_say_so() -> None:
+    assert decide((), "X", "RADNODE", "10.0.0.1", "RADNODE", True).rejection is None
+    assert decide((), "X", "RADNODE", "10.0.0.1", "RADNODE", False).rejection == (1, 1, 3)
+
+
+def test_an_address_that_is_none_is_no_peer() -> None:
+    with pytest.raises(ValueError, match="neither an IP address nor a network"):
+        Peer(name="x", address="pacs.example")
+
+
+def test_peers_are_added_replaced_listed_and_removed(database: Database) -> None:
+    add_peer(database, WARD)
+    add_peer(database, PACS)
+    assert list_peers(database) == (PACS, WARD)
+    moved = Peer(name="pacs", ae_title="PACS", address="10.1.0.6", port=104, quiet_s=3.0)
+    add_peer(database, moved)
+    assert list_peers(database) == (moved, WARD)
+    assert remove_peer(database, "pacs")
+    assert not remove_peer(database, "pacs")
+    assert list_peers(database) == (WARD,)
+
+
+def test_the_settings_rule_over_their_own_peers_only(database: Database, tmp_path: Path) -> None:
+    add_peer(database, WARD)
+    first = Settings(data=tmp_path, peers=(PeerSetting(name="a", ae_title="A"), PeerSetting(name="b", ae_title="B")))
+    sync_from_settings(first, database)
+    sync_from_settings(Settings(data=tmp_path, peers=(PeerSetting(name="b", ae_title="B2"),)), database)
+    found = {p.name: (p.ae_title, p.from_settings) for p in list_peers(database)}
+    assert found == {"ward": ("", False), "b": ("B2", True)}
+
+
+def test_an_added_peer_is_in_force_within_a_second(database: Database, tmp_path: Path) -> None:
+    door = Peers(Settings(data=tmp_path), database)
+    assert door.admit("PACS", "RADNODE", "10.1.0.5").rejection == (1, 1, 3)
+    add_peer(database, PACS)
+    wait_until(lambda: door.admit("PACS", "RADNODE", "10.1.0.5").rejection is None, REFRESH_S + 0.5, "the peer")
+
+
+def test_refusals_are_counted_each_reason_by_itself(database: Database, tmp_path: Path) -> None:
+    door = Peers(Settings(data=tmp_path), database)
+    for _ in range(3):
+        door.admit("X", "RADNODE", "10.0.0.1")
+    door.admit("X", "WRONG", "10.0.0.1")
+    assert sorted((r.called_ae, r.count) for r in list_refusals(database)) == [("RADNODE", 3), ("WRONG", 1)]
+
+
+def test_a_scan_cannot_fill_the_disk_with_refusals(database: Database) -> None:
+    row = {"called_ae": "R", "address": "a", "reason": "r", "count": 1, "last_at": 0.0}
+    with database.transaction() as session:
+        session.execute(insert(RefusalRow), [{**row, "calling_ae": str(n)} for n in range(MAX_REFUSALS)])
+    for n in range(5):
+        record_refusal(database, f"new {n}", "R", "a", "r")
+    with database.reading() as session:
+        assert session.scalar(select(func.count()).select_from(RefusalRow)) == MAX_REFUSALS + 1
+    assert list_refusals(database)[0].count == 5
+
+
+def test_over_http_only_the_address_counts(database: Database, tmp_path: Path) -> None:
+    add_peer(database, PACS)
+    add_peer(database, ANYWHERE)
+    door = Peers(Settings(data=tmp_path), database)
+    assert door.admit_address("10.1.0.5", "STOW-RS")
+    assert not door.admit_address("10.9.9.9", "STOW-RS")
+    assert list_refusals(database)[0].calling_ae == "STOW-RS"
+    everybody = Settings(data=tmp_path, receive=Receive(accept_unknown_callers=True))
+    assert Peers(everybody, database).admit_address("10.9.9.9", "STOW-RS")
