@@ -1,0 +1,100 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset
+from support.series import CORONAL, Stack
+
+from radnode_inference.match import best_ct, is_sharp
+from radnode_inference.model import DeclinedError
+from radnode_inference.study import Study
+
+STUDY_UID = "1.2.3.4"
+
+
+def add(
+    folder: Path, number: int, slices: int = 12, orientation: tuple[float, ...] | None = None, **attributes: object
+) -> None:
+    """One more series in the study."""
+    stack = Stack(stored=np.zeros((slices, 4, 4), np.uint16), spacing=(2.0, 1.0, 1.0))
+    if orientation is not None:
+        stack = Stack(stored=stack.stored, spacing=stack.spacing, orientation=orientation)
+
+    def edit(i: int, ds: Dataset) -> None:
+        ds.StudyInstanceUID, ds.SeriesNumber = STUDY_UID, number
+        ds.SliceThickness, ds.ConvolutionKernel = 2.0, "B31f"
+        for keyword, value in attributes.items():
+            setattr(ds, keyword, value)
+
+    stack.write(folder / str(number), edit)
+
+
+REFUSALS: dict[str, tuple[dict[str, object], str]] = {
+    "MR": ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.4", "Modality": "MR"}, "not CT images (MR)"),
+    "secondary capture": ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, "not CT images (CT)"),
+    "localizer": ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "a localizer"),
+    "MIP": ({"ImageType": ["DERIVED", "SECONDARY", "MIP"]}, "a projection"),
+    "AI": ({"SeriesDescription": "AI result"}, "made by an AI"),
+    "iodine map": ({"RescaleType": "MGML"}, "MGML, not Hounsfield"),
+    "thick": ({"SliceThickness": 12}, "12 mm are too thick"),
+    "few": ({"slices": 4}, "only 4 slices"),
+}
+
+
+@pytest.mark.parametrize(("attributes", "reason"), REFUSALS.values(), ids=REFUSALS)
+def test_an_unsuitable_series_is_refused_with_its_reason(
+    tmp_path: Path, attributes: dict[str, object], reason: str
+) -> None:
+    add(tmp_path, 1, **attributes)  # type: ignore[arg-type]
+    add(tmp_path, 2, SeriesDescription="Thorax")
+    match = best_ct(Study.from_folder(tmp_path))
+    assert match.series.headers[0].text("SeriesNumber") == "2"
+    (refusal,) = match.refused
+    assert reason in refusal.reason
+
+
+def test_a_study_without_a_suitable_series_is_declined_naming_each(tmp_path: Path) -> None:
+    add(tmp_path, 1, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    add(tmp_path, 2, slices=3, SeriesDescription="Bolus")
+    with pytest.raises(DeclinedError) as declined:
+        best_ct(Study.from_folder(tmp_path))
+    assert declined.value.gate == "no-suitable-series"
+    assert "series 1: a localizer" in declined.value.sentence
+    assert "series 2 'Bolus': only 3 slices" in declined.value.sentence
+
+
+PREFERENCES: dict[str, tuple[dict[str, object], dict[str, object]]] = {
+    "original over reformatted": ({}, {"ImageType": ["DERIVED", "SECONDARY", "MPR"]}),
+    "chest over abdomen": ({"BodyPartExamined": "CHEST"}, {"BodyPartExamined": "ABDOMEN", "slices": 40}),
+    "long over short": ({"slices": 40}, {"slices": 12, "SliceThickness": 1}),
+    "axial over coronal": ({}, {"orientation": CORONAL}),
+    "soft over sharp": ({}, {"ConvolutionKernel": "B70f", "SliceThickness": 1}),
+    "thin over thick": ({"SliceThickness": 1}, {"SliceThickness": 5}),
+}
+
+
+@pytest.mark.parametrize(("better", "worse"), PREFERENCES.values(), ids=PREFERENCES)
+@pytest.mark.parametrize("first", [True, False])
+def test_the_better_series_comes_first_whatever_its_number(
+    tmp_path: Path, better: dict[str, object], worse: dict[str, object], first: bool
+) -> None:
+    add(tmp_path, 1 if first else 2, **better)  # type: ignore[arg-type]
+    add(tmp_path, 2 if first else 1, **worse)  # type: ignore[arg-type]
+    match = best_ct(Study.from_folder(tmp_path))
+    assert match.series.headers[0].text("SeriesNumber") == ("1" if first else "2")
+    assert len(match.candidates) == 2
+    assert f"series {1 if first else 2}" in match.reason
+
+
+@pytest.mark.parametrize(
+    ("kernel", "sharp"),
+    [
+        ("B31f", False), ("B35s", False), ("B60f", True), ("B70f", True), ("Br40d", False), ("Br40d\\3", False),
+        ("Bl57d", True), ("I30f", False), ("I70f", True), ("Qr40", False), ("STANDARD", False), ("SOFT", False),
+        ("LUNG", True), ("BONE", True), ("BONEPLUS", True), ("DETAIL", True), ("A", False), ("B", False), ("C", True),
+        ("D", True), ("L", True), ("YC", True), ("FC08", False), ("FC13-H", False), ("FC51", True), ("FC86", True),
+        ("", None), ("XYZ", None), ("42", None),
+    ],
+)  # fmt: skip
+def test_kernels_of_the_makers_are_told_sharp_from_soft(kernel: str, sharp: bool | None) -> None:
+    assert is_sharp(kernel) is sharp
