@@ -133,7 +133,8 @@ class Thorax:
         x, y, z = points
         hu = np.full(x.shape, -1000, np.float32)
         gravity = np.clip((y - 8) / 90, -1, 1)  # supine: the back of the lung is denser
-        lung_hu = np.clip(np.float32(self.lung_hu) + 28 * gravity + 14 * self.texture(x, y, z), -1000, -600)
+        density = np.float32(self.lung_hu) + 28 * gravity + 14 * self.texture(x, y, z)
+        lung_hu = np.clip(density, -1000, -600).astype(np.float32)
         layers: list[tuple[str, FloatArray | float]] = [
             ("table", -250.0), ("arm", 35.0), ("body", -100.0), ("inside", 45.0), ("heart", self.blood_hu),
             ("rib", 420.0), ("lung", lung_hu), ("vessel", self.blood_hu), ("spine", 230.0), ("canal", 20.0),
@@ -149,7 +150,8 @@ class Thorax:
 
 def ellipse(x: FloatArray, y: FloatArray, axes: tuple[float, float]) -> FloatArray:
     """Signed distance to the body's outline, a rounded box between ellipse and rectangle."""
-    q = (np.abs(x / np.float32(axes[0])) ** 2.5 + np.abs(y / np.float32(axes[1])) ** 2.5) ** 0.4
+    u, v = np.abs(x / np.float32(axes[0])), np.abs(y / np.float32(axes[1]))
+    q = (u * u * np.sqrt(u) + v * v * np.sqrt(v)) ** np.float32(0.4)
     distance: FloatArray = ((q - 1) * np.float32(axes[1])).astype(np.float32)
     return distance
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,7 +122,7 @@ class Field:
         return values
 
 
-def soft(signed_mm: FloatArray, width_mm: float) -> FloatArray:
+def soft(signed_mm: NDArray[np.floating[Any]], width_mm: float) -> FloatArray:
     """How much of a voxel lies inside a shape: 1 well inside (negative distance), 0 outside, 0.5 on the edge."""
     inside: FloatArray = np.clip(0.5 - signed_mm / np.float32(2 * width_mm), 0, 1).astype(np.float32)
     return inside
@@ -131,8 +132,10 @@ def ellipsoid(
     points: tuple[FloatArray, FloatArray, FloatArray], centre: tuple[float, ...], radii: tuple[float, ...]
 ) -> FloatArray:
     """Roughly the signed distance in mm to an ellipsoid's surface, negative inside."""
-    q = np.sqrt(sum(((p - c) / r) ** 2 for p, c, r in zip(points, centre, radii, strict=True)))
-    distance: FloatArray = ((q - 1) * np.float32(min(radii))).astype(np.float32)
+    square = np.zeros_like(points[0])
+    for p, c, r in zip(points, centre, radii, strict=True):
+        square += ((p - np.float32(c)) / np.float32(r)) ** 2
+    distance: FloatArray = ((np.sqrt(square) - 1) * np.float32(min(radii))).astype(np.float32)
     return distance
 
 
@@ -171,4 +174,5 @@ def rician(rng: np.random.Generator, signal: FloatArray, sigma: float) -> FloatA
     """Magnitude of a signal with Gaussian noise in both channels (Gudbjartsson and Patz 1995)."""
     real = signal + np.float32(sigma) * rng.standard_normal(signal.shape, dtype=np.float32)
     imaginary = np.float32(sigma) * rng.standard_normal(signal.shape, dtype=np.float32)
-    return np.sqrt(real * real + imaginary * imaginary)
+    magnitude: FloatArray = np.sqrt(real * real + imaginary * imaginary)
+    return magnitude
