@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 import pydicom
-from pydicom.charset import convert_encodings, decode_bytes
+from pydicom.charset import convert_encodings, decode_bytes, python_encoding
 from pydicom.datadict import tag_for_keyword
 
 LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
@@ -98,11 +98,10 @@ class Header:
 
     @cached_property
     def encodings(self) -> list[str]:
+        """The Python codecs of Specific Character Set (0008,0005); [] where it names one that does not exist."""
         raw = self.elements.get(0x00080005, (b"", b""))[1].decode("ascii", "replace").strip("\0 ")
-        try:
-            return list(convert_encodings(raw.split("\\") if raw else "ISO_IR 6"))
-        except LookupError:
-            return ["utf-8"]
+        names = [name.strip() for name in raw.split("\\")] if raw else ["ISO_IR 6"]
+        return convert_encodings(names) if all(name in python_encoding for name in names) else []
 
     def raw(self, keyword: str) -> bytes | None:
         """The undecoded value of a DICOM keyword, None when the element is absent."""
@@ -114,10 +113,13 @@ class Header:
         value = self.raw(keyword)
         if not value:
             return ""
+        if value.isascii() and b"\x1b" not in value:
+            return value.decode("ascii").strip("\0 ")
         try:
-            return decode_bytes(value, self.encodings, TEXT_DELIMITERS).strip("\0 ")
+            text = decode_bytes(value, self.encodings, TEXT_DELIMITERS) if self.encodings else value.decode("utf-8")
         except (LookupError, UnicodeError):
-            return value.decode("latin-1").strip("\0 ")
+            text = value.decode("latin-1")
+        return text.strip("\0 ")
 
     def texts(self, keyword: str) -> tuple[str, ...]:
         """The backslash-separated values, each stripped; () when absent or empty."""
