@@ -92,7 +92,7 @@ def not_what_they_claim(ds: Dataset) -> None:
     put(ds, "StudyTime", "25:99")
     put(ds, "PatientSex", "female")
     put(ds, "PatientAge", "65")
-    put(ds, "PatientWeight", "about 70")
+    put(ds, "PatientWeight", "-1")
     put(ds, "PatientSize", "0")
     put(ds, "BodyPartExamined", "Chest, abdomen")
     put(ds, "StudyDescription", "a\\b\x01c")
