@@ -49,7 +49,7 @@ def router(database: Database) -> APIRouter:
     def read(kind: str, resource_id: str) -> Response:
         """One DiagnosticReport, Observation, ImagingStudy, Device or Provenance."""
         with database.reading() as session:
-            for row in rows(session, None, None):
+            for row in rows(session, resource_id if kind == "DiagnosticReport" else None, None):
                 for resource in resources(row):
                     if (resource["resourceType"], resource["id"]) == (kind, resource_id):
                         return answer(resource)
@@ -79,8 +79,9 @@ def resources(row: ReportRow) -> list[Json]:
     made = []
     for entry in bundle["entry"]:
         resource = {**with_addresses(entry["resource"], addresses), "id": ids[entry["fullUrl"]]}
-        if resource["resourceType"] == "DiagnosticReport":
-            resource["status"] = row.status  # the one that holds now: a retracted report stays, and says so
+        retracted = row.status == "entered-in-error" and resource["resourceType"] == "Observation"
+        if retracted or resource["resourceType"] == "DiagnosticReport":
+            resource["status"] = row.status  # the one that holds now: what was retracted stays, and says so
         made.append(resource)
     return made
 

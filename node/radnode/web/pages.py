@@ -6,14 +6,14 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, HTTPException
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from radnode import outbox, peers, results, studies
 from radnode.database import Database
 from radnode.peers import Peer
 from radnode.results import StoredResult
+from radnode.settings import AeTitle, Settings
 from radnode.settings import Peer as PeerSetting
-from radnode.settings import Settings
 from radnode.studies import Story
 from radnode.triage import OVERDUE_S
 from radnode.web import pictures, views
@@ -173,6 +173,8 @@ def free_name(ae_title: str, known: Sequence[Peer]) -> str:
 def peer_problem(database: Database, form: dict[str, str]) -> str:
     """Why these fields make no new peer, in one sentence; "" when they do. The settings file has the same rules."""
     try:
+        if form["ae_title"].strip():
+            TypeAdapter(AeTitle).validate_python(form["ae_title"].strip())
         wanted = PeerSetting(
             name=form["name"].strip(), ae_title=form["ae_title"].strip(), address=form["address"].strip(),
             port=int(form["port"]) if form["port"].strip() else None,
@@ -180,7 +182,8 @@ def peer_problem(database: Database, form: dict[str, str]) -> str:
         Peer(name=wanted.name, ae_title=wanted.ae_title, address=wanted.address)
     except ValidationError as e:
         first = e.errors()[0]
-        return f"The {str(first['loc'][0]).replace('_', ' ')} is wrong: {first['msg']}."
+        field = str(first["loc"][0] if first["loc"] else "AE title")
+        return f"The {field} is wrong: {first['msg']}."
     except ValueError as e:
         return f"This is no peer: {e}."
     if any(p.name == wanted.name for p in peers.list_peers(database)):

@@ -1,6 +1,7 @@
 """Values in the words of a page. Every text is escaped by the templates, not here."""
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,14 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from radnode.settings import Settings
+from radnode.states import StudyState
 
+STATES: Mapping[StudyState, str] = {
+    StudyState.RECEIVING: "arriving",
+    StudyState.COMPLETE: "complete",
+    StudyState.ROUTED: "AI at work",
+    StudyState.READ: "AI ended",
+}
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -29,6 +37,7 @@ def environment() -> Environment:
         "modalities": modalities,
         "size": size,
         "short": short,
+        "state": state,
     }
     return made
 
@@ -71,6 +80,11 @@ def size(value: int) -> str:
 def short(uid: str) -> str:
     """The end of a UID, for people to tell two apart."""
     return uid if len(uid) <= 14 else f"…{uid[-12:]}"
+
+
+def state(value: str) -> str:
+    """A study's state in words that nobody takes for a radiologist's: "read" here means by models."""
+    return STATES[StudyState(value)]
 
 
 def viewer_link(settings: Settings, study_uid: str) -> str:

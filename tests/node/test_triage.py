@@ -1,0 +1,177 @@
+import itertools
+
+import pytest
+
+from radnode import triage
+from radnode.settings import TriageRule
+from radnode.triage import DEFAULT_POLICY, OVERDUE_S, Level, Priority, Report, order, prioritise
+from radnode_fhir.read import Abnormality, Reported
+from radnode_inference.findings import Code
+
+HOUR = 3600.0
+NODULE = Code(value="27925004", scheme="SCT", meaning="Nodule")
+EMBOLISM = Code(value="59282003", scheme="SCT", meaning="Pulmonary embolism")
+EMPHYSEMA = Code(value="87433001", scheme="SCT", meaning="Emphysema")
+
+
+def finding(
+    concept: Code = NODULE, probability: float | None = 0.9, volume_ml: float | None = None, critical: bool = False
+) -> Abnormality:
+    return Abnormality(
+        concept=concept,
+        probability=probability,
+        volume_ml=volume_ml,
+        long_axis_mm=None,
+        laterality="left",
+        site="Lung",
+        tracking_uid="2.25.1",
+        critical=critical,
+    )
+
+
+def report(*found: Abnormality, status: str = "preliminary", demonstration: bool = False, model: str = "m") -> Report:
+    said = Reported(
+        status=status,
+        issued="",
+        conclusion="",
+        model=model,
+        study_uid="1.2",
+        accession_number="",
+        patient_id="",
+        abnormalities=found,
+    )
+    return Report(model=model, status=status, said=said, demonstration=demonstration)
+
+
+@pytest.mark.parametrize(
+    ("found", "level"),
+    [
+        ((), Level.ROUTINE),
+        ((finding(probability=0.9),), Level.HIGH),
+        ((finding(probability=0.5),), Level.HIGH),
+        ((finding(probability=0.49),), Level.ROUTINE),
+        ((finding(probability=None),), Level.HIGH),
+        ((finding(EMBOLISM, 0.5),), Level.STAT),
+        ((finding(EMBOLISM, 0.3),), Level.ROUTINE),
+        ((finding(EMPHYSEMA, 0.99),), Level.ROUTINE),
+        ((finding(EMPHYSEMA, 0.99), finding(probability=0.6)), Level.HIGH),
+        ((finding(probability=0.9), finding(EMBOLISM, 0.6)), Level.STAT),
+        ((finding(EMPHYSEMA, 0.1, critical=True),), Level.STAT),
+    ],
+)
+def test_the_default_policy_gives_each_study_its_level(found: tuple[Abnormality, ...], level: Level) -> None:
+    assert prioritise([report(*found)]).level is level
+
+
+def test_the_reason_names_finding_place_probability_volume_model_and_how_many_more() -> None:
+    said = prioritise([report(finding(probability=0.93, volume_ml=1.23), finding(probability=0.6), model="ct-voco")])
+    assert said.reason == "Nodule, left lung, 93 %, 1.2 ml, and 1 more [ct-voco]"
+
+
+def test_without_a_report_a_study_keeps_its_normal_place() -> None:
+    said = prioritise([])
+    assert (said.level, said.reason) == (Level.ROUTINE, "No AI report: normal place")
+
+
+@pytest.mark.parametrize("status", ["entered-in-error", "cancelled"])
+def test_a_retracted_report_raises_nothing(status: str) -> None:
+    said = prioritise([report(finding(EMBOLISM), status=status)])
+    assert said.level is Level.ROUTINE
+    assert "retracted" in said.reason
+
+
+def test_a_retracted_report_does_not_hide_another() -> None:
+    said = prioritise([report(finding(EMBOLISM), status="entered-in-error"), report(finding(), model="n")])
+    assert said.level is Level.HIGH
+    assert "[n]" in said.reason
+
+
+def test_only_demonstration_results_are_marked_so() -> None:
+    alone = prioritise([report(finding(), demonstration=True)])
+    assert alone.demonstration
+    assert "demonstration" in alone.reason
+    clear = prioritise([report(demonstration=True)])
+    assert clear.demonstration
+    assert "demonstration" in clear.reason
+    assert not prioritise([report(finding(), demonstration=True), report(model="n")]).demonstration
+
+
+def test_the_first_rule_that_holds_decides() -> None:
+    policy = (
+        TriageRule(name="small", codes=(NODULE.value,), level="ROUTINE"),
+        TriageRule(name="any", level="STAT"),
+    )
+    assert prioritise([report(finding())], policy).level is Level.ROUTINE
+    assert prioritise([report(finding(EMBOLISM))], policy).level is Level.STAT
+
+
+def test_a_rule_by_volume_needs_a_volume() -> None:
+    policy = (TriageRule(name="large", min_volume_ml=1.0, level="STAT"),)
+    volumes = {None: Level.ROUTINE, 0.5: Level.ROUTINE, 1.0: Level.STAT}
+    for volume, level in volumes.items():
+        assert prioritise([report(finding(volume_ml=volume))], policy).level is level
+
+
+def test_an_unreadable_bundle_is_no_report() -> None:
+    assert triage.read({"resourceType": "Bundle", "entry": []}, "m", "preliminary") is None
+    assert triage.read({"entry": [{"resource": {"resourceType": "DiagnosticReport", "result": 7}}]}, "m", "x") is None
+
+
+def place(level: Level, probability: float | None = None) -> Priority:
+    return Priority(level=level, reason="because", probability=probability, abnormal=level is not Level.ROUTINE)
+
+
+def names(rows: list[tuple[str, Priority, float]], now: float) -> list[str]:
+    return [p.key for p in order(rows, now)]
+
+
+def test_levels_then_probability_then_arrival() -> None:
+    rows = [
+        ("routine", place(Level.ROUTINE), 0.0),
+        ("high-late", place(Level.HIGH, 0.71), 60.0),
+        ("high-early", place(Level.HIGH, 0.79), 30.0),
+        ("high-likely", place(Level.HIGH, 0.95), 90.0),
+        ("high-unsaid", place(Level.HIGH), 10.0),
+        ("stat", place(Level.STAT, 0.6), 100.0),
+    ]
+    expected = ["stat", "high-likely", "high-early", "high-late", "high-unsaid", "routine"]
+    for shuffled in itertools.permutations(rows):
+        assert names(list(shuffled), 200.0) == expected
+
+
+def test_a_routine_study_that_waits_too_long_is_raised_and_says_why() -> None:
+    now = 25 * HOUR
+    old, new = ("old", place(Level.ROUTINE), 0.0), ("new", place(Level.HIGH, 0.99), now - 60)
+    (first, second) = order([new, old], now)
+    assert (first.key, second.key) == ("old", "new")
+    assert first.priority.level is Level.HIGH
+    assert first.priority.reason == "Waited 25 h. because"
+
+
+def test_nothing_starves_under_a_stream_of_likely_findings() -> None:
+    """One study is read every ten minutes, and a HIGH one arrives every ten minutes: the routine one is read in the end."""
+    waiting = [("routine", place(Level.ROUTINE), 0.0), ("spare", place(Level.HIGH, 0.9), 0.0)]
+    for n in range(1, 1000):
+        now = n * 600.0
+        waiting.append((f"high-{n}", place(Level.HIGH, 0.99), now))
+        read = order(waiting, now)[0].key
+        waiting = [w for w in waiting if w[0] != read]
+        if read == "routine":
+            assert now <= OVERDUE_S[Level.ROUTINE] + 2 * OVERDUE_S[Level.HIGH]
+            return
+    pytest.fail("the routine study was never read")
+
+
+def test_stat_stands_above_everything_that_is_overdue() -> None:
+    rows = [("old", place(Level.ROUTINE), 0.0), ("stat", place(Level.STAT, 0.6), 99 * HOUR)]
+    assert names(rows, 100 * HOUR) == ["stat", "old"]
+
+
+def test_order_keeps_every_row_once() -> None:
+    rows = [(str(n), place(list(Level)[n % 3], n / 100), float(n % 7)) for n in range(99)]
+    assert sorted(names(rows, 1e6), key=int) == [str(n) for n in range(99)]
+
+
+def test_the_default_policy_ends_with_a_rule_for_everything() -> None:
+    assert not DEFAULT_POLICY[-1].codes
+    assert DEFAULT_POLICY[-1].min_probability == 0

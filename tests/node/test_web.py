@@ -1,0 +1,334 @@
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import select, update
+from support.filled import Filled, fill
+from support.pages import serving
+from support.results import add_study, prepare
+
+from radnode.settings import Settings, TriageRule, Web
+from radnode.tables import DeliveryRow, ReportRow, ResultRow, StudyRow
+from radnode.worklist import Reader
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
+    web = Web(viewer_url="http://ohif.example/viewer?StudyInstanceUIDs={study_uid}")
+    node = fill(tmp_path_factory.mktemp("node"), web=web)
+    yield node
+    node.database.close()
+
+
+@pytest.fixture(scope="module")
+def client(filled: Filled) -> Iterator[httpx.Client]:
+    with serving(filled.settings) as made:
+        yield made
+
+
+def one(filled: Filled, column: Any, *where: Any) -> Any:
+    with filled.database.reading() as session:
+        return session.scalars(select(column).where(*where)).first()
+
+
+def test_every_page_answers(client: httpx.Client, filled: Filled) -> None:
+    for path in ("/", "/studies", "/peers", "/models", "/fragments/worklist", "/api/studies", "/openapi.json"):
+        assert client.get(path).status_code == 200, path
+    for uid in vars(filled).values():
+        if isinstance(uid, str):
+            assert client.get(f"/studies/{uid}").status_code == 200
+            assert client.get(f"/api/studies/{uid}").json()["study"]["study_uid"] == uid
+
+
+def test_the_worklist_stands_in_order_and_says_why(client: httpx.Client, filled: Filled) -> None:
+    rows = client.get("/api/worklist").json()["entries"]
+    assert [row["study"]["study_uid"] for row in rows] == [
+        filled.lesion, filled.demonstration, filled.normal, filled.declined, filled.failed, filled.phantom, filled.arriving,
+    ]  # fmt: skip
+    assert [row["rank"] for row in rows] == [1, 2, 3, 4, 5, 6, 7]
+    assert [row["level"] for row in rows] == ["HIGH", "HIGH"] + ["ROUTINE"] * 5
+    outcomes = [row["answers"][0]["outcome"] for row in rows]
+    assert outcomes == ["finding", "finding", "no-finding", "declined", "failed", "not-run", "waiting"]
+    texts = [row["answers"][0]["text"] for row in rows]
+    assert texts[0].startswith("Nodule, left lung, 81 %")
+    assert "12.5 mm apart" in texts[3]
+    assert "quality-assurance phantom" in texts[5]
+    assert [row["demonstration"] for row in rows] == [False, True] + [False] * 5
+    assert (rows[0]["owed"], rows[0]["dead"]) == (1, 1)
+
+
+def test_the_page_shows_what_the_api_says(client: httpx.Client, filled: Filled) -> None:
+    page = client.get("/").text
+    positions = [page.index(f"/studies/{uid}") for uid in (filled.lesion, filled.normal, filled.declined)]
+    assert positions == sorted(positions)
+    assert "MÜLLER, Anna" in page
+    assert "images are missing" in page
+
+
+def test_a_study_page_tells_the_whole_story(client: httpx.Client, filled: Filled) -> None:
+    page = client.get(f"/studies/{filled.lesion}").text
+    for words in (
+        "certainty of finding 81 %",
+        "abstract syntax not supported",
+        "Send again",
+        "ConnectError",
+        "Not installed: weights missing.",
+        "The first image arrived from CT1.",
+        f"http://ohif.example/viewer?StudyInstanceUIDs={filled.lesion}",
+    ):
+        assert words in page, words
+
+
+def test_key_images_reports_and_files_are_served(client: httpx.Client, filled: Filled) -> None:
+    def uid(kind: str) -> str:
+        return str(one(filled, ResultRow.uid, ResultRow.study_uid == filled.lesion, ResultRow.kind == kind))
+
+    picture = client.get(f"/results/{uid('key-image')}/picture.png")
+    assert picture.content.startswith(b"\x89PNG")
+    text = client.get(f"/results/{uid('sr')}/text").text
+    assert "Finding: Nodule" in text
+    assert "Certainty of Finding: 81.25 %" in text
+    file = client.get(f"/results/{uid('seg')}/file")
+    assert file.headers["content-type"] == "application/dicom"
+    assert file.content[128:132] == b"DICM"
+    assert client.get(f"/results/{uid('fhir')}/file").json()["resourceType"] == "Bundle"
+    assert client.get(f"/results/{uid('sr')}/picture.png").status_code == 404
+
+
+def test_what_is_not_there_is_404(client: httpx.Client) -> None:
+    assert client.get("/studies/1.2.3.99999").status_code == 404
+    assert "never received" in client.get("/studies/1.2.3.99999").text
+    assert client.get("/api/studies/1.2.3.99999").status_code == 404
+    assert client.get("/results/1.2.3/file").status_code == 404
+    assert client.get("/results/..%2f..%2fradnode.db/file").status_code == 404
+    assert client.get("/studies/1.2'--").status_code == 422
+
+
+def test_hostile_text_stays_text(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path, web=Web(viewer_url="javascript:alert({study_uid})"))
+    database = prepare(settings)
+    bad = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
+    add_study(
+        database, "1.2.3", patient_name=bad, patient_id=bad, study_description=bad, accession_number=bad,
+        calling_ae="<b>x</b>", study_date="<i>", modalities="<u>", last_instance_at=time.time(),
+    )  # fmt: skip
+    with serving(settings) as client:
+        for path in ("/", "/studies", "/studies/1.2.3"):
+            page = client.get(path).text
+            assert "&lt;script&gt;alert(1)" in page, path
+            for tag in ("<script>alert", "<img src=x", "<b>x", "<i>", "<u>", "javascript:"):
+                assert tag not in page, (path, tag)
+        wrong = client.post("/peers", data={"name": bad, "ae_title": bad}).text
+    assert "<script>alert" not in wrong
+    database.close()
+
+
+def test_an_empty_node_says_what_to_do(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path)
+    prepare(settings).close()
+    with serving(settings) as client:
+        assert "No study has arrived yet" in client.get("/").text
+        assert "Nobody may send" in client.get("/peers").text
+
+
+def test_security_headers_are_on_every_answer(client: httpx.Client) -> None:
+    for path in ("/", "/static/style.css", "/api/worklist", "/nothing"):
+        headers = client.get(path).headers
+        assert "default-src 'self'" in headers["content-security-policy"], path
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cache-control"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"host": "evil.example"},
+    ],
+)
+def test_another_site_changes_nothing(client: httpx.Client, headers: dict[str, str]) -> None:
+    peer = {"name": "evil", "ae_title": "EVIL"}
+    assert client.post("/peers", data=peer, headers=headers).status_code == 403
+    assert "EVIL" not in client.get("/peers").text
+
+
+def test_another_name_reads_nothing_while_the_node_serves_its_own_machine(client: httpx.Client) -> None:
+    assert client.get("/", headers={"host": "rebound.example:8080"}).status_code == 403
+    assert client.get("/", headers={"host": "localhost:8080"}).status_code == 200
+    assert client.get("/", headers={"host": "[::1]:8080"}).status_code == 200
+
+
+def test_peers_are_added_and_removed_and_a_refused_caller_with_one_button(client: httpx.Client) -> None:
+    own = {"origin": str(client.base_url).rstrip("/"), "sec-fetch-site": "same-origin"}
+    page = client.get("/peers").text
+    assert "MR_NEW" in page
+    assert 'name="name" value="mr-new"' in page
+    added = client.post("/peers", data={"name": "mr-new", "ae_title": "MR_NEW", "address": "10.1.2.77"}, headers=own)
+    assert added.status_code == 200
+    assert "<td>mr-new</td><td>MR_NEW</td><td>10.1.2.77</td>" in added.text
+    again = client.post("/peers", data={"name": "mr-new", "ae_title": "X"}, headers=own)
+    assert again.status_code == 422
+    assert "already" in again.text
+    gone = client.post("/peers/remove", data={"name": "mr-new"}, headers=own).text
+    assert "<td>mr-new</td>" not in gone
+
+
+@pytest.mark.parametrize(
+    "peer",
+    [
+        {"name": ""},
+        {"name": "a b"},
+        {"name": "a", "ae_title": "SEVENTEEN_LETTERS"},
+        {"name": "a", "address": "not an address"},
+        {"name": "a", "port": "99999"},
+        {"name": "a", "port": "x"},
+    ],
+)
+def test_a_wrong_peer_is_refused_with_a_sentence(client: httpx.Client, peer: dict[str, str]) -> None:
+    answer = client.post("/peers", data=peer)
+    assert answer.status_code == 422
+    assert 'role="alert"' in answer.text
+
+
+def test_a_dead_delivery_is_sent_again_by_its_button(client: httpx.Client, filled: Filled) -> None:
+    dead = one(filled, DeliveryRow.id, DeliveryRow.state == "dead")
+    try:
+        answer = client.post(f"/deliveries/{dead}/send-again", data={"study_uid": filled.lesion})
+        assert answer.status_code == 200
+        assert "is to be sent again" in answer.text
+        assert one(filled, DeliveryRow.state, DeliveryRow.id == dead) == "owed"
+        assert client.post(f"/deliveries/{dead}/send-again", data={"study_uid": filled.lesion}).status_code == 409
+    finally:
+        with filled.database.transaction() as session:
+            session.execute(update(DeliveryRow).where(DeliveryRow.id == dead).values(state="dead"))
+
+
+def test_fhir_reports_are_found_and_their_references_lead_somewhere(client: httpx.Client, filled: Filled) -> None:
+    every = client.get("/fhir/DiagnosticReport").json()
+    assert every["total"] == len(every["entry"]) == 3
+    found = client.get("/fhir/DiagnosticReport", params={"study": filled.lesion}).json()["entry"][0]["resource"]
+    assert found["status"] == "preliminary"
+    by_id = client.get(f"/fhir/DiagnosticReport/{found['id']}")
+    assert by_id.json() == found
+    assert by_id.headers["content-type"] == "application/fhir+json"
+    (reference,) = (r["reference"] for r in found["result"])
+    assert client.get(f"/fhir/{reference}").json()["resourceType"] == "Observation"
+    assert client.get(f"/fhir/{found['imagingStudy'][0]['reference']}").json()["resourceType"] == "ImagingStudy"
+    identifier = found["identifier"][0]
+    query = {"identifier": f"{identifier['system']}|{identifier['value']}"}
+    assert client.get("/fhir/DiagnosticReport", params=query).json()["total"] == 1
+    assert client.get("/fhir/DiagnosticReport", params={"_id": found["id"]}).json()["total"] == 1
+    assert client.get("/fhir/DiagnosticReport", params={"status": "final"}).json()["total"] == 0
+    assert client.get("/fhir/Observation/none").json()["resourceType"] == "OperationOutcome"
+
+
+def test_a_retracted_report_leaves_the_top_and_says_so(client: httpx.Client, filled: Filled) -> None:
+    change = update(ReportRow).where(ReportRow.study_uid == filled.lesion)
+    try:
+        with filled.database.transaction() as session:
+            session.execute(change.values(status="entered-in-error", updated_at=time.time()))
+        row = client.get(f"/api/studies/{filled.lesion}").json()["worklist"]
+        assert row["level"] == "ROUTINE"
+        assert row["answers"][0]["outcome"] == "retracted"
+        assert client.get("/fhir/DiagnosticReport", params={"status": "entered-in-error"}).json()["total"] == 1
+    finally:
+        with filled.database.transaction() as session:
+            session.execute(change.values(status="preliminary", updated_at=time.time()))
+
+
+def test_metrics_count_what_the_tables_hold(client: httpx.Client) -> None:
+    text = client.get("/metrics").text
+    for line in (
+        'radnode_studies{state="read"} 6.0',
+        'radnode_studies{state="receiving"} 1.0',
+        'radnode_jobs{state="declined"} 1.0',
+        'radnode_deliveries{state="owed"} 3.0',
+        'radnode_deliveries{state="dead"} 1.0',
+        "radnode_refused_callers 2.0",
+    ):
+        assert line in text, line
+    assert 'radnode_last_image_to_delivered_seconds_bucket{le="+Inf"}' in text
+
+
+def test_ready_only_with_a_database_and_a_disk(client: httpx.Client, tmp_path: Path) -> None:
+    assert client.get("/healthz").text == "ok\n"
+    assert client.get("/readyz").json() == {"database": "ok", "disk": "ok"}
+    with serving(Settings(data=tmp_path)) as empty:
+        answer = empty.get("/readyz")
+        assert answer.status_code == 503
+        assert "does not answer" in answer.json()["database"]
+        assert empty.get("/healthz").status_code == 200
+
+
+def test_the_policy_of_the_settings_is_the_one_that_counts(filled: Filled) -> None:
+    policy = (TriageRule(name="nodules-are-urgent", codes=("27925004",), level="STAT"),)
+    rows = Reader(filled.database, policy).worklist(time.time()).entries
+    assert [str(row.level) for row in rows[:3]] == ["STAT", "STAT", "ROUTINE"]
+
+
+def test_old_studies_leave_the_worklist_and_are_counted(filled: Filled) -> None:
+    later = time.time() + 8 * 86400
+    shown = Reader(filled.database, None).worklist(later)
+    assert (shown.entries, shown.older) == ((), 7)
+
+
+@pytest.mark.system
+def test_the_open_page_follows_the_worklist_without_a_reload(filled: Filled, tmp_path: Path) -> None:
+    from playwright.sync_api import sync_playwright
+
+    code = (
+        "import sys; from radnode.settings import Settings; from radnode.web.app import serve;"
+        "serve(Settings.model_validate_json(sys.argv[1]))"
+    )
+    free = filled.settings.model_copy(update={"web": Web(port=0)})
+    port_file = filled.settings.data / "run" / "web.port"
+    port_file.unlink(missing_ok=True)
+    server = subprocess.Popen([sys.executable, "-c", code, free.model_dump_json()])
+    try:
+        url = f"http://127.0.0.1:{wait_for(port_file)}/"
+        assert httpx.get(f"{url}healthz").status_code == 200
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+            problems: list[str] = []
+            page = browser.new_page()
+            page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
+            page.goto(url)
+            first = page.locator("tbody[data-filtered] tr").first
+            assert first.get_attribute("data-key") == filled.lesion
+            with filled.database.transaction() as session:
+                session.execute(
+                    update(StudyRow).where(StudyRow.study_uid == filled.arriving).values(patient_name="NEW^Name")
+                )
+                session.execute(
+                    update(ReportRow)
+                    .where(ReportRow.study_uid == filled.lesion)
+                    .values(status="entered-in-error", updated_at=1.0)
+                )
+            page.wait_for_selector("text=NEW, Name", timeout=15000)
+            assert first.get_attribute("data-key") == filled.demonstration
+            page.keyboard.press("/")
+            page.keyboard.type("lindqvist new")
+            page.keyboard.press("Control+A")
+            page.keyboard.type("name new")
+            assert page.locator("tbody[data-filtered] tr:visible").count() == 1
+            browser.close()
+        assert problems == []
+    finally:
+        server.terminate()
+        assert server.wait(20) in (0, -15)
+
+
+def wait_for(file: Path, seconds: float = 30.0) -> int:
+    end = time.monotonic() + seconds
+    while not file.exists():
+        assert time.monotonic() < end, f"{file} did not come"
+        time.sleep(0.05)
+    return int(file.read_text())

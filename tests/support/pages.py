@@ -1,0 +1,35 @@
+"""The node's web application on a real socket, in a thread of the test."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import uvicorn
+
+from radnode.settings import Settings
+from radnode.web import app
+
+START_S = 30.0
+
+
+@contextmanager
+def serving(settings: Settings) -> Iterator[httpx.Client]:
+    """A client of `app.create(settings)`, which follows redirects as a browser does."""
+    config = uvicorn.Config(app.create(settings), host="127.0.0.1", port=0, log_config=None, access_log=False)
+    file = settings.data / "run" / "test.port"
+    server = app.Server(config, file)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        end = time.monotonic() + START_S
+        while not file.exists():
+            assert thread.is_alive() and time.monotonic() < end, "the server did not start"
+            time.sleep(0.02)
+        with httpx.Client(base_url=f"http://127.0.0.1:{int(file.read_text())}", follow_redirects=True) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        file.unlink(missing_ok=True)
