@@ -1,0 +1,190 @@
+"""What a sender, a network or a kill may do in the middle, and what must stand afterwards."""
+
+import os
+import signal
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.objects import dataset_of, encoded, image
+from support.receiver import Receiver, receiver, wait_until
+from support.wire import Wire, association_request, pdv, store_command
+
+from radnode.faults import Point
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
+    """A receiver that cuts off whoever is silent for a second."""
+    data = tmp_path_factory.mktemp("node") / "data"
+    with receiver(data, accept_unknown_callers=True, association_idle_s=1) as node:
+        yield node
+
+
+def kept(node: Receiver) -> dict[str, bytes]:
+    """SOP Instance UID -> data set on disk, of every row; every row has its file and every file its row."""
+    rows = node.rows()
+    assert sorted(node.settings.data / row.file for row in rows) == node.files()
+    return {row.sop_uid: dataset_of(node.settings.data / row.file) for row in rows}
+
+
+def test_a_connection_cut_in_an_object_leaves_what_was_acknowledged_and_nothing_else(node: Receiver) -> None:
+    whole, half = image(), image(size=512)
+    before = kept(node)
+    wire = Wire(node.port)
+    wire.associate()
+    assert wire.status(whole.SOPInstanceUID, encoded(whole)) == 0
+    wire.send(pdv(1, 3, store_command(half.SOPInstanceUID)))
+    wire.send(pdv(1, 0, encoded(half)[:100_000]))
+    wait_until(lambda: len(node.files()) == len(before) + 2, 5, "the half object's temporary file")
+    wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
+    wire.socket.close()
+    wait_until(lambda: len(node.files()) == len(before) + 1, 5, "the half object's end")
+    assert kept(node) == before | {whole.SOPInstanceUID: encoded(whole)}
+
+
+BAD: dict[str, Callable[[], bytes]] = {
+    "a PDU type that does not exist": lambda: b"\x42\0\0\0\0\4\0\0\0\0",
+    "a second request": lambda: association_request("1.2.840.10008.1.1"),
+    "a PDU that is too long": lambda: struct.pack(">BxL", 4, 1 << 30),
+    "a context that was not accepted": lambda: pdv(99, 3, store_command("1.2.3")),
+    "a data set without a command": lambda: pdv(1, 2, b"data"),
+    "an item longer than its PDU": lambda: struct.pack(">BxLLBB", 4, 6, 5000, 1, 3),
+    "a P-DATA-TF without an item": lambda: struct.pack(">BxL", 4, 0),
+    "a command that is none": lambda: pdv(1, 3, bytes(range(100))),
+    "a command without an end": lambda: b"".join(pdv(1, 1, bytes(30_000)) for _ in range(4)),
+    "a command in the middle of an object": lambda: pdv(1, 3, store_command("1.2.3")) * 2,
+    "a response": lambda: pdv(1, 3, store_command("1.2.3", field=0x8001)),
+}
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD.keys())
+def test_a_breach_of_protocol_is_aborted_and_nothing_acknowledged_is_lost(
+    node: Receiver, bad: Callable[[], bytes]
+) -> None:
+    ds = image()
+    with Wire(node.port) as wire:
+        wire.associate()
+        assert wire.status(ds.SOPInstanceUID, encoded(ds)) == 0
+        wire.send(bad())
+        kind, body = wire.read()
+        assert (kind, body[2]) == (7, 2), "no A-ABORT of the service provider"
+        assert wire.read() == (0, b""), "the connection stays open"
+    assert kept(node)[ds.SOPInstanceUID] == encoded(ds)
+
+
+def test_garbage_in_the_place_of_a_request_is_aborted(node: Receiver) -> None:
+    for garbage in (b"GET / HTTP/1.1\r\n\r\n", bytes(100), struct.pack(">BxL", 1, 50) + bytes(50), pdv(1, 3, b"x")):
+        with Wire(node.port) as wire:
+            wire.send(garbage)
+            assert wire.read()[0] == 7
+
+
+def test_an_abort_or_a_release_ends_the_association(node: Receiver) -> None:
+    for last in (b"\x07\0\0\0\0\x04\0\0\0\0", b"\x05\0\0\0\0\x04\0\0\0\0"):
+        with Wire(node.port) as wire:
+            wire.associate()
+            wire.send(last)
+            assert wire.read()[0] == (6 if last[0] == 5 else 0)
+            assert wire.read()[0] == 0
+
+
+def test_an_unknown_operation_is_answered_and_the_association_goes_on(node: Receiver) -> None:
+    ds = image()
+    with Wire(node.port) as wire:
+        wire.associate()
+        wire.send(pdv(1, 3, store_command("1.2.3", field=0x0020)) + pdv(1, 2, b"an identifier"))
+        answer = wire.answer()
+        assert (answer.number(0x0100), answer.number(0x0900)) == (0x8020, 0x0211)
+        wire.send(pdv(1, 3, store_command("1.2.3", data_set=0x0101)))
+        assert wire.answer().number(0x0900) == 0xC000  # C-STORE without a data set
+        assert wire.status(ds.SOPInstanceUID, encoded(ds)) == 0
+
+
+def test_a_caller_that_says_nothing_or_drips_is_cut_off(node: Receiver) -> None:
+    with Wire(node.port) as silent, Wire(node.port) as idle, Wire(node.port) as dripping:
+        idle.associate()
+        dripping.associate()
+        start = time.monotonic()
+        ended = False
+        for byte in pdv(1, 3, store_command("1.2.3")):
+            try:
+                dripping.send(bytes([byte]))
+            except OSError:
+                ended = True
+                break
+            time.sleep(0.1)
+            if time.monotonic() - start > 6:
+                break
+        assert ended, "a byte every 100 ms kept the association alive"
+        assert silent.read() == idle.read() == (0, b"")
+
+
+@pytest.mark.parametrize("point", [Point.MID_ASSOCIATION, Point.FILE_BEFORE_ROW])
+@pytest.mark.parametrize("nth", [1, 4])
+def test_after_a_kill_every_acknowledged_object_stands_and_the_node_goes_on(
+    tmp_path: Path, point: Point, nth: int
+) -> None:
+    fault = {"RADNODE_FAULT": f"{point}:{nth}", "RADNODE_FAULT_ONCE": str(tmp_path / "once")}
+    objects = [image(seed=n) for n in range(6)]
+    acknowledged = {}
+    with receiver(tmp_path / "data", environment=fault, accept_unknown_callers=True, processes=1) as node:
+        with Wire(node.port) as wire:
+            wire.associate()
+            for ds in objects:
+                wire.send(pdv(1, 3, store_command(ds.SOPInstanceUID)) + pdv(1, 2, encoded(ds)))
+                kind, _ = wire.read()
+                if kind != 4:
+                    break
+                acknowledged[ds.SOPInstanceUID] = encoded(ds)
+        assert len(acknowledged) == nth - 1, "the process was not killed where the test asked"
+        node.wait_for_log("A receiving process died")
+        whole = nth if point == Point.FILE_BEFORE_ROW else nth - 1  # the file that lacked its row gets it
+        wait_until(lambda: len(node.rows()) == len(node.files()) == whole, 15, "the recovery")
+        found = kept(node)
+        assert found.items() >= acknowledged.items()
+        with Wire(node.port) as wire:
+            wire.associate()
+            for ds in objects:
+                assert wire.status(ds.SOPInstanceUID, encoded(ds)) == 0
+        assert kept(node) == {ds.SOPInstanceUID: encoded(ds) for ds in objects}
+
+
+def test_a_kill_of_the_whole_node_between_file_and_row_is_put_right_at_the_next_start(tmp_path: Path) -> None:
+    fault = {"RADNODE_FAULT": f"{Point.FILE_BEFORE_ROW}:2", "RADNODE_FAULT_ONCE": str(tmp_path / "once")}
+    first, second = image(), image()
+    with receiver(tmp_path / "data", environment=fault, accept_unknown_callers=True) as node, Wire(node.port) as wire:
+        wire.associate()
+        assert wire.status(first.SOPInstanceUID, encoded(first)) == 0
+        os.kill(node.process.pid, signal.SIGSTOP)  # the parent shall not start another child
+        wire.send(pdv(1, 3, store_command(second.SOPInstanceUID)) + pdv(1, 2, encoded(second)))
+        assert wire.read() == (0, b"")
+        os.kill(node.process.pid, signal.SIGKILL)
+        node.process.wait()
+    with receiver(tmp_path / "data", accept_unknown_callers=True) as node:
+        wait_until(lambda: len(node.rows()) == 2, 10, "the recovery")
+        assert kept(node) == {ds.SOPInstanceUID: encoded(ds) for ds in (first, second)}
+
+
+def test_a_disk_that_fills_up_is_a700_and_everything_acknowledged_stays(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(data)], check=True)
+    try:
+        with receiver(data, accept_unknown_callers=True, disk_free_min_mb=0) as node, Wire(node.port) as wire:
+            wire.associate()
+            acknowledged, statuses = {}, []
+            for number in range(12):
+                ds = image(size=512, seed=number)
+                statuses.append(wire.status(ds.SOPInstanceUID, encoded(ds)))
+                if statuses[-1] == 0:
+                    acknowledged[ds.SOPInstanceUID] = encoded(ds)
+            assert set(statuses) == {0, 0xA700}
+            assert wire.release() == 6
+            assert kept(node) == acknowledged
+    finally:
+        subprocess.run(["umount", "-l", str(data)], check=True)
