@@ -61,7 +61,7 @@ def dcentvfy(files: Sequence[Path]) -> list[str]:
     The accession number belongs to two entities for this tool, which then calls every object wrong: left out.
     """
     lines = said(program("dcentvfy"), *map(str, files))
-    return [line for line in lines if line.strip() and "AccessionNumber" not in line and "Accession Number" not in line]
+    return [line for line in lines if line.strip() and not re.search("AccessionNumber|^exit status 1$", line)]
 
 
 def dsrdump(file: Path) -> list[str]:
