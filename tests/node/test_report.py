@@ -1,0 +1,132 @@
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+from support.fhir_server import FhirServer
+from support.findings import Scene, findings, scene
+
+from radnode import report, results
+from radnode.destinations import open_destination
+from radnode.outbox import Delivery
+from radnode.results import Previous, Result
+from radnode.settings import Destination
+from radnode.triage import read
+
+NOW = datetime(2026, 11, 22, 7, 0, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    return scene(tmp_path_factory.mktemp("study"), shape=(12, 48, 48))
+
+
+def bundle(found: tuple[Result, ...]) -> dict[str, object]:
+    return dict(json.loads(found[-1].body))
+
+
+def as_previous(found: tuple[Result, ...], amended: bool = False) -> tuple[Previous, ...]:
+    return tuple(
+        Previous(kind=r.kind, uid=r.uid, sop_class_uid=r.sop_class_uid, series_uid=r.series_uid, digest=r.digest, amended=amended)
+        for r in found
+    )  # fmt: skip
+
+
+def status(found: tuple[Result, ...]) -> str:
+    return str(results.report_of(bundle(found))["status"])
+
+
+def test_findings_become_every_kind_of_result_with_one_digest(made: Scene) -> None:
+    said = findings(made)
+    found = report.results(said, made.study, now=NOW)
+    assert {r.kind for r in found} == {"sr", "seg", "key-image", "fhir"}
+    assert found[-1].kind == "fhir"
+    assert {r.digest for r in found} == {said.digest()}
+    assert len({r.uid for r in found}) == len(found)
+    assert status(found) == "preliminary"
+
+
+def test_the_same_findings_have_the_same_uids_at_another_time(made: Scene) -> None:
+    first = report.results(findings(made), made.study, now=NOW)
+    again = report.results(findings(made), made.study, now=datetime(2027, 1, 1, tzinfo=UTC))
+    assert [r.uid for r in first] == [r.uid for r in again]
+
+
+def test_other_content_amends_and_is_another_object(made: Scene) -> None:
+    first = report.results(findings(made), made.study, now=NOW)
+    less = findings(made, items=findings(made).items[:1])
+    second = report.results(less, made.study, previous=as_previous(first), now=NOW)
+    assert status(second) == "amended"
+    assert not {r.uid for r in first} & {r.uid for r in second}
+    assert {r.series_uid for r in first if r.kind == "sr"} & {r.series_uid for r in second if r.kind == "sr"}
+
+
+def test_a_rerun_of_what_stands_is_the_same_again_amended_or_not(made: Scene) -> None:
+    first = report.results(findings(made), made.study, now=NOW)
+    rerun = report.results(findings(made), made.study, previous=as_previous(first), now=NOW)
+    assert [r.uid for r in rerun] == [r.uid for r in first]
+    less = findings(made, items=findings(made).items[:1])
+    second = report.results(less, made.study, previous=as_previous(first), now=NOW)
+    rerun = report.results(less, made.study, previous=as_previous(second, amended=True), now=NOW)
+    assert [r.uid for r in rerun] == [r.uid for r in second]
+
+
+def test_triage_reads_what_was_written(made: Scene) -> None:
+    said = findings(made)
+    stored = read(bundle(report.results(said, made.study, now=NOW)), "ct-test", "preliminary")
+    assert stored is not None
+    assert sorted((a.concept.value, a.probability) for a in stored.said.abnormalities) == [
+        ("27925004", pytest.approx(0.4)),
+        ("27925004", pytest.approx(0.8125)),
+    ]
+    assert not stored.demonstration
+
+
+def test_demonstration_findings_are_known_by_their_report(made: Scene) -> None:
+    said = findings(made)
+    shown = replace(said, model=replace(said.model, demonstration=True))
+    stored = read(bundle(report.results(shown, made.study, now=NOW)), "ct-test", "preliminary")
+    assert stored is not None
+    assert stored.demonstration
+
+
+@pytest.mark.system
+def test_a_real_server_makes_nothing_twice_and_follows_an_amendment(made: Scene, tmp_path: Path) -> None:
+    first = report.results(findings(made), made.study, now=NOW)
+    less = findings(made, items=findings(made).items[:1])
+    second = report.results(less, made.study, previous=as_previous(first), now=NOW)
+    sent = [delivery(tmp_path, r[-1]) for r in (first, first, second)]
+    counts, statuses = [], []
+    with FhirServer(tmp_path / "fhir") as server:
+        destination = open_destination(
+            Destination(name="ehr", kind="fhir", url=server.url), calling_ae="RADNODE", timeout_s=20
+        )
+        for one in sent:
+            with destination.open([one]) as sender:
+                assert sender.send(one) == ""
+            counts.append(how_many(server))
+            statuses.append([r["status"] for r in server.search("DiagnosticReport")])
+    assert counts[0] == counts[1]
+    assert statuses == [["preliminary"], ["preliminary"], ["amended"]]
+
+
+def delivery(tmp_path: Path, result: Result) -> Delivery:
+    (stored,) = results.write_files(tmp_path / "data", [result])
+    return Delivery(
+        id=1,
+        study_uid="1.2",
+        destination="ehr",
+        attempt=0,
+        owed_since=0.0,
+        kind=stored.kind,
+        uid=stored.uid,
+        sop_class_uid="",
+        path=stored.path,
+    )
+
+
+def how_many(server: FhirServer) -> dict[str, int]:
+    kinds = ("DiagnosticReport", "Observation", "ImagingStudy", "Device", "Provenance", "Patient")
+    return {k: int(httpx.get(f"{server.url}/{k}?_summary=count").json()["total"]) for k in kinds}
