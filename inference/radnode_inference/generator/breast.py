@@ -48,6 +48,7 @@ class LesionTruth:
 class BreastPhantom:
     """dce: float32 [phase, slice, row, column] on `grid`, phase 0 before contrast.
 
+    other_sequences: whether T2, diffusion and ADC are images or only 2x2x2 voxels that stand for them.
     times_s: centre of each phase's acquisition after the injection (phase 0: negative). Masks lie on `grid`.
     dwi: b value in s/mm2 -> image. `breast` is all that lies before the chest wall, `gland` fibroglandular tissue.
     """
@@ -62,6 +63,7 @@ class BreastPhantom:
     breast: BoolArray
     gland: BoolArray
     lesions: tuple[LesionTruth, ...]
+    other_sequences: bool = True
 
     @property
     def lesion_mask(self) -> BoolArray:
@@ -116,6 +118,7 @@ def phantom(
         breast=parts.breast >= 0.5,
         gland=(parts.share["gland"] >= 0.5) & (parts.breast >= 0.5),
         lesions=truths(patient, parts, where),
+        other_sequences=other_sequences,
     )
 
 

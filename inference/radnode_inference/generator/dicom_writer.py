@@ -52,9 +52,11 @@ class Written:
     stacks: tuple[Stack, ...]
 
 
-def write_breast(phantom: BreastPhantom, folder: Path, order: Order) -> tuple[Path, ...]:
-    """The files of a breast MR, below `folder`, one folder for each series."""
-    series = breast_series(phantom, order)
+def write_breast(
+    phantom: BreastPhantom, folder: Path, order: Order, *, before_contrast: bool = True
+) -> tuple[Path, ...]:
+    """The files of a breast MR, below `folder`, one folder for each series; the phase before contrast can be missing."""
+    series = breast_series(phantom, order, first_phase=0 if before_contrast else 1)
     if order.layout is Layout.ENHANCED:
         return tuple(write_enhanced(s.number, s.description, s.stacks, folder, order) for s in series)
     return tuple(path for s in series for path in write_classic(s, folder, order, MR_IMAGE))
@@ -80,25 +82,27 @@ def write_chest(phantom: ChestPhantom, folder: Path, order: Order, *, leave_out:
     return write_classic(series, folder, order, CT_IMAGE, leave_out=leave_out)
 
 
-def breast_series(phantom: BreastPhantom, order: Order) -> tuple[Written, ...]:
+def breast_series(phantom: BreastPhantom, order: Order, *, first_phase: int = 0) -> tuple[Written, ...]:
     """T2, diffusion, ADC and the dynamic series, in the order of a usual protocol."""
     t2 = Written(number=2, description="T2 TSE FS TRA", stacks=(stack_of(phantom.t2, 5, T2_ATTRIBUTES),))
     diffusion = [
         stack_of(image, 60, {**DWI_ATTRIBUTES, "DiffusionBValue": float(b)}) for b, image in sorted(phantom.dwi.items())
     ]
     adc = Written(number=5, description="ADC", stacks=(stack_of(phantom.adc, 60, ADC_ATTRIBUTES),))
-    dynamic = [dynamic_stack(phantom, order, i) for i in range(len(phantom.times_s))]
+    dynamic = [dynamic_stack(phantom, order, i) for i in range(first_phase, len(phantom.times_s))]
     if order.layout is Layout.SERIES:
         weighted = [
             Written(number=3 + i, description=f"DWI b{b}", stacks=(stack,))
             for i, (b, stack) in enumerate(zip(sorted(phantom.dwi), diffusion, strict=True))
         ]
-        names = ["T1 FS DYN PRE", *(f"T1 FS DYN POST {i}" for i in range(1, len(dynamic)))]
-        phases = [Written(number=6 + i, description=names[i], stacks=(stack,)) for i, stack in enumerate(dynamic)]
+        phases = [
+            Written(number=6 + i, description=f"T1 FS DYN POST {i}" if i else "T1 FS DYN PRE", stacks=(stack,))
+            for i, stack in enumerate(dynamic, first_phase)
+        ]
     else:
         weighted = [Written(number=3, description="DWI", stacks=tuple(diffusion))]
         phases = [Written(number=6, description="T1 FS DYNAMIC", stacks=tuple(dynamic))]
-    return (t2, *weighted, adc, *phases)
+    return (t2, *weighted, adc, *phases) if phantom.other_sequences else tuple(phases)
 
 
 T2_ATTRIBUTES = {
