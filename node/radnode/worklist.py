@@ -27,7 +27,7 @@ class Outcome(StrEnum):
     """What became of a study at one model."""
 
     FINDING = "finding"
-    NO_FINDING = "no-finding"
+    CLEAR = "clear"  # looked, found nothing
     DECLINED = "declined"
     FAILED = "failed"
     WAITING = "waiting"
@@ -182,8 +182,8 @@ def answer_of(job: JobRow, report: Report | None) -> Answer:
         JobState.QUEUED: (Outcome.WAITING, "waits for a worker"),
         JobState.RUNNING: (Outcome.WAITING, f"is reading, {100 * job.progress:.0f} %"),
         JobState.DONE: (Outcome.FAILED, "ended, but its report cannot be read"),
-        JobState.DECLINED: (Outcome.DECLINED, job.reason),
-        JobState.FAILED: (Outcome.FAILED, job.reason),
+        JobState.DECLINED: (Outcome.DECLINED, f"declined: {job.reason}"),
+        JobState.FAILED: (Outcome.FAILED, f"failed: {job.reason}"),
         JobState.STALE: (Outcome.WAITING, "starts anew: later images came"),
     }
     outcome, text = texts[state]
@@ -199,7 +199,7 @@ def reported(report: Report, prefix: str) -> Answer:
     mark = triage.marked(report.demonstration)
     partial = " (PARTIAL: not every image was read)" if "PARTIAL:" in report.said.conclusion else ""
     text = "; ".join(found) if found else "no finding"
-    outcome = Outcome.FINDING if found else Outcome.NO_FINDING
+    outcome = Outcome.FINDING if found else Outcome.CLEAR
     return Answer(model=report.model, outcome=outcome, text=f"{prefix}{text}{partial}{mark}")
 
 

@@ -53,7 +53,7 @@ def test_the_worklist_stands_in_order_and_says_why(client: httpx.Client, filled:
     assert [row["rank"] for row in rows] == [1, 2, 3, 4, 5, 6, 7]
     assert [row["level"] for row in rows] == ["HIGH", "HIGH"] + ["ROUTINE"] * 5
     outcomes = [row["answers"][0]["outcome"] for row in rows]
-    assert outcomes == ["finding", "finding", "no-finding", "declined", "failed", "not-run", "waiting"]
+    assert outcomes == ["finding", "finding", "clear", "declined", "failed", "not-run", "waiting"]
     texts = [row["answers"][0]["text"] for row in rows]
     assert texts[0].startswith("Nodule, left lung, 81 %")
     assert "12.5 mm apart" in texts[3]

@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from radnode.settings import Settings
 from radnode.states import StudyState
+from radnode.worklist import Answer, Outcome
 
 STATES: Mapping[StudyState, str] = {
     StudyState.RECEIVING: "arriving",
@@ -38,6 +39,8 @@ def environment() -> Environment:
         "size": size,
         "short": short,
         "state": state,
+        "label": label,
+        "said": said,
     }
     return made
 
@@ -85,6 +88,17 @@ def short(uid: str) -> str:
 def state(value: str) -> str:
     """A study's state in words that nobody takes for a radiologist's: "read" here means by models."""
     return STATES[StudyState(value)]
+
+
+def label(outcome: str) -> str:
+    """An outcome on its badge; "clear" would promise more than a model can."""
+    return "no finding" if outcome == Outcome.CLEAR else outcome.replace("-", " ")
+
+
+def said(answer: Answer) -> str:
+    """An answer beside its badge: without the word that stands on the badge already."""
+    text = answer.text.removeprefix(label(answer.outcome)).removeprefix(": ").strip()
+    return text.removeprefix("– ") if answer.model else text
 
 
 def viewer_link(settings: Settings, study_uid: str) -> str:
