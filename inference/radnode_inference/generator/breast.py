@@ -144,8 +144,10 @@ def dynamic(
     """The signal of every phase without noise, [phase, slice, row, column]."""
     base = {name: signal(tissue, times) for name, tissue in patient.tissues.items()}
     background = signal(patient.background, times) - base["gland"]
-    uneven = np.clip(1 + 0.35 * Field(rng, 18.0)(*where.points()), 0.2, 2.0)
-    enhancing = parts.share["gland"] * parts.breast * uneven
+    enhancing = parts.share["gland"] * parts.breast
+    gland = enhancing > 0
+    x, y, z = where.points()
+    enhancing[gland] *= np.clip(1 + 0.35 * Field(rng, 18.0)(x[gland], y[gland], z[gland]), 0.2, 2.0)
     phases = np.zeros((len(times), *where.shape), np.float32)
     for i in range(len(times)):
         for name, share in parts.share.items():

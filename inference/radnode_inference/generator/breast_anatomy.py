@@ -70,8 +70,9 @@ class Anatomy:
         """The shares of every tissue on a grid."""
         points = where.points()
         width = float(np.cbrt(where.voxel_ml * 1000)) / 2
-        wall = ellipsoid_wall(points) + 2 * self.surface(*points)
-        outside, depth = self.outline(points, wall)
+        bumps = self.surface(*points)
+        wall = ellipsoid_wall(points) + 2 * bumps
+        outside, depth = self.outline(points, wall, bumps)
         muscle = soft(wall, width)
         body = soft(outside, width)
         breast = np.minimum(soft(outside, width), 1 - muscle) * (points[1] < 75) * breast_zone(points, wall)
@@ -95,14 +96,10 @@ class Anatomy:
         lesions = tuple(self.lesion_share(points, lesion, width) for lesion in self.lesions)
         return Parts(share=share, breast=breast, lesions=lesions)
 
-    def outline(self, points: Points, wall: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def outline(self, points: Points, wall: FloatArray, bumps: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Signed distance to the skin, and 0 at the nipple's axis to 1 at the edge of the nearer breast."""
-        x, y, z = points
-        distances = []
-        for breast in self.breasts:
-            distances.append(ellipsoid(points, breast.centre, breast.radii))
-        bumps = 1.5 * self.surface(x, y, z)
-        breasts = np.minimum(*distances) + bumps
+        right, left = (ellipsoid(points, breast.centre, breast.radii) for breast in self.breasts)
+        breasts = np.minimum(right, left) + np.float32(1.5) * bumps
         outside = np.minimum(wall - 9, breasts)
         return outside.astype(np.float32), breasts.astype(np.float32)
 
