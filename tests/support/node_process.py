@@ -43,7 +43,7 @@ def quick_settings(
     base: dict[str, dict[str, object]] = {
         "receive": {"host": "127.0.0.1", "port": 0, "accept_unknown_callers": True, "disk_free_min_mb": 16},
         "complete": {"quiet_s": quiet_s},
-        "work": {"device": "cpu", "beat_s": 0.5, "lost_after_s": 4.0, "retry_s": 0.5},
+        "work": {"device": "cpu", "beat_s": 0.5, "lost_after_s": 10.0, "retry_s": 0.5},
         "deliver": {"retry_s": 0.5, "retry_max_s": 2.0},
         "web": {"host": "127.0.0.1", "port": 0},
     }
