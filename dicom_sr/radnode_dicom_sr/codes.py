@@ -1,5 +1,6 @@
 """The codes that the writers add themselves (those of findings come from the models). PS3.16; checked against pydicom's tables in tests."""
 
+import re
 from collections.abc import Sequence
 
 from pydicom.dataset import Dataset
@@ -104,6 +105,17 @@ def label(finding: Finding) -> str:
     if finding.kind is Kind.ANATOMY:
         return (where[:1].upper() + where[1:])[:64].strip()
     return ", ".join(w for w in (finding.concept.meaning, where) if w)[:64].strip(" ,")
+
+
+def in_text(code: Code) -> str:
+    """A meaning within a sentence: its first letter small, unless it begins with an abbreviation."""
+    meaning = code.meaning
+    return meaning if meaning[1:2].isupper() else meaning[:1].lower() + meaning[1:]
+
+
+def unit(code: Code) -> str:
+    """A UCUM unit as people write it: annotations left out, Hounsfield units as HU."""
+    return "HU" if code.value == "[hnsf'U]" else re.sub(r"\{.*?\}", "", code.value).replace("mm3", "mm³")
 
 
 COLOURS: dict[Kind, Sequence[tuple[int, int, int]]] = {

@@ -23,6 +23,59 @@ LUNG_CODES = frozenset({"39607008", "3341006", "44029006", "89187006", "44567001
 """SCT lung, right and left lung, airways, trachea, nodules: seen in the lung window."""
 
 
+UNPAIRED = frozenset(
+    [
+        "ABDOMEN",
+        "ABDOMENPELVIS",
+        "AORTA",
+        "BLADDER",
+        "BRAIN",
+        "CHEST",
+        "CHESTABDOMEN",
+        "CHESTABDPELVIS",
+        "COCCYX",
+        "COLON",
+        "CSPINE",
+        "CTSPINE",
+        "DUODENUM",
+        "ESOPHAGUS",
+        "GALLBLADDER",
+        "HEAD",
+        "HEADNECK",
+        "HEART",
+        "JAW",
+        "LARYNX",
+        "LIVER",
+        "LSPINE",
+        "LSSPINE",
+        "MEDIASTINUM",
+        "MOUTH",
+        "NECK",
+        "NECKCHEST",
+        "NECKCHESTABDOMEN",
+        "NECKCHESTABDPELV",
+        "NOSE",
+        "PANCREAS",
+        "PELVIS",
+        "PROSTATE",
+        "RECTUM",
+        "SKULL",
+        "SPINE",
+        "SPLEEN",
+        "SSPINE",
+        "STERNUM",
+        "STOMACH",
+        "THYMUS",
+        "TLSPINE",
+        "TRACHEA",
+        "TSPINE",
+        "UTERUS",
+        "WHOLEBODY",
+    ]
+)
+"""Body parts of PS3.16 annex L without a side, for which Laterality (0020,0060) may not be present (PS3.3 C.7.3.1)."""
+
+
 def key_images(context: Context) -> tuple[DicomObject, ...]:
     """The abnormalities with a place, most probable and then largest first, and one overview of all organs."""
     found = located(context.findings.items)
@@ -50,8 +103,10 @@ def sentence(finding: Finding) -> str:
     """A finding in words and numbers: "Lesion, left breast, probability of cancer 87 %, long axis 14.2 mm"."""
     parts = [codes.label(finding)]
     if finding.probability is not None:
-        parts.append(f"{codes.probability_concept(finding).meaning.lower()} {100 * finding.probability:.0f} %")
-    parts += [f"{m.concept.meaning.lower()} {m.value:.4g} {m.unit.value}" for m in finding.measurements[:3]]
+        parts.append(f"{codes.in_text(codes.probability_concept(finding))} {100 * finding.probability:.0f} %")
+    parts += [
+        f"{codes.in_text(m.concept)} {m.value:.4g} {codes.unit(m.unit)}".strip() for m in finding.measurements[:3]
+    ]
     return ", ".join(parts)
 
 
@@ -119,7 +174,8 @@ def captured(context: Context, pixels: NDArray[np.uint8], index: int, words: str
     ds.ConversionType = "WSD"
     ds.ImageType = ["DERIVED", "SECONDARY"]
     ds.DateOfSecondaryCapture, ds.TimeOfSecondaryCapture = ds.ContentDate, ds.ContentTime
-    ds.Laterality = ""
+    if ds.get("BodyPartExamined") not in UNPAIRED:
+        ds.Laterality = ""  # a paired or unknown part: unknown for the series, and told for each finding
     _, right, _, bottom = directions(source.orientation)
     ds.PatientOrientation = [right, bottom]
     ds.ImageComments = clip(words, 1024)

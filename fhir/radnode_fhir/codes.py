@@ -1,5 +1,6 @@
 """DICOM codes as FHIR codings, and the codes of FHIR itself (HL7 terminology, R4)."""
 
+import re
 from typing import Any
 
 from radnode_inference.findings import Code, Finding, Kind
@@ -94,6 +95,17 @@ def probability_concept(finding: Finding) -> Code:
 def site(finding: Finding) -> Code | None:
     """Where a finding is; an organ is its own site."""
     return finding.site or (finding.concept if finding.kind is Kind.ANATOMY else None)
+
+
+def in_text(code: Code) -> str:
+    """A meaning within a sentence: its first letter small, unless it begins with an abbreviation."""
+    meaning = code.meaning
+    return meaning if meaning[1:2].isupper() else meaning[:1].lower() + meaning[1:]
+
+
+def unit(code: Code) -> str:
+    """A UCUM unit as people write it: annotations left out, Hounsfield units as HU."""
+    return "HU" if code.value == "[hnsf'U]" else re.sub(r"\{.*?\}", "", code.value).replace("mm3", "mm³")
 
 
 def place(finding: Finding) -> str:

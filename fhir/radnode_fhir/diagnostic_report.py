@@ -59,7 +59,7 @@ def sentence(finding: Finding) -> str:
     if finding.kind is not Kind.ANATOMY and codes.place(finding):
         parts.append(codes.place(finding))
     if finding.probability is not None:
-        parts.append(f"{codes.probability_concept(finding).meaning.lower()} {100 * finding.probability:.0f} %")
-    parts += [f"{m.concept.meaning.lower()} {m.value:.4g} {m.unit.value}" for m in finding.measurements]
-    parts += [f"{e.concept.meaning.lower()}: {e.value.meaning.lower()}" for e in finding.evaluations]
+        parts.append(f"{codes.in_text(codes.probability_concept(finding))} {100 * finding.probability:.0f} %")
+    parts += [f"{codes.in_text(m.concept)} {m.value:.4g} {codes.unit(m.unit)}".strip() for m in finding.measurements]
+    parts += [f"{codes.in_text(e.concept)}: {codes.in_text(e.value)}" for e in finding.evaluations]
     return ", ".join(parts)

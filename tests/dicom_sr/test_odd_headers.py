@@ -9,7 +9,7 @@ import pydicom
 import pytest
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
-from support.findings import findings, scene
+from support.findings import findings, lesion, scene
 from support.validators import dciodvfy
 
 from radnode_dicom_sr import build
@@ -126,6 +126,18 @@ def test_the_result_of_an_odd_header_is_valid_and_of_the_same_patient(
     objects = build(made, place.study)
     assert check(objects, made, place.study) == ()
     for number, o in enumerate(objects[:3]):
+        file = tmp_path / f"{number}.dcm"
+        file.write_bytes(o.body)
+        assert dciodvfy(file) == []
+
+
+@pytest.mark.parametrize("part", ["CHEST", "BREAST", "LUNG", "SPINE", "THORAX", ""])
+def test_a_key_image_has_a_side_only_where_the_body_part_has_one(tmp_path: Path, part: str) -> None:
+    def of_part(ds: Dataset) -> None:
+        ds.BodyPartExamined = part
+
+    place = scene(tmp_path / "source", shape=(4, 16, 16), change=of_part)
+    for number, o in enumerate(build(findings(place, (lesion(place, "a", (0, 0, 0), 4),)), place.study)):
         file = tmp_path / f"{number}.dcm"
         file.write_bytes(o.body)
         assert dciodvfy(file) == []
