@@ -5,10 +5,12 @@ import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from radnode_inference.model import DeclinedError, Progress
+if TYPE_CHECKING:
+    from radnode_inference.model import Progress
 
 DECLINED = 3
 
@@ -25,6 +27,8 @@ def run(ctx: click.Context, model: str, folder: Path, out: Path, device: str, ve
 
     Exit code 0 with results; 3 when the model declines, the reason on stderr; 1 on failure.
     """
+    from radnode_inference.model import DeclinedError
+
     try:
         with progress_bar() as progress:
             written = read_folder(model, folder, out, device, progress)
@@ -41,12 +45,13 @@ def run(ctx: click.Context, model: str, folder: Path, out: Path, device: str, ve
         click.echo(str(path))
 
 
-def read_folder(model: str, folder: Path, out: Path, device: str, progress: Progress) -> tuple[Path, ...]:
+def read_folder(model: str, folder: Path, out: Path, device: str, progress: "Progress") -> tuple[Path, ...]:
     """The files that were written. Raises DeclinedError, KeyError for an unknown model, or what the model raises."""
     from radnode import report, settings
     from radnode.engine_child import device as choose
     from radnode.engine_child import infer
     from radnode_inference import registry
+    from radnode_inference.model import DeclinedError
     from radnode_inference.study import Study
 
     weights = settings.load().weights_folder
@@ -69,7 +74,7 @@ def read_folder(model: str, folder: Path, out: Path, device: str, progress: Prog
 
 
 @contextlib.contextmanager
-def progress_bar() -> Iterator[Progress]:
+def progress_bar() -> Iterator["Progress"]:
     """A bar on a terminal; nothing elsewhere."""
     if not sys.stderr.isatty():
         yield lambda _part, _words: None

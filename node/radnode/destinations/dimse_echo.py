@@ -1,5 +1,7 @@
 """C-ECHO to a DICOM system: does it listen, does it know us. PS3.7 section 9.1.5."""
 
+import socket
+
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined,unused-ignore]
 
@@ -8,6 +10,10 @@ from radnode.errors import DeliveryError
 
 def echo(host: str, port: int, *, ae_title: str, calling_ae: str, timeout_s: float) -> None:
     """Returns when the system answered with Success. Raises DeliveryError that says what it did instead."""
+    try:  # by itself, because pynetdicom would not say why nobody is there
+        socket.create_connection((host, port), timeout=timeout_s).close()
+    except OSError as e:
+        raise DeliveryError(f"{host}:{port} cannot be reached: {e.strerror or e}") from e
     ae = AE(ae_title=calling_ae)
     ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = timeout_s
     ae.add_requested_context(Verification)
@@ -30,4 +36,4 @@ def refusal(association: object) -> str:
         return f"rejected the association: {answer.reason_str} ({answer.source_str})"
     if getattr(association, "rejected_contexts", None):
         return "does not take Verification"
-    return "cannot be reached, or ended the association without an answer"
+    return "listens, but ended the association without an answer"

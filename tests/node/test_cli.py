@@ -1,0 +1,204 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from support import models
+from support.core import Node, dataset, encoded
+
+from radnode import complete, migrations, report
+from radnode.cli import cli
+from radnode.database import Database
+from radnode.settings import Settings
+from radnode_inference import registry
+from radnode_inference.model import Availability
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The data folder of a node with default settings."""
+    for key in [k for k in os.environ if k.startswith("RADNODE_")]:
+        monkeypatch.delenv(key)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RADNODE_DATA", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, list(arguments))
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The registry holds the small models of the tests, and results are the small ones."""
+    cards = tuple(models.card(h, h) for h in ("quick", "raising", "declining"))
+    cards += (models.card("missing", "quick", Availability.NOT_INSTALLED),)
+    monkeypatch.setattr(registry, "cards", lambda _weights: cards)
+    monkeypatch.setattr(report, "results", lambda findings, study: models.report(findings, study, previous=()))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in range(3):
+        (images / f"{number}.dcm").write_bytes(encoded(dataset("1.2.3", f"1.2.3.{number}")))
+    (images / "README").write_text("no DICOM")
+    return images
+
+
+def test_help_is_quick_because_nothing_heavy_is_imported() -> None:
+    code = (
+        "import sys; from click.testing import CliRunner; from radnode.cli import cli\n"
+        "assert 'serve' in CliRunner().invoke(cli, ['--help']).output\n"
+        "print([m for m in ('torch', 'monai', 'highdicom', 'fastapi', 'pynetdicom', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]", "the help imports none of these"
+
+
+def test_every_command_of_the_product_is_there() -> None:
+    assert set(cli.list_commands(None)) == {  # type: ignore[arg-type]
+        *("serve", "receive", "schedule", "work", "deliver", "web", "run", "models", "check", "study"),
+        *("conformance", "peers", "migrate", "demo"),
+    }
+
+
+@pytest.mark.usefixtures("installed")
+class TestRun:
+    def test_results_are_written_and_the_exit_code_is_0(self, data: Path, folder: Path, tmp_path: Path) -> None:
+        done = invoke("run", "quick", str(folder), "-o", str(tmp_path / "out"))
+        assert done.exit_code == 0, done.output
+        names = sorted(p.name for p in (tmp_path / "out").iterdir())
+        assert "report.json" in names and [n.split("-")[0] for n in names] == ["key", "report.json", "seg", "sr"]
+        assert all(str(tmp_path / "out" / name) in done.stdout for name in names)
+
+    def test_a_model_that_declines_says_why_in_one_line_and_the_exit_code_is_3(
+        self, data: Path, folder: Path, tmp_path: Path
+    ) -> None:
+        done = invoke("run", "declining", str(folder), "-o", str(tmp_path / "out"))
+        assert (done.exit_code, done.stdout) == (3, "")
+        assert done.stderr == "declined: slice-gap: a slice is missing\n"
+        assert not (tmp_path / "out").exists()
+
+    def test_a_model_without_weights_declines(self, data: Path, folder: Path, tmp_path: Path) -> None:
+        done = invoke("run", "missing", str(folder), "-o", str(tmp_path / "out"))
+        assert done.exit_code == 3
+        assert done.stderr == "declined: not-installed: not installed: weights missing\n"
+
+    def test_a_phantom_is_declined(self, data: Path, tmp_path: Path) -> None:
+        (tmp_path / "in").mkdir()
+        body = encoded(dataset("1.2.3", "1.2.3.1", QualityControlSubject="YES"))
+        (tmp_path / "in" / "1.dcm").write_bytes(body)
+        done = invoke("run", "quick", str(tmp_path / "in"), "-o", str(tmp_path / "out"))
+        assert (done.exit_code, done.stderr.split(":")[1]) == (3, " no-input")
+
+    @pytest.mark.parametrize(("model", "why"), [("raising", "the model is broken"), ("nowhere", "there is no model")])
+    def test_a_failure_is_one_line_and_the_exit_code_is_1(
+        self, data: Path, folder: Path, tmp_path: Path, model: str, why: str
+    ) -> None:
+        done = invoke("run", model, str(folder), "-o", str(tmp_path / "out"))
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert why in done.stderr and done.stderr.count("\n") == 1
+
+    def test_verbose_shows_the_traceback(self, data: Path, folder: Path, tmp_path: Path) -> None:
+        done = invoke("run", "raising", str(folder), "-o", str(tmp_path / "out"), "-v")
+        assert done.exit_code == 1 and "Traceback" in done.stderr
+
+    def test_a_folder_without_images_is_a_failure(self, data: Path, tmp_path: Path) -> None:
+        (tmp_path / "empty").mkdir()
+        done = invoke("run", "quick", str(tmp_path / "empty"), "-o", str(tmp_path / "out"))
+        assert (done.exit_code, done.stderr) == (1, "failed: there is no DICOM image here\n")
+
+    def test_models_are_listed_with_weights_and_intended_use(self, data: Path) -> None:
+        done = invoke("models")
+        assert done.exit_code == 0
+        assert "quick 1: quick" in done.output and "not installed: weights missing" in done.output
+
+
+def test_a_wrong_setting_is_told_with_id_sentence_and_hint_and_the_exit_code_is_2(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RADNODE_RECEIVE_PORT", "seventy")
+    done = invoke("models")
+    assert done.exit_code == 2
+    assert done.stderr.startswith("radnode: [settings] The setting 'receive.port' is wrong")
+    assert "deploy/radnode.toml" in done.stderr
+
+
+def test_migrate_makes_the_schema(data: Path) -> None:
+    done = invoke("migrate")
+    assert (done.exit_code, done.output) == (0, f"The database has the schema {migrations.head()}.\n")
+    assert (data / "radnode.db").exists()
+
+
+def test_a_database_that_is_not_there_is_a_wrong_setting(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RADNODE_DATABASE_URL", "postgresql+psycopg://nobody@127.0.0.1:1/x")
+    done = invoke("migrate")
+    assert done.exit_code == 2 and done.stderr.startswith("radnode: [database] ")
+
+
+def test_peers_are_added_listed_and_removed(data: Path) -> None:
+    added = invoke("peers", "add", "pacs", "--ae-title", "PACS", "--address", "10.0.0.0/8", "--quiet-s", "30")
+    assert added.exit_code == 0, added.output
+    assert invoke("peers", "list").output == "pacs: PACS at 10.0.0.0/8, quiet 30 s (added)\n"
+    assert invoke("peers", "remove", "pacs").exit_code == 0
+    assert invoke("peers", "list").output == ""
+    assert invoke("peers", "remove", "pacs").exit_code == 1
+
+
+@pytest.mark.parametrize("wrong", [("--address", "nowhere"), ("--ae-title", "SEVENTEENLETTERSX"), ("--port", "0")])
+def test_a_wrong_peer_is_refused(data: Path, wrong: tuple[str, str]) -> None:
+    assert invoke("peers", "add", "pacs", *wrong).exit_code == 2
+
+
+def test_a_peer_that_does_not_answer_fails_its_test_and_the_check(data: Path) -> None:
+    invoke("peers", "add", "pacs", "--ae-title", "PACS", "--address", "127.0.0.1", "--port", "1")
+    tested = invoke("peers", "test", "pacs")
+    assert tested.exit_code == 1 and "cannot be reached" in tested.stderr
+    assert invoke("peers", "test", "nobody").exit_code == 1
+    checked = invoke("check")
+    assert checked.exit_code == 1
+    assert "WRONG peer pacs: 127.0.0.1:1 cannot be reached" in checked.output
+
+
+def test_check_tells_one_line_for_each_part(data: Path) -> None:
+    invoke("peers", "add", "pacs", "--ae-title", "PACS")
+    checked = invoke("check")
+    assert checked.exit_code == 0, checked.output
+    for part in ("settings", "data folder", "database", "peer pacs", "destination out", "model ct-lung", "device"):
+        assert f"ok    {part}: " in checked.output
+
+
+def test_the_story_of_a_study_is_told(data: Path) -> None:
+    settings = Settings()
+    invoke("migrate")
+    database = Database(settings.url)
+    node = Node(settings=settings, database=database)
+    node.arrive(100.0)
+    complete.settle(database, settings, since=0.0, now=100.0)
+    database.close()
+    told = invoke("study", "1.2.3")
+    assert told.exit_code == 0
+    assert "receiving, revision 1, 1 images, CT" in told.output
+    assert "1970-01-01 00:01:40.000Z arrived     The first image came from PACS." in told.output
+    assert "TEST^ANNA" not in told.output
+    unknown = invoke("study", "9.9")
+    assert unknown.exit_code == 1 and "never received" in unknown.stderr
+
+
+def test_the_conformance_statement_names_what_is_really_accepted(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RADNODE_RECEIVE_AE_TITLE", "MY_NODE")
+    statement = invoke("conformance").output
+    assert "AE title `MY_NODE`" in statement
+    for expected in (
+        "| CT Image Storage | 1.2.840.10008.5.1.4.1.1.2 |",
+        "| Verification | 1.2.840.10008.1.1 |",
+        "| JPEG 2000 Image Compression (Lossless Only) | 1.2.840.10008.1.2.4.90 |",
+        "| 0xA700 | Refused: out of resources",
+        "| Comprehensive 3D SR Storage | 1.2.840.10008.5.1.4.1.1.88.34 |",
+    ):
+        assert expected in statement
+    assert "Study Root Query" not in statement
