@@ -42,8 +42,8 @@ class Lane:
             try:
                 while not stop.is_set() and self.deliver_one():
                     pass
-            except SQLAlchemyError:
-                log.exception("the database does not answer", extra={"action": "deliver"})
+            except Exception:  # a lane that ends would leave its destination without any
+                log.exception("delivery stopped for a moment", extra={"action": "deliver"})
                 stop.wait(OUTAGE_S)
 
     def deliver_one(self) -> bool:

@@ -14,13 +14,14 @@ from radnode.database import Database
 from radnode.settings import TriageRule
 from radnode.states import DeliveryState, JobState, StudyState
 from radnode.studies import StudySummary, summary
-from radnode.tables import DeliveryRow, JobRow, ReportRow, RouteRow, StudyRow
+from radnode.tables import DeliveryRow, JobRow, ReportRow, ResultRow, RouteRow, StudyRow
 from radnode.triage import Level, Report
 
 T = TypeVar("T", JobRow, RouteRow)
 
 RECENT_DAYS = 7.0
 LIMIT = 1000
+REMEMBERED = 10_000  # reports; then they are read anew
 
 
 class Outcome(StrEnum):
@@ -123,6 +124,8 @@ class Reader:
         )
         found: dict[str, list[Report]] = defaultdict(list)
         for report_id, study_uid, updated_at, _ in session.execute(query.order_by(ReportRow.id)):
+            if len(self._reports) > REMEMBERED:
+                self._reports.clear()
             known = self._reports.get(report_id)
             if known is None or known[0] != updated_at:
                 known = self._reports[report_id] = (updated_at, load(session, report_id))
@@ -204,10 +207,11 @@ def reported(report: Report, prefix: str) -> Answer:
 
 
 def delivery_counts(session: Session, recent: Select[str]) -> Mapping[tuple[str, str], int]:
-    """(study UID, delivery state) -> how many."""
+    """(study UID, delivery state) -> how many of the current results."""
     query = (
         select(DeliveryRow.study_uid, DeliveryRow.state, func.count())
-        .where(DeliveryRow.study_uid.in_(recent.scalar_subquery()))
+        .join(ResultRow, ResultRow.uid == DeliveryRow.result_uid)
+        .where(DeliveryRow.study_uid.in_(recent.scalar_subquery()), ResultRow.current)
         .group_by(DeliveryRow.study_uid, DeliveryRow.state)
     )
     return {(uid, state): count for uid, state, count in session.execute(query)}

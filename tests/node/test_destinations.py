@@ -172,6 +172,13 @@ def test_nobody_listening_is_tried_again(tmp_path: Path) -> None:
         assert not e.value.permanent, address
 
 
+def test_a_host_name_that_leads_nowhere_is_tried_again(tmp_path: Path) -> None:
+    batch = deliveries(tmp_path, [dicom_result("sr", STUDY, "A")])
+    with pytest.raises(DeliveryError) as e:
+        send(Destination(name="a", kind="dimse", host="pacs.invalid", port=104), batch)
+    assert not e.value.permanent
+
+
 @leaves_a_socket
 @pytest.mark.system
 def test_dcmtk_stores_what_is_sent_byte_for_byte(tmp_path: Path) -> None:

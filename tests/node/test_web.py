@@ -73,7 +73,8 @@ def test_the_page_shows_what_the_api_says(client: httpx.Client, filled: Filled) 
 def test_a_study_page_tells_the_whole_story(client: httpx.Client, filled: Filled) -> None:
     page = client.get(f"/studies/{filled.lesion}").text
     for words in (
-        "certainty of finding 81 %",
+        "AI (not verified by a radiologist)",
+        "81 %",
         "abstract syntax not supported",
         "Send again",
         "ConnectError",

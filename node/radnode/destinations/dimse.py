@@ -53,12 +53,15 @@ class Pacs:
         ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = self.timeout_s
         for sop_class_uid, transfer_syntax_uid in sorted({context_of(r.path) for r in results}):
             ae.add_requested_context(sop_class_uid, transfer_syntax_uid)
-        association = ae.associate(
-            self.address.host,
-            self.address.port,
-            ae_title=self.address.ae_title or "ANY-SCP",
-            evt_handlers=[(evt.EVT_CONN_OPEN, send_at_once)],
-        )
+        try:
+            association = ae.associate(
+                self.address.host,
+                self.address.port,
+                ae_title=self.address.ae_title or "ANY-SCP",
+                evt_handlers=[(evt.EVT_CONN_OPEN, send_at_once)],
+            )
+        except OSError as e:  # the name of the host leads nowhere
+            raise DeliveryError(f"{self._name()}: {e.strerror or type(e).__name__}") from e
         if not association.is_established and not association.rejected_contexts:
             raise DeliveryError(f"{self._name()}: {self._why_not(association)}")
         return association
