@@ -13,6 +13,8 @@ from support.series import Stack
 
 from radnode_inference import registry
 from radnode_inference.findings import Finding, Findings, Kind
+from radnode_inference.generator.chest import phantom
+from radnode_inference.generator.fields import Orientation
 from radnode_inference.load import load
 from radnode_inference.measure import centroid
 from radnode_inference.model import DeclinedError
@@ -182,6 +184,21 @@ def test_lungs_that_touch_are_still_two(small: Volume, small_found: Segmented) -
     joined = volume_of(voxels, small.affine)
     found = millilitres(segment(joined, silent), joined)
     assert found[:2] == pytest.approx(millilitres(small_found, small)[:2], rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("seed", "orientation", "position"), [(3, "oblique", "HFS"), (6, "sagittal", "FFS"), (11, "axial", "FFP")]
+)
+def test_generated_lungs_and_airways_lie_on_their_truth(seed: int, orientation: str, position: str) -> None:
+    made = phantom(seed, orientation=Orientation(orientation), patient_position=position)
+    found = segment(volume_of(made.hu, made.grid.affine), silent).refined
+    assert dice(found.right, made.lung_right) > 0.97
+    assert dice(found.left, made.lung_left) > 0.97
+    assert dice(found.airways, made.airways) > 0.85
+
+
+def dice(one: np.ndarray, other: np.ndarray) -> float:
+    return 2 * np.count_nonzero(one & other) / (np.count_nonzero(one) + np.count_nonzero(other))
 
 
 # Cut, or not a chest
