@@ -7,6 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
+LONGEST_TEXT = 240
+"""Characters of an answer that the table shows; the study's page has all of it."""
 LEVEL_STYLE = {"STAT": "bold red", "HIGH": "bold yellow", "ROUTINE": "green"}
 
 
@@ -34,7 +36,7 @@ class Row:
 
     @property
     def why(self) -> str:
-        return "; ".join(answer["text"] for answer in self.entry["answers"])
+        return short("; ".join(answer["text"] for answer in self.entry["answers"]))
 
     @property
     def results(self) -> list[Mapping[str, Any]]:
@@ -69,11 +71,15 @@ def table(rows: Sequence[Row]) -> Table:
                 str(row.rank) if n == 0 else "",
                 row.name if n == 0 else "",
                 answer["model"] or "none",
-                answer["text"],
+                short(answer["text"]),
                 f"[{LEVEL_STYLE[level]}]{level}[/]" if n == 0 else "",
                 delivered_text(row, answer["model"]),
             )
     return made
+
+
+def short(text: str) -> str:
+    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 2].rstrip() + " …"
 
 
 def delivered_text(row: Row, model: str) -> str:
