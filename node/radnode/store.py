@@ -13,13 +13,11 @@ import os
 import struct
 import threading
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from radnode.database import Database
@@ -35,7 +33,7 @@ from radnode.store_check import (
     check_announced,
     identify,
 )
-from radnode.store_index import Entry, Index
+from radnode.store_index import Entry, Index, flush_folder
 from radnode.tables import InstanceRow
 
 __all__ = ["Arrival", "Instance", "Store", "Upload", "instances", "study_files"]
@@ -43,9 +41,8 @@ __all__ = ["Arrival", "Instance", "Store", "Upload", "instances", "study_files"]
 INCOMING = ".incoming"
 FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 MB = 1_000_000
-EARLY = 200_000
+EARLY = 300_000
 """Bytes after which the disk is set to work."""
-FLUSHERS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +70,6 @@ class Store:
         self.incoming.mkdir(parents=True, exist_ok=True)
         self.folders = Folders(self.objects)
         self.index = Index(database, self.data)
-        self._flushers = ThreadPoolExecutor(FLUSHERS, thread_name_prefix="flush")
         self._numbers = itertools.count()
 
     def begin(self, arrival: Arrival) -> "Upload":
@@ -101,13 +97,8 @@ class Store:
         if disk.f_bavail * disk.f_frsize - wanted < self.free_min_bytes:
             raise StoreError(OUT_OF_RESOURCES, "The disk of the node is full.")
 
-    def flush(self, fd: int, folder: Path) -> tuple[Future[None], ...]:
-        """Start to make a file and its name durable. At the same time, so that the file system does both in one go."""
-        return self._flushers.submit(os.fsync, fd), self._flushers.submit(flush_folder, folder)
-
     def close(self) -> None:
-        """End the flushing threads and the connections."""
-        self._flushers.shutdown()
+        """End the connections."""
         self.index.close()
         self.database.close()
 
@@ -126,6 +117,7 @@ class Upload:
         meta = file_meta(arrival)
         self._start = self._size = len(meta)
         self._checked = self._flushing = 0
+        self._digest = hashlib.sha256()
         try:
             write_all(self._fd, meta)
         except OSError:
@@ -144,6 +136,7 @@ class Upload:
             write_all(self._fd, chunk)
         except OSError as e:
             raise no_room(e) from e
+        self._digest.update(chunk)
         if self._size - self._flushing > EARLY:
             # start writing to the disk now, so that little is left for the flush at the end
             os.posix_fadvise(self._fd, self._flushing, self._size - self._flushing, os.POSIX_FADV_DONTNEED)
@@ -153,7 +146,8 @@ class Upload:
         """Check, make durable, index. Raises StoreError."""
         try:
             with mmap.mmap(self._fd, self._size, access=mmap.ACCESS_READ) as file:
-                return self._keep(file)
+                identity = identify(file, self._start, self._arrival, max_bytes=self._store.max_bytes)
+            return self._keep(identity)
         except OSError as e:
             raise no_room(e) from e
         finally:
@@ -168,25 +162,18 @@ class Upload:
             self._name.unlink()
         os.close(self._fd)
 
-    def _keep(self, data: mmap.mmap) -> Instance:
-        """Name it first, then flush: the flush of a file takes its new name along. The digest is made meanwhile."""
-        identity = identify(data, self._start, self._arrival, max_bytes=self._store.max_bytes)
-        digest = Digest(data, self._start)
-        file = self._store.folders.link(self._name, identity, digest)
-        durable = self._store.flush(self._fd, file.parent)
+    def _keep(self, identity: Identity) -> Instance:
+        """Name it, flush it (the flush of a file takes its new name along on most file systems), index it."""
+        sha256 = self._digest.hexdigest()
+        file = self._store.folders.link(self._name, identity, sha256)
         try:
-            sha256 = digest()
+            os.fsync(self._fd)
             crash_point(Point.FILE_BEFORE_ROW)
-            entry = Entry(
-                identity=identity, arrival=self._arrival, sha256=sha256, file=file, size=self._size, durable=durable
-            )
+            entry = Entry(identity=identity, arrival=self._arrival, sha256=sha256, file=file, size=self._size)
             kept = self._store.index.add(entry)
-        except BaseException as e:
+        except BaseException:
             with suppress(OSError):
-                wait(durable)  # the flush still uses the descriptor
                 file.unlink()
-            if isinstance(e, SQLAlchemyError):
-                raise StoreError(OUT_OF_RESOURCES, "The index of the node cannot be written.") from e
             raise
         if kept != file:
             file.unlink(missing_ok=True)
@@ -200,20 +187,6 @@ class Upload:
         )
 
 
-class Digest:
-    """The SHA-256 of a data set, made when first asked for."""
-
-    def __init__(self, file: mmap.mmap, start: int) -> None:
-        self._file, self._start = file, start
-        self._value = ""
-
-    def __call__(self) -> str:
-        if not self._value:
-            with memoryview(self._file) as view, view[self._start :] as dataset:
-                self._value = hashlib.sha256(dataset).hexdigest()
-        return self._value
-
-
 class Folders:
     """The folders of studies and series, made durable once each."""
 
@@ -221,7 +194,7 @@ class Folders:
         self._objects = objects
         self._known: set[Path] = set()
 
-    def link(self, name: Path, identity: Identity, digest: Digest) -> Path:
+    def link(self, name: Path, identity: Identity, sha256: str) -> Path:
         """Give the finished file its lasting name, never in the place of another. Its folder is yet to be flushed.
 
         The second object with a UID is named with its digest, and numbered should that name exist.
@@ -234,7 +207,7 @@ class Folders:
                 os.link(name, file)
                 break
             except FileExistsError:
-                file = folder / f"{identity.sop_uid}.{digest()[:16]}{f'.{number}' if number else ''}.dcm"
+                file = folder / f"{identity.sop_uid}.{sha256[:16]}{f'.{number}' if number else ''}.dcm"
         return file
 
     def _make(self, folder: Path) -> None:
@@ -267,15 +240,6 @@ def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
-
-
-def flush_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def no_room(error: OSError) -> StoreError:

@@ -6,16 +6,17 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Engine, Insert, Select, bindparam, insert, select, text, update
+from sqlalchemy import Connection, Engine, Insert, Select, bindparam, insert, select, text, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from radnode.database import Database
-from radnode.store_check import Arrival, Identity
+from radnode.errors import StoreError
+from radnode.store_check import OUT_OF_RESOURCES, Arrival, Identity
 from radnode.tables import EventRow, InstanceRow
 
 ADVISORY_LOCK = 0x52414431
@@ -36,7 +37,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(kw_only=True, eq=False)
 class Entry:
-    """An object whose row is wanted. file: full path; durable: end once file and name are on the disk (or raise OSError).
+    """An object whose row is wanted. file: full path; its bytes are durable, its name not yet.
 
     kept: the file that holds these bytes once the row is committed (another one, if they were here before).
     """
@@ -46,23 +47,20 @@ class Entry:
     sha256: str
     file: Path
     size: int
-    durable: tuple[Future[None], ...]
     kept: Path | None = None
     error: Exception | None = field(default=None)
 
 
 class Statement:
-    """A statement compiled once: SQLAlchemy's own cache still costs more than SQLite does."""
+    """A statement compiled once and run on the driver's own cursor: SQLAlchemy's way costs more than SQLite does."""
 
     def __init__(self, statement: Insert | Select[Any], engine: Engine) -> None:
         compiled = statement.compile(dialect=engine.dialect, column_keys=COLUMNS)
         self._text = str(compiled)
         self._order = getattr(compiled, "positiontup", None)
 
-    def run(self, connection: Connection, rows: list[dict[str, Any]]) -> CursorResult[Any]:
-        if self._order is None:
-            return connection.exec_driver_sql(self._text, rows)
-        return connection.exec_driver_sql(self._text, [tuple(row[k] for k in self._order) for row in rows])
+    def run(self, cursor: Any, row: dict[str, Any]) -> None:
+        cursor.execute(self._text, row if self._order is None else tuple(row[k] for k in self._order))
 
 
 class Index:
@@ -74,6 +72,7 @@ class Index:
         self._waiting: list[Entry] = []
         self._queue_lock = threading.Lock()
         self._commit_lock = threading.Lock()
+        self._connection: Connection | None = None
         self._insert = Statement(INSERT, database.engine)
         self._known = Statement(KNOWN, database.engine)
         run = data / "run"
@@ -81,17 +80,18 @@ class Index:
         self._turn = os.open(run / "store.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
     def close(self) -> None:
+        self._disconnect()
         os.close(self._turn)
 
     def add(self, entry: Entry) -> Path:
-        """The file that holds the object. Returns after the commit. Raises what the database raised."""
+        """The file that holds the object. Returns after the commit. Raises StoreError 0xA700."""
         with self._queue_lock:
             self._waiting.append(entry)
         with self._commit_lock:
             while entry.kept is None and entry.error is None:
                 self._commit_waiting()
         if entry.error is not None:
-            raise entry.error
+            raise StoreError(OUT_OF_RESOURCES, "The index of the node cannot be written.") from entry.error
         assert entry.kept is not None
         return entry.kept
 
@@ -99,11 +99,10 @@ class Index:
         with self._queue_lock:
             group, self._waiting = self._waiting[:MAX_GROUP], self._waiting[MAX_GROUP:]
         try:
+            for folder in {e.file.parent for e in group}:
+                flush_folder(folder)
             with self._transaction() as connection:
                 files = self._write(connection, group)
-                for entry in group:  # the disk works while the rows are written; no row is committed before its file
-                    for flushed in entry.durable:
-                        flushed.result()
         except Exception as e:
             for entry in group:
                 entry.error = e
@@ -119,25 +118,39 @@ class Index:
         """
         fcntl.flock(self._turn, fcntl.LOCK_EX)
         try:
-            with self._database.engine.begin() as connection:
+            if self._connection is None:
+                self._connection = self._database.engine.connect()
+            with self._connection.begin():
                 if self._database.engine.dialect.name == "sqlite":
-                    connection.exec_driver_sql("BEGIN IMMEDIATE")
+                    self._connection.connection.cursor().execute("BEGIN IMMEDIATE")
                 else:
-                    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
-                yield connection
+                    self._connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
+                yield self._connection
+        except BaseException:
+            self._disconnect()
+            raise
         finally:
             fcntl.flock(self._turn, fcntl.LOCK_UN)
+        if self._database.engine.dialect.name != "sqlite":
+            self._disconnect()  # a server may end an idle connection: the pool finds out
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(SQLAlchemyError):
+                connection.close()
 
     def _write(self, connection: Connection, group: list[Entry]) -> list[Path]:
         """Insert the rows of a group; the file that holds each of its objects."""
         known: dict[str, Versions] = {}  # by SOP Instance UID
         new: dict[int, dict[str, Any]] = {}
+        cursor = connection.connection.cursor()
         files = []
         for entry in group:
             sop_uid = entry.identity.sop_uid
             if sop_uid not in known:
-                rows = self._known.run(connection, [{"sop_uid": sop_uid}])
-                known[sop_uid] = {r.sha256: (r.file, r.size, r.current) for r in rows}
+                self._known.run(cursor, {"sop_uid": sop_uid})
+                known[sop_uid] = {sha256: (file, size, bool(now)) for sha256, file, size, now in cursor.fetchall()}
             versions = known[sop_uid]
             if entry.sha256 in versions:
                 files.append(self._again(connection, entry, versions))
@@ -148,8 +161,9 @@ class Index:
             versions[entry.sha256] = (row["file"], entry.size, True)
             new[id(entry)] = row
             files.append(entry.file)
-        if new:
-            self._insert.run(connection, list(new.values()))
+        for row in new.values():
+            self._insert.run(cursor, row)
+        cursor.close()
         return files
 
     def _again(self, connection: Connection, entry: Entry, versions: Versions) -> Path:
@@ -204,6 +218,15 @@ class Index:
             "current": True,
             "settled": False,
         }
+
+
+def flush_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def size_of(file: Path) -> int | None:

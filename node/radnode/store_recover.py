@@ -6,7 +6,6 @@ import mmap
 import os
 import time
 from collections.abc import Iterator
-from concurrent.futures import wait
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -135,9 +134,8 @@ def read_entry(store: Store, file: Path) -> Entry:
         identity = identify(data, start, arrival, max_bytes=store.max_bytes)
         with memoryview(data) as view, view[start:] as dataset:
             digest = sha256(dataset).hexdigest()
-        durable = store.flush(f.fileno(), file.parent)
-        wait(durable)
-        return Entry(identity=identity, arrival=arrival, sha256=digest, file=file, size=len(data), durable=durable)
+        os.fsync(f.fileno())
+        return Entry(identity=identity, arrival=arrival, sha256=digest, file=file, size=len(data))
 
 
 def report_missing(database: Database, study_uid: str, lost: list[str]) -> None:
