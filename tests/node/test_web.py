@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import select, update
 from support.filled import Filled, fill
 from support.pages import serving
+from support.postgres import Postgres
 from support.results import add_study, prepare
 
 from radnode.settings import Settings, TriageRule, Web
@@ -43,6 +44,24 @@ def test_every_page_answers(client: httpx.Client, filled: Filled) -> None:
         if isinstance(uid, str):
             assert client.get(f"/studies/{uid}").status_code == 200
             assert client.get(f"/api/studies/{uid}").json()["study"]["study_uid"] == uid
+
+
+@pytest.mark.system
+def test_every_page_answers_on_postgresql(tmp_path: Path, postgres: Postgres) -> None:
+    node = fill(tmp_path, database_url=postgres.new_database())
+    with serving(node.settings) as client:
+        for path in (
+            "/",
+            "/studies",
+            "/peers",
+            "/metrics",
+            "/readyz",
+            "/fhir/DiagnosticReport",
+            f"/studies/{node.lesion}",
+        ):
+            assert client.get(path).status_code == 200, path
+        assert client.get("/api/worklist").json()["entries"][0]["study"]["study_uid"] == node.lesion
+    node.database.close()
 
 
 def test_the_worklist_stands_in_order_and_says_why(client: httpx.Client, filled: Filled) -> None:
