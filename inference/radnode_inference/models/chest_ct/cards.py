@@ -5,6 +5,7 @@ from pathlib import Path
 from radnode_inference.findings import ModelIdentity
 from radnode_inference.model import Availability, ModelCard
 from radnode_inference.models.chest_ct.lung_codes import AIRWAYS, EMPHYSEMA, LUNG
+from radnode_inference.weights import weights_card
 
 LUNG_IDENTITY = ModelIdentity(
     name="ct-lung",
@@ -16,10 +17,13 @@ LUNG_IDENTITY = ModelIdentity(
     "Finds no nodules, effusions, emboli or consolidations.",
 )
 
+VOCO, VOCO_VERSION = "ct-voco", "1.0.0"
+PACKAGED = Path(__file__).with_name("demo.json")
+
 
 def cards(weights: Path) -> tuple[ModelCard, ...]:
     """Every model of the family, with what is installed for it in the folder `weights`."""
-    return (lung_card(),)
+    return (lung_card(), voco_card(weights))
 
 
 def lung_card() -> ModelCard:
@@ -31,4 +35,17 @@ def lung_card() -> ModelCard:
         findings=(LUNG, AIRWAYS, EMPHYSEMA),
         availability=Availability.READY,
         factory="radnode_inference.models.chest_ct.lung:create",
+    )
+
+
+def voco_card(weights: Path) -> ModelCard:
+    return weights_card(
+        name=VOCO,
+        version=VOCO_VERSION,
+        title="VoCo segmentation of chest CT",
+        modality="CT",
+        inputs=("one CT series of the chest",),
+        factory="radnode_inference.models.chest_ct.voco_model:create",
+        site=weights,
+        packaged=PACKAGED,
     )

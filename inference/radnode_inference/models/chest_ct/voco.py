@@ -17,6 +17,7 @@ CONTAINERS = ("state_dict", "network_weights", "net", "student")
 PREFIXES = ("module.", "backbone.")
 ENCODER_PARTS = ("swinViT", "encoder1", "encoder2", "encoder3", "encoder4", "encoder10")
 FIRST = "swinViT.patch_embed.proj.weight"
+INDEX = "swinViT.layers1.0.blocks.0.attn.relative_position_index"
 
 
 class Encoder(nn.Module):
@@ -42,7 +43,7 @@ def from_state_dict(state_dict: Mapping[str, Any]) -> nn.Module:
     """The network of a checkpoint, in eval mode: a SwinUNETR, or an `Encoder` when there is no decoder.
 
     state_dict: bare or under `state_dict`, `network_weights`, `net` or `student`; `module.` and `backbone.` before the keys or
-    not; `swin_vit` or `swinViT`. Feature size, channels and classes are read from the shapes; tensors are not copied.
+    not; `swin_vit` or `swinViT`. Feature size, attention window, channels and classes are read from the shapes; tensors are not copied.
     Raises StateDictError that names the keys which are missing, unknown or misshapen.
     """
     state = {
@@ -52,7 +53,7 @@ def from_state_dict(state_dict: Mapping[str, Any]) -> nn.Module:
     width, channels = shape_of(state, FIRST)[:2]
     whole = any(key.startswith(("decoder", "out.")) for key in state)
     with torch.device("meta"), LinspaceOnCpu():
-        network = swin_unetr(channels, classes_of(state) if whole else 1, width)
+        network = swin_unetr(channels, classes_of(state) if whole else 1, width, window_of(state))
     return assign(network if whole else Encoder(network), state)
 
 
@@ -69,7 +70,12 @@ def classes_of(state: StateDict) -> int:
     return shape_of(state, "out.conv.conv.weight")[0]
 
 
-def swin_unetr(channels: int, classes: int, feature_size: int) -> nn.Module:
+def window_of(state: StateDict) -> int:
+    """The side of the attention window: its cube is the side of the position index (7 in every published file)."""
+    return round(float(shape_of(state, INDEX)[0]) ** (1 / 3))
+
+
+def swin_unetr(channels: int, classes: int, feature_size: int, window_size: int = 7) -> nn.Module:
     """MONAI's SwinUNETR as VoCo builds it. Raises StateDictError when the feature size cannot be one of its sizes."""
     from monai.networks.nets import SwinUNETR  # type: ignore[import-not-found,unused-ignore]
 
@@ -78,6 +84,10 @@ def swin_unetr(channels: int, classes: int, feature_size: int) -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         network: nn.Module = SwinUNETR(
-            in_channels=channels, out_channels=classes, feature_size=feature_size, use_v2=True
+            in_channels=channels,
+            out_channels=classes,
+            feature_size=feature_size,
+            window_size=window_size,
+            use_v2=True,
         )
     return network

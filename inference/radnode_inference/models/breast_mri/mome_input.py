@@ -1,0 +1,174 @@
+"""What MOME is shown: phases, diffusion and T2 images put on the network's grids, as its weights' card says."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from radnode_inference.preprocess import Box, Size, bounds, sample
+from radnode_inference.volume import Affine, FloatArray
+
+COARSE_MM = 4.0
+REFERENCE_PERCENTILE = 95.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Placed:
+    """Voxels [slice, row, column] and their affine to LPS mm."""
+
+    voxels: FloatArray
+    affine: Affine
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSettings:
+    """The card's `input`. sizes: x, y, z voxels of each network grid.
+
+    spacing_mm: of all grids, which then cover the breasts from the skin backwards; None: every volume keeps its own
+    voxels, is made smaller by one factor if it is larger than the grid, and lies in the grid's middle (as published).
+    times_s: seconds after injection at which the subtractions are taken, interpolated; None: the first `phases` images after
+    contrast as they are. clip: bounds of the scaled subtractions; None: neither scaled nor cut.
+    """
+
+    dce: Size
+    dwi: Size
+    t2: Size
+    phases: int = 6
+    spacing_mm: float | None = None
+    times_s: tuple[float, ...] | None = None
+    clip: tuple[float, float] | None = None
+
+    @classmethod
+    def from_card(cls, given: Mapping[str, Any]) -> "InputSettings":
+        """Raises KeyError, TypeError or ValueError when the card's values are not of these kinds."""
+        sizes = {name: size3(given[name]) for name in ("dce", "dwi", "t2")}
+        times, clip, spacing = given.get("times_s"), given.get("clip"), given.get("spacing_mm")
+        return cls(
+            **sizes,
+            phases=int(given.get("phases", 6)),
+            spacing_mm=None if spacing is None else float(spacing),
+            times_s=None if times is None else tuple(float(t) for t in times),
+            clip=None if clip is None else (float(clip[0]), float(clip[1])),
+        )
+
+
+def size3(values: Sequence[Any]) -> Size:
+    x, y, z = (int(v) for v in values)
+    return x, y, z
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Inputs:
+    """What the network is called with, each without the batch axis; None where the examination has none."""
+
+    dce: Tensor | None
+    dwi: Tensor | None
+    t2: Tensor | None
+
+
+def inputs(
+    settings: InputSettings,
+    *,
+    pre: Placed,
+    posts: Sequence[FloatArray],
+    times_s: Sequence[float],
+    dwi: Placed | None,
+    t2: Placed | None,
+) -> Inputs:
+    """The network's inputs of one examination.
+
+    posts: voxels of the phases after contrast, on the grid of `pre`; times_s: their seconds after injection, rising.
+    """
+    subtractions = channels(settings, pre.voxels, posts, np.asarray(times_s, float))
+    if settings.spacing_mm is None:
+        return Inputs(
+            dce=torch.stack([inserted(Placed(voxels=s, affine=pre.affine), settings.dce) for s in subtractions]),
+            dwi=None if dwi is None else inserted(dwi, settings.dwi)[None],
+            t2=None if t2 is None else inserted(t2, settings.t2)[None],
+        )
+    corner = breast_corner(pre, settings.dce, settings.spacing_mm)
+    grid = {name: box(corner, size, settings.spacing_mm) for name, size in
+            (("dce", settings.dce), ("dwi", settings.dwi), ("t2", settings.t2))}  # fmt: skip
+    before = sample(pre.voxels, pre.affine, grid["dce"])
+    scale = reference(before)
+    dce = torch.stack([sample(s, pre.affine, grid["dce"]) / scale for s in subtractions])
+    return Inputs(
+        dce=dce if settings.clip is None else dce.clamp(*settings.clip),
+        dwi=None if dwi is None else scaled(sample(dwi.voxels, dwi.affine, grid["dwi"]))[None],
+        t2=None if t2 is None else scaled(sample(t2.voxels, t2.affine, grid["t2"]))[None],
+    )
+
+
+def channels(
+    settings: InputSettings, pre: FloatArray, posts: Sequence[FloatArray], times_s: NDArray[np.float64]
+) -> list[FloatArray]:
+    """The subtraction volumes: the first phases, or interpolated in time (held beyond the first and the last)."""
+    if settings.times_s is None:
+        if len(posts) < settings.phases:
+            raise ValueError(f"{len(posts)} phases after contrast, {settings.phases} are needed")
+        return [post - pre for post in posts[: settings.phases]]
+    taken = []
+    for wanted in settings.times_s:
+        at = float(np.interp(wanted, times_s, np.arange(len(times_s))))
+        below = min(int(at), len(posts) - 1)
+        above, part = min(below + 1, len(posts) - 1), np.float32(at - below)
+        taken.append((posts[below] - pre) * (1 - part) + (posts[above] - pre) * part)
+    return taken
+
+
+def box(corner: NDArray[np.float64], size: Size, spacing: float) -> Box:
+    """Axes to the left, to the back and to the head (x, y, z of LPS) from `corner`."""
+    affine = np.eye(4)
+    affine[:3, :3] *= spacing
+    affine[:3, 3] = corner + spacing / 2
+    return Box(size=size, affine=affine)
+
+
+def breast_corner(pre: Placed, size: Size, spacing: float) -> NDArray[np.float64]:
+    """Where the grid begins, LPS mm: in the middle of the field of view along x and z, at the skin of the breasts along y."""
+    shape = pre.voxels.shape
+    low, high = bounds((shape[0], shape[1], shape[2]), pre.affine)
+    coarse_size = [max(int(n), 2) for n in np.ceil((high - low) / COARSE_MM)]
+    coarse = sample(pre.voxels, pre.affine, box(low.astype(float), size3(coarse_size), COARSE_MM)).numpy()
+    smooth = ndimage.uniform_filter(coarse, 3)
+    bright = smooth > 0.3 * np.percentile(smooth, REFERENCE_PERCENTILE)
+    per_plane = bright.sum(axis=(0, 2))
+    found = np.flatnonzero(per_plane > 12)
+    skin = float(low[1]) + COARSE_MM * (int(found[0]) if len(found) else 0)
+    middle = (low + high) / 2
+    return np.array([middle[0] - size[0] * spacing / 2, skin - COARSE_MM, middle[2] - size[2] * spacing / 2])
+
+
+def reference(values: Tensor) -> float:
+    """A level that stands for bright tissue: never 0."""
+    return max(float(np.percentile(values.numpy(), REFERENCE_PERCENTILE)), 1e-6)
+
+
+def scaled(values: Tensor) -> Tensor:
+    return (values / reference(values)).clamp(0, 3)
+
+
+def inserted(volume: Placed, size: Size) -> Tensor:
+    """The volume with axes x, y, z in the middle of zeros, first made smaller by one factor if it is larger."""
+    affine, shape = volume.affine, volume.voxels.shape
+    axes = np.argmax(np.abs(affine[:3, :3]), axis=1)  # the volume's axis nearest x, y and z
+    if len(set(axes)) < 3:
+        raise ValueError("the volume lies too obliquely to tell its axes apart")
+    steps = np.stack([affine[:3, a] * np.sign(affine[n, a]) for n, a in enumerate(axes)], axis=1)
+    sides = np.array([shape[a] for a in axes])
+    factor = min(1.0, *(np.array(size) / sides))
+    kept = np.maximum(np.round(sides * factor).astype(int), 1)
+    middle = affine[:3, :3] @ ((np.array(shape) - 1) / 2) + affine[:3, 3]
+    placed = np.eye(4)
+    placed[:3, :3] = steps / factor
+    placed[:3, 3] = middle - placed[:3, :3] @ ((kept - 1) / 2)
+    values = sample(volume.voxels, affine, Box(size=size3(kept.tolist()), affine=placed))
+    whole = torch.zeros(size)
+    start = [(n - k) // 2 for n, k in zip(size, kept, strict=True)]
+    whole[tuple(slice(s, s + int(k)) for s, k in zip(start, kept, strict=True))] = values
+    return whole

@@ -1,0 +1,138 @@
+"""The model `ct-voco`: a VoCo SwinUNETR over a chest CT, its classes as coded findings on the source images."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from radnode_inference import device as devices
+from radnode_inference.findings import Finding, Findings, Kind, ModelIdentity, tracking_uid
+from radnode_inference.load import load
+from radnode_inference.match import best_ct
+from radnode_inference.measure import diameter_measurements, diameters, laterality, volume_measurement
+from radnode_inference.model import DeclinedError, Progress
+from radnode_inference.models.chest_ct import voco
+from radnode_inference.models.chest_ct.cards import PACKAGED, VOCO, VOCO_VERSION
+from radnode_inference.models.chest_ct.voco_parts import Part, parts
+from radnode_inference.models.chest_ct.voco_settings import ClassSetting, VocoSettings
+from radnode_inference.preprocess import Box, back, body_bounds, ras_box, sample, window
+from radnode_inference.state_dict import read_tensors
+from radnode_inference.study import Study
+from radnode_inference.volume import Volume
+from radnode_inference.weights import WeightsError, WeightsFile, find, verify
+from radnode_inference.window import slide
+
+DIAMETERS_BELOW_MM3 = 3e5
+"""Parts larger than 300 mL are organs: two diameters say nothing of them."""
+
+
+def create(device: str, weights: Path) -> "VocoModel":
+    """The model with the weights found in the folder `weights`, else with the demonstration weights.
+
+    Raises WeightsError when there are none or they are not what their card says.
+    """
+    found = find(VOCO, weights, PACKAGED)
+    if found is None:
+        raise WeightsError("not installed: weights missing")
+    verify(found)
+    return VocoModel(found, devices.resolve(device))
+
+
+class VocoModel:
+    """See model.Model."""
+
+    def __init__(self, weights: WeightsFile, device: torch.device) -> None:
+        self.weights, self.device = weights, device
+        self.settings = VocoSettings.from_weights(weights)
+        self.network = loaded(weights, len(self.settings.classes)).to(device)
+
+    @property
+    def identity(self) -> ModelIdentity:
+        return self.weights.identity(VOCO_VERSION)
+
+    def read(self, study: Study, progress: Progress) -> Findings:
+        """Every class of the card that the network sees. Raises DeclinedError as `match` and `load` do."""
+        if self.weights.demonstration and not study.generated:
+            raise DeclinedError(
+                "demonstration-weights", "only demonstration weights are installed; they read generated studies only"
+            )
+        progress(0.0, "choosing the series")
+        match = best_ct(study)
+        volume = load(match.series.headers, match.series.series_uid)
+        progress(0.1, "reading the volume")
+        probabilities, box = self.infer(volume, lambda part: progress(0.1 + 0.75 * part, "network"))
+        progress(0.85, "measuring")
+        return Findings(
+            study_uid=study.study_uid,
+            model=self.identity,
+            volume=volume,
+            items=self.findings(study, volume, probabilities, box),
+            statements=(*self.weights.statements, f"Read: {match.reason}."),
+            used_series_uids=(volume.series_uid,),
+        )
+
+    def infer(self, volume: Volume, done: Callable[[float], None]) -> tuple[Tensor, Box]:
+        """Class probabilities (classes, i, j, k) and the places they are for."""
+        prepared, box = prepare(volume, self.settings, self.device)
+        with torch.inference_mode(), devices.precision(self.device):
+            logits = slide(prepared[None], self.settings.roi, self.network, overlap=self.settings.overlap, done=done)
+            return logits.softmax(dim=0).cpu(), box
+
+    def findings(self, study: Study, volume: Volume, probabilities: Tensor, box: Box) -> tuple[Finding, ...]:
+        found: list[Finding] = []
+        middle = float(box.affine[0, 3] + box.affine[0, 0] * (box.size[0] - 1) / 2)
+        for channel, setting in enumerate(self.settings.classes):
+            if setting.kind is None:
+                continue
+            for number, part in enumerate(parts(probabilities, channel, setting, box), 1):
+                finding = self.finding(study, volume, setting, part, number, middle)
+                if finding is not None:
+                    found.append(finding)
+        return tuple(found)
+
+    def finding(
+        self, study: Study, volume: Volume, setting: ClassSetting, part: Part, number: int, middle: float
+    ) -> Finding | None:
+        """None when the part falls between the source's slices."""
+        mask = back(part.margin, part.box, volume.shape, volume.affine)
+        if not mask.any() or setting.concept is None or setting.kind is None:
+            return None
+        tracking_id = f"{setting.name} {number}" if setting.separate else setting.name
+        abnormal = setting.kind is Kind.ABNORMALITY
+        small = part.mm3 < DIAMETERS_BELOW_MM3 and abnormal
+        return Finding(
+            tracking_id=tracking_id,
+            tracking_uid=tracking_uid(study.study_uid, self.identity, tracking_id),
+            kind=setting.kind,
+            concept=setting.concept,
+            site=setting.site,
+            laterality=laterality(mask, volume, middle) if abnormal else None,
+            probability=part.probability if abnormal else None,
+            measurements=(
+                volume_measurement(mask, volume),
+                *(diameter_measurements(diameters(mask, volume)) if small else ()),
+            ),
+            mask=mask,
+        )
+
+
+def prepare(volume: Volume, settings: VocoSettings, device: torch.device) -> tuple[Tensor, Box]:
+    """The network's input [i, j, k] 0..1 (right, front, head), cropped to the body, and its places."""
+    whole = ras_box(volume.shape, volume.affine, settings.spacing_mm)
+    low, high = settings.window_hu
+    scaled = window(sample(torch.as_tensor(volume.voxels).to(device), volume.affine, whole, outside=low), low, high)
+    first, last = body_bounds(scaled, max((settings.body_hu - low) / (high - low), 0.0))
+    box = whole.crop(first, last)
+    return scaled[first[0] : last[0], first[1] : last[1], first[2] : last[2]].contiguous(), box
+
+
+def loaded(weights: WeightsFile, classes: int) -> nn.Module:
+    """The segmentation network of the weights. Raises WeightsError when it is none, or has other classes than the card."""
+    network = voco.from_state_dict(read_tensors(weights.path)).float()
+    if isinstance(network, voco.Encoder):
+        raise WeightsError(f"{weights.name} is an encoder without a decoder: it cannot segment")
+    there = network.get_parameter("out.conv.conv.bias").shape[0]
+    if there != classes:
+        raise WeightsError(f"{weights.name} has {there} classes, its card {classes}")
+    return network

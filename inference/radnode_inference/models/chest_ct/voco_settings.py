@@ -1,0 +1,74 @@
+"""What the card of VoCo weights says: how the network is fed and what its classes mean."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from radnode_inference.findings import Code, Kind
+from radnode_inference.preprocess import Size
+from radnode_inference.weights import WeightsError, WeightsFile, code
+
+Spacing = tuple[float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassSetting:
+    """One output channel. `concept` None: background, not reported.
+
+    smallest_mm3: connected parts below it are dropped. separate: each connected part is a finding of its own.
+    calibration: (slope, offset) from a part's mean log-odds to the log-odds of its probability; None: used as it is.
+    threshold: a part less probable than this is not reported.
+    """
+
+    name: str
+    kind: Kind | None
+    concept: Code | None
+    site: Code | None
+    smallest_mm3: float
+    separate: bool
+    calibration: tuple[float, float] | None
+    threshold: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class VocoSettings:
+    """spacing_mm to the right, front, head. window_hu is scaled to 0..1. body_hu: what is brighter is body; the rest is cropped."""
+
+    spacing_mm: Spacing
+    window_hu: tuple[float, float]
+    body_hu: float
+    roi: Size
+    overlap: float
+    classes: tuple[ClassSetting, ...]
+
+    @classmethod
+    def from_weights(cls, weights: WeightsFile) -> "VocoSettings":
+        """Raises WeightsError when the card lacks something or says it in a wrong form."""
+        try:
+            given = weights.settings["input"]
+            spacing, roi, window = given["spacing_mm"], given["roi"], given["window_hu"]
+            return cls(
+                spacing_mm=(float(spacing[0]), float(spacing[1]), float(spacing[2])),
+                window_hu=(float(window[0]), float(window[1])),
+                body_hu=float(given.get("body_hu", window[0])),
+                roi=(int(roi[0]), int(roi[1]), int(roi[2])),
+                overlap=float(given.get("overlap", 0.5)),
+                classes=tuple(class_setting(c) for c in weights.settings["classes"]),
+            )
+        except (KeyError, IndexError, TypeError, ValueError) as e:
+            raise WeightsError(f"the card of {weights.name}: {type(e).__name__} {e}") from e
+
+
+def class_setting(given: Mapping[str, Any]) -> ClassSetting:
+    kind = None if given["kind"] == "background" else Kind(given["kind"])
+    calibration = given.get("calibration")
+    return ClassSetting(
+        name=str(given["name"]),
+        kind=kind,
+        concept=None if kind is None else code(given["concept"]),
+        site=code(given["site"]) if "site" in given else None,
+        smallest_mm3=float(given.get("smallest_mm3", 0.0)),
+        separate=bool(given.get("separate", kind is Kind.ABNORMALITY)),
+        calibration=None if calibration is None else (float(calibration[0]), float(calibration[1])),
+        threshold=float(given.get("threshold", 0.0)),
+    )

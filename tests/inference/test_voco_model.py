@@ -1,0 +1,181 @@
+"""`ct-voco` on generated chests, with a network that is nothing but a threshold: what is tested is all around it."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from radnode_inference.findings import Kind
+from radnode_inference.generator import chest
+from radnode_inference.generator.dicom_parts import Order
+from radnode_inference.generator.dicom_writer import write_chest
+from radnode_inference.generator.fields import Orientation
+from radnode_inference.model import DeclinedError
+from radnode_inference.models.chest_ct.voco_model import VocoModel, loaded
+from radnode_inference.models.chest_ct.voco_parts import parts
+from radnode_inference.models.chest_ct.voco_settings import ClassSetting, VocoSettings
+from radnode_inference.preprocess import Box
+from radnode_inference.study import GENERATOR_CREATOR_TAG, Series, Study
+from radnode_inference.weights import WeightsError, WeightsFile
+
+SOFT_HU, WINDOW = -300.0, (-1000.0, 400.0)
+LUNG = {"value": "39607008", "scheme": "SCT", "meaning": "Lung"}
+SETTINGS: dict[str, Any] = {
+    "input": {"spacing_mm": [4, 4, 4], "window_hu": WINDOW, "body_hu": -500, "roi": [32, 32, 32], "overlap": 0.25},
+    "classes": [{"name": "background", "kind": "background"}, {"name": "tissue", "kind": "anatomy", "concept": LUNG}],
+}
+
+
+class Threshold(nn.Module):
+    """Logits of background and tissue from the brightness alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        level = (SOFT_HU - WINDOW[0]) / (WINDOW[1] - WINDOW[0])
+        return torch.cat([torch.zeros_like(x), 40 * (x - level)], dim=1)
+
+
+def weights(folder: Path, *, demonstration: bool = False) -> WeightsFile:
+    """Random weights of the smallest network, with a card of two classes."""
+    from monai.networks.nets import SwinUNETR
+
+    state = SwinUNETR(in_channels=1, out_channels=2, feature_size=12, use_v2=True, window_size=4).state_dict()
+    save_file({k: v.contiguous() for k, v in state.items()}, folder / "w.safetensors")
+    return WeightsFile(
+        model="ct-voco", name="test", version="1", sha256="0" * 64, path=folder / "w.safetensors",
+        intended_use="a test", demonstration=demonstration, settings=SETTINGS,
+    )  # fmt: skip
+
+
+def model(folder: Path, *, demonstration: bool = False) -> VocoModel:
+    made = VocoModel(weights(folder, demonstration=demonstration), torch.device("cpu"))
+    made.network = Threshold()
+    return made
+
+
+def study(folder: Path, **how: Any) -> tuple[Study, chest.ChestPhantom]:
+    made = chest.phantom(5, nodules=True, shape=(48, 56, 56), **how)
+    write_chest(made, folder, Order(patient_name="T", patient_id="1", body_part="CHEST", **{
+        k: v for k, v in how.items() if k == "patient_position"}))  # fmt: skip
+    return Study.from_folder(folder), made
+
+
+def unmarked(found: Study) -> Study:
+    """The same study without the generator's mark."""
+    series = tuple(
+        Series(
+            series_uid=s.series_uid,
+            headers=tuple(
+                replace(h, elements={k: v for k, v in h.elements.items() if k != GENERATOR_CREATOR_TAG})
+                for h in s.headers
+            ),
+        )
+        for s in found.series
+    )
+    return Study(study_uid=found.study_uid, series=series)
+
+
+def quiet(part: float, words: str) -> None:
+    assert 0 <= part <= 1
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"patient_position": "FFS"},
+        {"orientation": Orientation.OBLIQUE},
+        {"orientation": Orientation.SAGITTAL},
+    ],
+    ids=["axial", "feet-first", "oblique", "sagittal"],
+)
+def test_a_class_comes_back_to_the_source_images_where_it_is(tmp_path: Path, how: dict[str, Any]) -> None:
+    found, _ = study(tmp_path / "dicom", **how)
+    findings = model(tmp_path).read(found, quiet)
+    truth = findings.volume.voxels > SOFT_HU
+    (item,) = findings.items
+    assert item.mask is not None
+    overlap = 2 * (item.mask & truth).sum() / (item.mask.sum() + truth.sum())
+    assert overlap > 0.93
+    assert item.kind is Kind.ANATOMY
+    assert item.probability is None
+    assert item.measurements[0].value == pytest.approx(item.mask.sum() * findings.volume.voxel_mm3 / 1000)
+    assert findings.used_series_uids == (findings.volume.series_uid,)
+
+
+def test_the_same_study_gives_the_same_findings_twice(tmp_path: Path) -> None:
+    found, _ = study(tmp_path / "dicom")
+    reader = model(tmp_path)
+    assert reader.read(found, quiet).digest() == reader.read(found, quiet).digest()
+
+
+def test_demonstration_weights_refuse_a_study_that_the_generator_did_not_mark(tmp_path: Path) -> None:
+    found, _ = study(tmp_path / "dicom")
+    reader = model(tmp_path, demonstration=True)
+    assert "DEMONSTRATION ONLY" in reader.read(found, quiet).statements[0]
+    assert reader.identity.demonstration
+    with pytest.raises(DeclinedError) as declined:
+        reader.read(unmarked(found), quiet)
+    assert declined.value.gate == "demonstration-weights"
+
+
+def test_a_run_that_is_stopped_stops(tmp_path: Path) -> None:
+    found, _ = study(tmp_path / "dicom")
+
+    def stop(part: float, words: str) -> None:
+        if words == "network":
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        model(tmp_path).read(found, stop)
+
+
+def test_weights_with_other_classes_than_their_card_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="has 2 classes, its card 3"):
+        loaded(weights(tmp_path), 3)
+
+
+def test_a_card_without_an_input_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="KeyError 'input'"):
+        VocoSettings.from_weights(replace(weights(tmp_path), settings={"classes": []}))
+
+
+def setting(**changed: Any) -> ClassSetting:
+    given = {"name": "n", "kind": Kind.ABNORMALITY, "concept": None, "site": None, "smallest_mm3": 10.0,
+             "separate": True, "calibration": None, "threshold": 0.0}  # fmt: skip
+    return ClassSetting(**(given | changed))
+
+
+def two_blobs() -> Tensor:
+    """Background and one class: a sure blob of 64 voxels, an unsure one of 27, and a speck of 1."""
+    own = torch.full((20, 20, 20), 0.02)
+    own[2:6, 2:6, 2:6], own[10:13, 10:13, 10:13], own[17, 17, 17] = 0.95, 0.6, 0.99
+    return torch.stack([1 - own, own])
+
+
+UNIT = Box(size=(20, 20, 20), affine=np.eye(4))
+
+
+def test_each_connected_part_is_a_finding_and_specks_are_none() -> None:
+    found = parts(two_blobs(), 1, setting(), UNIT)
+    assert [p.mm3 for p in found] == [64.0, 27.0]
+    assert [round(p.probability, 2) for p in found] == [0.95, 0.6]
+    assert [(p.margin > 0).sum().item() for p in found] == [64, 27]
+
+
+def test_a_part_below_the_threshold_is_not_reported() -> None:
+    assert [p.mm3 for p in parts(two_blobs(), 1, setting(threshold=0.8), UNIT)] == [64.0]
+
+
+def test_the_calibration_of_the_card_is_applied() -> None:
+    (first, _) = parts(two_blobs(), 1, setting(calibration=(0.5, -1.0)), UNIT)
+    assert first.probability == pytest.approx(1 / (1 + np.exp(-(0.5 * np.log(0.95 / 0.05) - 1.0))), abs=1e-4)
+
+
+def test_a_class_that_is_one_thing_keeps_its_parts_together() -> None:
+    (only,) = parts(two_blobs(), 1, setting(separate=False, smallest_mm3=0.0), UNIT)
+    assert only.mm3 == 92.0

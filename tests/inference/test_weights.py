@@ -1,0 +1,165 @@
+"""Weights are found, checked against their card, and refused with the reason."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from radnode_inference import registry
+from radnode_inference.model import Availability
+from radnode_inference.state_dict import StateDictError, read_tensors
+from radnode_inference.weights import WeightsError, digest, find, verify
+
+CONCEPT = {"value": "52988006", "scheme": "SCT", "meaning": "Lesion"}
+
+
+def install(folder: Path, place: str = "ct-voco", **changed: Any) -> Path:
+    """Weights and a card in the site's folder; the card's path."""
+    into = folder / place
+    into.mkdir(parents=True)
+    save_file({"a": torch.arange(3.0)}, into / "mine.safetensors")
+    card = {
+        "name": "mine", "version": "3", "file": "mine.safetensors", "sha256": digest(into / "mine.safetensors"),
+        "intended_use": "a test", "classes": [{"name": "none", "kind": "background"}, {"name": "l", "kind": "abnormality", "concept": CONCEPT}],
+    }  # fmt: skip
+    (into / "card.json").write_text(json.dumps(card | changed))
+    return into / "card.json"
+
+
+def test_site_weights_are_found_before_the_packaged_ones(tmp_path: Path) -> None:
+    packaged = install(tmp_path / "package", name="packaged", demonstration=True)
+    install(tmp_path / "site")
+    found = find("ct-voco", tmp_path / "site", packaged)
+    assert found is not None
+    verify(found)
+    identity = found.identity("1.0.0")
+    assert (identity.weights_name, identity.weights_version, identity.demonstration) == ("mine", "3", False)
+    assert identity.weights_sha256 == digest(found.path)
+    assert found.statements == ()
+
+
+def test_without_site_weights_the_packaged_ones_are_found_and_say_what_they_are(tmp_path: Path) -> None:
+    packaged = install(tmp_path / "package", demonstration=True)
+    found = find("ct-voco", tmp_path / "empty", packaged)
+    assert found is not None
+    assert found.demonstration
+    assert "DEMONSTRATION ONLY" in found.statements[0]
+
+
+def test_without_any_weights_nothing_is_found(tmp_path: Path) -> None:
+    assert find("ct-voco", tmp_path, tmp_path / "none.json") is None
+
+
+def test_a_toml_card_is_read(tmp_path: Path) -> None:
+    card = install(tmp_path)
+    given = json.loads(card.read_text())
+    card.unlink()
+    lines = [f'{k} = "{given[k]}"' for k in ("name", "version", "file", "sha256", "intended_use")]
+    card.with_suffix(".toml").write_text(
+        "\n".join(lines) + '\n[[classes]]\nname = "l"\nkind = "abnormality"\n'
+        'concept = {value = "52988006", scheme = "SCT", meaning = "Lesion"}\n'
+    )
+    found = find("ct-voco", tmp_path, None)
+    assert found is not None
+    assert found.name == "mine"
+
+
+def test_weights_that_were_changed_are_refused(tmp_path: Path) -> None:
+    card = install(tmp_path)
+    path = card.with_name("mine.safetensors")
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    found = find("ct-voco", tmp_path, None)
+    assert found is not None
+    with pytest.raises(WeightsError, match=r"mine\.safetensors has SHA-256 [0-9a-f]{64}, its card says [0-9a-f]{64}"):
+        verify(found)
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"sha256": ""}, "lacks sha256"),
+        ({"classes": []}, "lacks classes"),
+        ({"classes": [{"name": "l", "kind": "abnormality"}]}, "the class 'l' has no code"),
+        ({"classes": [{"name": "l", "kind": "abnormality", "concept": {"value": "1"}}]}, "a code needs value"),
+        ({"file": "../mine.safetensors"}, "plain name"),
+        ({"file": "mine.pkl"}, "plain name"),
+        ({"file": "other.safetensors"}, "is not there"),
+        ({"model": "mr-breast-mome"}, "is for the model mr-breast-mome"),
+    ],
+)
+def test_a_card_that_cannot_be_used_is_refused_with_the_reason(
+    tmp_path: Path, changed: dict[str, Any], reason: str
+) -> None:
+    install(tmp_path, **changed)
+    with pytest.raises(WeightsError, match=reason):
+        find("ct-voco", tmp_path, None)
+
+
+def test_weights_without_a_card_are_refused(tmp_path: Path) -> None:
+    install(tmp_path).unlink()
+    with pytest.raises(WeightsError, match="no card"):
+        find("ct-voco", tmp_path, None)
+
+
+def test_a_card_that_is_no_json_is_refused(tmp_path: Path) -> None:
+    install(tmp_path).write_text("{")
+    with pytest.raises(WeightsError, match="cannot be read"):
+        find("ct-voco", tmp_path, None)
+
+
+class Malicious:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path("ran-the-pickle"),)
+
+
+def test_a_pickle_that_asks_for_code_is_refused_and_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"a": Malicious()}, tmp_path / "bad.pt")
+    with pytest.raises(StateDictError, match="cannot be read as plain tensors"):
+        read_tensors(tmp_path / "bad.pt")
+    assert not (tmp_path / "ran-the-pickle").exists()
+
+
+def test_a_torch_file_of_tensors_is_read(tmp_path: Path) -> None:
+    torch.save({"state_dict": {"a": torch.arange(3)}, "epoch": 3}, tmp_path / "good.pt")
+    assert read_tensors(tmp_path / "good.pt")["state_dict"]["a"].tolist() == [0, 1, 2]
+
+
+def test_a_file_that_is_no_safetensors_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bad.safetensors").write_bytes(b"not at all")
+    with pytest.raises(StateDictError, match="not a safetensors file"):
+        read_tensors(tmp_path / "bad.safetensors")
+
+
+@pytest.mark.parametrize("model", ["ct-voco", "mr-breast-mome"])
+def test_the_registry_says_what_is_installed(tmp_path: Path, model: str) -> None:
+    assert registry.card(model, tmp_path).availability is Availability.DEMONSTRATION
+    install(tmp_path, model)
+    card = registry.card(model, tmp_path)
+    assert card.availability is Availability.READY
+    assert card.identity.weights_name == "mine"
+    assert [c.value for c in card.findings] == ["52988006"]
+
+
+def test_the_registry_does_not_fall_back_from_broken_site_weights(tmp_path: Path) -> None:
+    install(tmp_path, sha256="")
+    card = registry.card("ct-voco", tmp_path)
+    assert card.availability is Availability.NOT_INSTALLED
+    assert "lacks sha256" in card.identity.intended_use
+
+
+@pytest.mark.parametrize("model", ["ct-voco", "mr-breast-mome"])
+def test_the_packaged_demonstration_weights_are_what_their_card_says(tmp_path: Path, model: str) -> None:
+    packaged = {
+        "ct-voco": registry.chest_ct.PACKAGED,
+        "mr-breast-mome": registry.breast_mri.MOME_PACKAGED,
+    }[model]
+    found = find(model, tmp_path, packaged)
+    assert found is not None
+    verify(found)
+    assert found.demonstration
+    assert found.path.stat().st_size < 15e6
+    assert "generated" in found.settings["training_data"]
