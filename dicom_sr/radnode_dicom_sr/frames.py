@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from radnode_dicom_sr import codes
-from radnode_dicom_sr.contour import areas
 from radnode_dicom_sr.elements import code, element, instance, sequence, text
 from radnode_dicom_sr.source import Slice, Source
 from radnode_inference.volume import BoolArray
@@ -24,13 +24,12 @@ class Frames:
     def of(cls, masks: Sequence[BoolArray]) -> "Frames":
         """Segment by segment, slice by slice, empty frames left out."""
         places = [
-            (number, int(index)) for number, mask in enumerate(masks, start=1) for index in np.flatnonzero(areas(mask))
+            (number, index)
+            for number, mask in enumerate(masks, start=1)
+            for index, plane in enumerate(mask)
+            if plane.any()
         ]
         return cls(segments=tuple(n for n, _ in places), slices=tuple(i for _, i in places))
-
-    def of_segment(self, number: int) -> tuple[int, ...]:
-        """The slices on which a segment has a frame."""
-        return tuple(i for n, i in zip(self.segments, self.slices, strict=True) if n == number)
 
     def __len__(self) -> int:
         return len(self.segments)
@@ -68,12 +67,16 @@ def segment_identification(number: int) -> bytes:
     return sequence(0x0062000A, element(0x0062000B, "US", struct.pack("<H", number)))
 
 
-def packed(frames: Frames, masks: Sequence[BoolArray]) -> bytes:
-    """Pixel Data of 1 bit a pixel: one stream of bits over all frames, lowest bit first (PS3.5 section 8.1.1)."""
-    if not len(frames):
-        return b""
+def packed(frames: Frames, masks: Sequence[BoolArray]) -> NDArray[np.uint8]:
+    """Pixel Data of 1 bit a pixel: one stream of bits over all frames, lowest bit first (PS3.5 section 8.1.1), even in length."""
     _, rows, columns = masks[0].shape
-    parts = [mask[list(frames.of_segment(number))] for number, mask in enumerate(masks, start=1)]
-    if rows * columns % 8:
-        parts = [np.concatenate(parts)]
-    return b"".join(np.packbits(part, bitorder="little").tobytes() for part in parts)
+    size, count = rows * columns, len(frames)
+    bits = (size * count + 7) // 8
+    stream = np.zeros(bits + bits % 2, np.uint8)
+    planes = (masks[n - 1][i] for n, i in zip(frames.segments, frames.slices, strict=True))
+    if size % 8:
+        stream[:bits] = np.packbits(np.concatenate([plane.ravel() for plane in planes]), bitorder="little")
+        return stream
+    for place, plane in zip(stream[:bits].reshape(count, size // 8), planes, strict=True):
+        place[:] = np.packbits(plane, bitorder="little")
+    return stream

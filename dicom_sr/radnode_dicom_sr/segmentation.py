@@ -15,6 +15,7 @@ from radnode_dicom_sr.frames import Frames, functional_groups, packed
 from radnode_dicom_sr.identity import SEG, DicomObject
 from radnode_dicom_sr.source import Source, clip, decimal
 from radnode_inference.findings import Code, Finding, Kind, ModelIdentity, uid_from
+from radnode_inference.volume import BoolArray
 
 SOP_CLASS_UID = str(SegmentationStorage)
 
@@ -52,15 +53,18 @@ def segmentation(context: Context) -> DicomObject:
         sop_class_uid=SOP_CLASS_UID,
         sop_uid=str(ds.SOPInstanceUID),
         series_uid=str(ds.SeriesInstanceUID),
-        body=file_bytes(ds) + long_element(0x52009230, b"SQ", functional_groups(frames, context.source))
-        + long_element(0x7FE00010, b"OB", packed(frames, masks)),
-    )  # fmt: skip
+        body=b"".join([file_bytes(ds), *after(frames, masks, context.source)]),
+    )
 
 
-def long_element(tag: int, vr: bytes, value: bytes) -> bytes:
-    """An element that comes after all that pydicom wrote: tags ascend (PS3.5 section 7.1)."""
-    value += b"\0" * (len(value) % 2)
-    return struct.pack("<HH2sHL", tag >> 16, tag & 0xFFFF, vr, 0, len(value)) + value
+def after(frames: Frames, masks: Sequence[BoolArray], source: Source) -> list[bytes | memoryview]:
+    """The two elements that come after all others (tags ascend, PS3.5 section 7.1), each a head and a value."""
+    groups, pixels = functional_groups(frames, source), packed(frames, masks)
+    return [head(0x52009230, b"SQ", len(groups)), groups, head(0x7FE00010, b"OB", pixels.nbytes), pixels.data]
+
+
+def head(tag: int, vr: bytes, length: int) -> bytes:
+    return struct.pack("<HH2sHL", tag >> 16, tag & 0xFFFF, vr, 0, length)
 
 
 def image(ds: Dataset, context: Context, frames: int) -> None:

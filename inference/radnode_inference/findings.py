@@ -122,7 +122,10 @@ class Findings:
             )  # fmt: skip
             h.update(repr(described).encode())
             if item.mask is not None:
-                h.update(np.packbits(item.mask).tobytes())
+                drawn = [i for i, plane in enumerate(item.mask) if plane.any()]  # most planes of most masks are empty
+                h.update(repr((item.mask.shape, drawn)).encode())
+                for i in drawn:
+                    h.update(np.packbits(item.mask[i]).tobytes())
         return h.hexdigest()
 
 

@@ -1,0 +1,177 @@
+"""Time, memory and size of a segmentation object: radnode's writer and highdicom's plain path, the same masks, the same run.
+
+python benchmarks/objects.py [--slices 500] [--segments 1 10 30]
+
+Each measurement is a process of its own. "Memory" is what the process took on top of the masks themselves; highdicom
+gets them as a label map, which is its cheapest input. Both end with the complete file in memory.
+"""
+
+import argparse
+import multiprocessing
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+
+import highdicom as hd
+import numpy as np
+from pydicom.dataset import Dataset
+
+from radnode_dicom_sr.dataset import Context
+from radnode_dicom_sr.identity import Identity
+from radnode_dicom_sr.segmentation import segmentation
+from radnode_dicom_sr.source import Source
+from radnode_inference.volume import BoolArray, Volume
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from support.findings import Scene, findings, lesion, scene
+
+SIDE = 512
+RADIUS = 45
+
+
+def series(folder: Path, slices: int) -> Scene:
+    """The headers of a CT series, pixels left out: neither writer reads them."""
+
+    def headers_only(ds: Dataset) -> None:
+        ds.Rows = ds.Columns = SIDE
+        del ds.PixelData
+
+    small = scene(folder, shape=(slices, 4, 4), spacing=(1.0, 0.7, 0.7), change=headers_only)
+    voxels = np.broadcast_to(np.zeros(1, np.float32), (slices, SIDE, SIDE))
+    volume = Volume(
+        voxels=voxels,
+        affine=small.volume.affine,
+        frame_of_reference_uid=small.volume.frame_of_reference_uid,
+        series_uid=small.volume.series_uid,
+        sources=small.volume.sources,
+    )
+    return replace(small, volume=volume)
+
+
+def masks(slices: int, segments: int) -> list[BoolArray]:
+    """Cylinders side by side on a 6 × 5 grid, each on about a quarter of the slices."""
+    rows, columns = np.ogrid[:SIDE, :SIDE]
+    made = []
+    for n in range(segments):
+        mask = np.zeros((slices, SIDE, SIDE), bool)
+        centre = (45 + 80 * (n % 6), 45 + 95 * (n // 6 % 5))
+        disc = (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 <= (RADIUS - 6) ** 2
+        start = (n * 37) % (slices - slices // 4)
+        mask[start : start + slices // 4] = disc
+        made.append(mask)
+    return made
+
+
+def by_radnode(place: Scene, drawn: list[BoolArray]) -> Callable[[], bytes]:
+    tiny = replace(place, volume=place.volume)
+    base = lesion_of(tiny)
+    made = findings(tiny, tuple(replace(base, tracking_id=f"s{n}", mask=m) for n, m in enumerate(drawn)))
+
+    def write() -> bytes:
+        context = Context(
+            findings=made,
+            source=Source.of(place.study, made.volume),
+            identity=Identity.of(made),
+            now=datetime.now(UTC),
+        )
+        return segmentation(context).body
+
+    return write
+
+
+def lesion_of(place: Scene) -> "object":
+    """A finding to copy; its own mask, made on three small slices, is thrown away."""
+    v = place.volume
+    small = Volume(
+        voxels=np.zeros((3, 8, 8), np.float32),
+        affine=v.affine,
+        frame_of_reference_uid=v.frame_of_reference_uid,
+        series_uid=v.series_uid,
+        sources=v.sources[:3],
+    )
+    return lesion(replace(place, volume=small), "s", (0, 0, 0), 2)
+
+
+def by_highdicom(place: Scene, drawn: list[BoolArray]) -> Callable[[], bytes]:
+    labels = np.zeros(drawn[0].shape, np.uint8)
+    for number, mask in enumerate(drawn, start=1):
+        labels[mask] = number
+    count = len(drawn)
+    drawn.clear()
+    headers = {h.text("SOPInstanceUID"): h for h in place.study.series[0].headers}
+
+    def write() -> bytes:
+        algorithm = hd.AlgorithmIdentificationSequence("x", hd.sr.CodedConcept("123110", "DCM", "AI"), "1")
+        seg = hd.seg.Segmentation(
+            source_images=[headers[s.sop_uid].dataset() for s in place.volume.sources],
+            pixel_array=labels,
+            segmentation_type="BINARY",
+            segment_descriptions=[
+                hd.seg.SegmentDescription(
+                    segment_number=n,
+                    segment_label=f"s{n}",
+                    segmented_property_category=hd.sr.CodedConcept("49755003", "SCT", "Abnormal Structure"),
+                    segmented_property_type=hd.sr.CodedConcept("27925004", "SCT", "Nodule"),
+                    algorithm_type="AUTOMATIC",
+                    algorithm_identification=algorithm,
+                )
+                for n in range(1, count + 1)
+            ],
+            series_instance_uid=hd.UID(),
+            series_number=1,
+            sop_instance_uid=hd.UID(),
+            instance_number=1,
+            manufacturer="m",
+            manufacturer_model_name="m",
+            software_versions="1",
+            device_serial_number="1",
+        )
+        out = BytesIO()
+        seg.save_as(out)
+        return out.getvalue()
+
+    return write
+
+
+def memory_mib(name: str) -> float:
+    """A line of /proc/self/status, in MiB."""
+    line = next(t for t in Path("/proc/self/status").read_text().splitlines() if t.startswith(name))
+    return int(line.split()[1]) / 1024
+
+
+def measure(writer: str, folder: Path, slices: int, segments: int) -> tuple[float, float, float]:
+    """Seconds (CPU), MiB on top of the input, MiB of the file."""
+    prepare = {"radnode": by_radnode, "highdicom": by_highdicom}[writer]
+    write = prepare(series(folder, slices), masks(slices, segments))
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts here
+    before, start = memory_mib("VmRSS"), time.process_time()
+    body = write()
+    return time.process_time() - start, memory_mib("VmHWM") - before, len(body) / 2**20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--slices", type=int, default=500)
+    parser.add_argument("--segments", type=int, nargs="+", default=[1, 10, 30])
+    options = parser.parse_args()
+    print(f"{options.slices} slices of {SIDE}×{SIDE}; CPU seconds / MiB of memory / MiB of file")
+    with tempfile.TemporaryDirectory() as folder:
+        for segments in options.segments:
+            line = [f"{segments:3} segments"]
+            taken = {}
+            for writer in ("radnode", "highdicom"):
+                with multiprocessing.get_context("spawn").Pool(1) as pool:
+                    place = Path(folder) / f"{writer}-{segments}"
+                    taken[writer] = pool.apply(measure, (writer, place, options.slices, segments))
+                line.append("{}: {:.2f} s / {:.0f} / {:.1f}".format(writer, *taken[writer]))
+            line.append(f"{taken['highdicom'][0] / taken['radnode'][0]:.1f} times quicker")
+            print("   ".join(line), flush=True)
+
+
+if __name__ == "__main__":
+    main()
