@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import delete, select
+from sqlalchemy import select
 from support.objects import dataset_of, encoded, image
-from support.store import arrival_of, files, open_store, rows, settings_for
+from support.store import arrival_of, files, forget_rows, open_store, rows, settings_for
 
 from radnode.store import Store
 from radnode.store_recover import recover
-from radnode.tables import EventRow, InstanceRow
+from radnode.tables import EventRow
 
 
 @pytest.fixture
@@ -20,11 +20,6 @@ def store(tmp_path: Path) -> Iterator[Store]:
     store = open_store(settings_for(tmp_path / "data"))
     yield store
     store.close()
-
-
-def forget_rows(store: Store) -> None:
-    with store.database.transaction() as session:
-        session.execute(delete(InstanceRow))
 
 
 def test_a_file_without_a_row_is_indexed_as_it_would_have_been(store: Store) -> None:

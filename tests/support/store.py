@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pydicom import Dataset
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from radnode.database import Database
 from radnode.settings import Receive, Settings
@@ -43,3 +43,8 @@ def rows(store: Store) -> list[InstanceRow]:
 
 def files(store: Store) -> list[Path]:
     return sorted(p for p in store.objects.rglob("*") if p.is_file())
+
+
+def forget_rows(store: Store) -> None:
+    with store.database.transaction() as session:
+        session.execute(delete(InstanceRow))
