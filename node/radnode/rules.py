@@ -49,7 +49,11 @@ EXCLUSIONS: tuple[Rule, ...] = (
     ),
     Rule(
         name="derived-research",
-        when=(when("ContentQualification", "equals", "RESEARCH"), when("ImageType", "equals", "DERIVED")),
+        when=(  # a scanner's own ADC map is DERIVED, but PRIMARY: PS3.3 C.7.6.1.1.2
+            when("ContentQualification", "equals", "RESEARCH"),
+            when("ImageType", "equals", "DERIVED"),
+            when("ImageType", "equals", "SECONDARY"),
+        ),
         note="derived by a program that is not for clinical use",
     ),
     Rule(

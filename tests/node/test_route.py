@@ -120,6 +120,7 @@ def test_what_no_model_may_read_goes_nowhere_and_the_reason_says_why(
         {"StudyDescription": "CT chest, acromion"},
         {"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "MPR"]},
         {"ContentQualification": "RESEARCH"},
+        {"ContentQualification": "RESEARCH", "ImageType": ["DERIVED", "PRIMARY", "DIFFUSION", "ADC"]},
         {"QualityControlSubject": "NO"},
     ],
     ids=str,
