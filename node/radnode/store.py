@@ -13,6 +13,7 @@ import os
 import struct
 import threading
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,7 @@ __all__ = ["Arrival", "Instance", "Store", "Upload", "instances", "study_files"]
 INCOMING = ".incoming"
 FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 MB = 1_000_000
+FLUSHERS = 16
 EARLY = 300_000
 """Bytes after which the disk is set to work."""
 
@@ -69,6 +71,7 @@ class Store:
         self.free_min_bytes = settings.receive.disk_free_min_mb * MB
         self.incoming.mkdir(parents=True, exist_ok=True)
         self.folders = Folders(self.objects)
+        self._flushers = ThreadPoolExecutor(FLUSHERS, thread_name_prefix="flush")
         self.index = Index(database, self.data)
         self._numbers = itertools.count()
 
@@ -97,8 +100,17 @@ class Store:
         if disk.f_bavail * disk.f_frsize - wanted < self.free_min_bytes:
             raise StoreError(OUT_OF_RESOURCES, "The disk of the node is full.")
 
+    def flush(self, fd: int, folder: Path) -> None:
+        """Make a file and its name durable: at the same time, so that the file system commits once for both."""
+        named = self._flushers.submit(flush_folder, folder)
+        try:
+            os.fsync(fd)
+        finally:
+            named.result()
+
     def close(self) -> None:
         """End the connections."""
+        self._flushers.shutdown()
         self.index.close()
         self.database.close()
 
@@ -163,11 +175,11 @@ class Upload:
         os.close(self._fd)
 
     def _keep(self, identity: Identity) -> Instance:
-        """Name it, flush it (the flush of a file takes its new name along on most file systems), index it."""
+        """Name it, flush it and its name, index it, in this order; take the name away again when that fails."""
         sha256 = self._digest.hexdigest()
         file = self._store.folders.link(self._name, identity, sha256)
         try:
-            os.fsync(self._fd)
+            self._store.flush(self._fd, file.parent)
             crash_point(Point.FILE_BEFORE_ROW)
             entry = Entry(identity=identity, arrival=self._arrival, sha256=sha256, file=file, size=self._size)
             kept = self._store.index.add(entry)

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(kw_only=True, eq=False)
 class Entry:
-    """An object whose row is wanted. file: full path; its bytes are durable, its name not yet.
+    """An object whose row is wanted. file: full path, already durable.
 
     kept: the file that holds these bytes once the row is committed (another one, if they were here before).
     """
@@ -99,8 +99,6 @@ class Index:
         with self._queue_lock:
             group, self._waiting = self._waiting[:MAX_GROUP], self._waiting[MAX_GROUP:]
         try:
-            for folder in {e.file.parent for e in group}:
-                flush_folder(folder)
             with self._transaction() as connection:
                 files = self._write(connection, group)
         except Exception as e:

@@ -134,7 +134,7 @@ def read_entry(store: Store, file: Path) -> Entry:
         identity = identify(data, start, arrival, max_bytes=store.max_bytes)
         with memoryview(data) as view, view[start:] as dataset:
             digest = sha256(dataset).hexdigest()
-        os.fsync(f.fileno())
+        store.flush(f.fileno(), file.parent)
         return Entry(identity=identity, arrival=arrival, sha256=digest, file=file, size=len(data))
 
 
