@@ -25,6 +25,7 @@ from radnode_dicom_sr.dataset import Context
 from radnode_dicom_sr.identity import Identity
 from radnode_dicom_sr.segmentation import segmentation
 from radnode_dicom_sr.source import Source
+from radnode_inference.findings import Finding
 from radnode_inference.volume import BoolArray, Volume
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -68,9 +69,8 @@ def masks(slices: int, segments: int) -> list[BoolArray]:
 
 
 def by_radnode(place: Scene, drawn: list[BoolArray]) -> Callable[[], bytes]:
-    tiny = replace(place, volume=place.volume)
-    base = lesion_of(tiny)
-    made = findings(tiny, tuple(replace(base, tracking_id=f"s{n}", mask=m) for n, m in enumerate(drawn)))
+    base = lesion_of(place)
+    made = findings(place, tuple(replace(base, tracking_id=f"s{n}", mask=m) for n, m in enumerate(drawn)))
 
     def write() -> bytes:
         context = Context(
@@ -84,7 +84,7 @@ def by_radnode(place: Scene, drawn: list[BoolArray]) -> Callable[[], bytes]:
     return write
 
 
-def lesion_of(place: Scene) -> "object":
+def lesion_of(place: Scene) -> Finding:
     """A finding to copy; its own mask, made on three small slices, is thrown away."""
     v = place.volume
     small = Volume(
