@@ -29,7 +29,7 @@ def small_breast(
     seed: int,
     lesion: bool = True,
     shape: tuple[int, int, int] = (24, 80, 80),
-    phases: int = 4,
+    phases: int = 6,
     orientation: str = "axial",
     patient_position: str = "HFP",
     layout: Layout = Layout.SERIES,
