@@ -9,18 +9,21 @@ from sqlalchemy.orm import Session, sessionmaker
 
 SQLITE_PRAGMAS = (
     "PRAGMA journal_mode=WAL",
-    "PRAGMA synchronous=FULL",  # a commit survives a power cut: C-STORE answers depend on it
     "PRAGMA busy_timeout=30000",
     "PRAGMA foreign_keys=ON",
 )
 
 
 class Database:
-    """An engine and its transactions. Cheap to make; one per process (never carried over a fork)."""
+    """An engine and its transactions. Cheap to make; one per process (never carried over a fork).
 
-    def __init__(self, url: str) -> None:
+    flush_commits: False lets SQLite commit without a flush of its own: the commit outlives any crash of a process, but
+    a power cut may undo the last ones. Only for rows that are made again from files which are durable (the receiver's).
+    """
+
+    def __init__(self, url: str, *, flush_commits: bool = True) -> None:
         self.url = url
-        self.engine = connect(url)
+        self.engine = connect(url, flush_commits=flush_commits)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
 
     @contextmanager
@@ -44,7 +47,7 @@ class Database:
         self.engine.dispose()
 
 
-def connect(url: str) -> Engine:
+def connect(url: str, *, flush_commits: bool = True) -> Engine:
     if not url.startswith("sqlite"):
         return create_engine(url, pool_pre_ping=True)
     engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
@@ -52,7 +55,7 @@ def connect(url: str) -> Engine:
     @event.listens_for(engine, "connect")
     def set_pragmas(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the driver must not begin transactions by itself
-        for pragma in SQLITE_PRAGMAS:
+        for pragma in (*SQLITE_PRAGMAS, f"PRAGMA synchronous={'FULL' if flush_commits else 'NORMAL'}"):
             connection.execute(pragma)
 
     return engine

@@ -52,7 +52,8 @@ class Child:
         self._settings = settings.receive
         self._listener = listener
         self._slots, self._slot = slots, slot
-        self._database = Database(settings.url)
+        # the files are flushed, and `recover` makes rows of them again: a second flush per image would buy nothing
+        self._database = Database(settings.url, flush_commits=False)
         self._store = Store(settings, self._database)
         self._peers = Peers(settings, self._database)
         self._lock = threading.Lock()
