@@ -61,8 +61,8 @@ def test_no_validator_finds_an_error_in_any_object(tmp_path: Path, name: str) ->
 
 
 def test_pixelmed_finds_no_error_in_any_report(tmp_path: Path) -> None:
-    place = scene(tmp_path / "source", shape=(6, 24, 24))
-    made = findings(place, (lesion(place, "a", (0, 0, 0), 4), exam(place)))
+    place = scene(tmp_path / "source")
+    made = findings(place, (*findings(place).items, exam(place)))
     objects = (*build(made, place.study), *build(findings(place, ()), place.study))
     files = [f for f in written(tmp_path, objects) if "-sr" in f.name]
     assert len(files) == 3
