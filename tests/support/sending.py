@@ -1,5 +1,6 @@
 """Sending to a node that may die: what was acknowledged, and sending the rest again, as a PACS does."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -64,8 +65,19 @@ class PatientSender:
         assert not thread.is_alive(), "the sender did not come to an end"
 
     def _try(self, images: Sequence[Image]) -> None:
+        if not listens(self._port()):
+            return
         try:
             for image in send([i.path for i in images], self._port(), timeout_s=10.0):
                 self.acknowledged[image.uid] = dataset_bytes(image.path.read_bytes())
         except (DeliveryError, OSError, ValueError):  # the node died; it is called again
             return
+
+
+def listens(port: int) -> bool:
+    """Whether anybody takes a connection; pynetdicom, asked to try, leaves a socket open for each refusal."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=5.0):
+            return True
+    except OSError:
+        return False
