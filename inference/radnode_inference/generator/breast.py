@@ -134,6 +134,8 @@ def truths(patient: Anatomy, parts: Parts, where: Grid) -> tuple[LesionTruth, ..
 def phase_times(rng: np.random.Generator, phases: int) -> NDArray[np.float64]:
     """Centres of the phases in s after injection: one before it, the last beyond 400 s."""
     first, step = float(rng.uniform(55, 80)), float(rng.uniform(75, 95))
+    if phases < 5:  # so few that the first must be the early one
+        first += 50
     step = max(step, (430 - first) / max(phases - 2, 1))
     return np.concatenate([[-float(rng.uniform(40, 90))], first + step * np.arange(phases - 1)])
 

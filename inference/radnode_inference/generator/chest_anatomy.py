@@ -172,7 +172,7 @@ def thorax(rng: np.random.Generator, *, nodules: bool) -> Thorax:
         heart=heart,
         trachea=trachea,
         vessels=tuple(tube for lung in lungs for tube in vessel_tree(rng, lung)),
-        nodules=tuple(one_nodule(rng, lungs) for _ in range(int(rng.integers(1, 4)))) if nodules else (),
+        nodules=tuple(one_nodule(rng, lungs, heart) for _ in range(int(rng.integers(1, 4)))) if nodules else (),
         lung_hu=float(rng.uniform(-885, -825)),
         fat_mm=float(rng.uniform(9, 20)),
         blood_hu=float(rng.choice([45.0, rng.uniform(120, 220)])),
@@ -221,15 +221,18 @@ def vessel_tree(rng: np.random.Generator, lung: Lung) -> Tubes:
     return tuple(tubes)
 
 
-def one_nodule(rng: np.random.Generator, lungs: tuple[Lung, Lung]) -> Nodule:
-    """A nodule 6 to 30 mm across, wholly inside a lung and clear of the middle of the chest."""
+def one_nodule(
+    rng: np.random.Generator, lungs: tuple[Lung, Lung], heart: tuple[tuple[float, ...], tuple[float, ...]]
+) -> Nodule:
+    """A nodule 6 to 30 mm across, wholly inside a lung and clear of the heart and the middle of the chest."""
     lung = lungs[int(rng.integers(2))]
     radius = float(np.exp(rng.uniform(np.log(3.2), np.log(14.0))))
     while True:
         u = rng.uniform(-1, 1, 3)
         x, y, z = np.array(lung.centre) + u * (np.array(lung.radii) - radius - 8) * 0.8
         outward = lung.side * (x - lung.centre[0])
-        if (u**2).sum() < 0.75 and outward > -12 + radius and lung.diaphragm_z + 55 + radius < z < 80:
+        away = np.linalg.norm((np.array((x, y, z)) - heart[0]) / (np.array(heart[1]) + radius + 5)) > 1
+        if (u**2).sum() < 0.75 and outward > -12 + radius and away and lung.diaphragm_z + 55 + radius < z < 80:
             break
     a, b, c = (float(v) for v in radius * rng.uniform(0.88, 1.1, 3))
     return Nodule(

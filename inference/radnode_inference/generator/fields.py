@@ -154,7 +154,8 @@ def draw_tubes(target: FloatArray, where: Grid, tubes: list[tuple[Point, Point, 
         affine[:3, 3] += affine[:3, :3] @ low
         points = np.stack(Grid(shape=(high[0] - low[0], high[1] - low[1], high[2] - low[2]), affine=affine).points())
         axis = end - start
-        along = np.clip(np.tensordot(axis, points - start[:, None, None, None], 1) / max(axis @ axis, 1e-6), 0, 1)
+        squared = max(float(axis @ axis), 1e-6)
+        along = np.clip(np.tensordot(axis, points - start[:, None, None, None], 1) / squared, 0, 1)
         away = points - start[:, None, None, None] - axis[:, None, None, None] * along
         part = soft((np.linalg.norm(away, axis=0) - radius).astype(np.float32), width_mm)
         target[box] = np.maximum(target[box], part)

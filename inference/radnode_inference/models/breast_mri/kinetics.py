@@ -97,7 +97,7 @@ class KineticsModel:
         ]
         adc = None if found.adc is None else median_adc(whole, found.pre, found.adc)
         if adc is not None:
-            values.append(Measurement(concept=codes.ADC, value=adc, unit=codes.MM2_PER_S, method=codes.MEDIAN))
+            values.append(Measurement(concept=codes.ADC, value=adc, unit=codes.MM2_PER_S))
         return Finding(
             tracking_id=tracking_id,
             tracking_uid=tracking_uid(study.study_uid, self.identity, tracking_id),
@@ -251,6 +251,8 @@ def statements(roles: Roles, found: Examination, maps: Kinetics, count: int) -> 
         " 7 mm can be missed.",
         *roles.assumptions,
     ]
+    if found.adc is not None:
+        said.append("The apparent diffusion coefficient of a lesion is the median of the ADC map inside its outline.")
     if roles.fat_suppressed is False:
         said.append("The dynamic series is not fat-suppressed: percent enhancement and outlines are less reliable.")
     if count > MOST_LESIONS:

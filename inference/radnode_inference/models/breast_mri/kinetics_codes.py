@@ -5,8 +5,6 @@ from radnode_inference.findings import Code
 BREAST = Code(value="76752008", scheme="SCT", meaning="Breast")
 ENHANCING_LESION = Code(value="C113842", scheme="NCIt", meaning="Enhancing Lesion")
 ADC = Code(value="113041", scheme="DCM", meaning="Apparent Diffusion Coefficient")
-MEAN = Code(value="373098007", scheme="SCT", meaning="Mean")
-MEDIAN = Code(value="373099004", scheme="SCT", meaning="Median")
 CURVE = Code(value="CURVE-TYPE", scheme="99RADNODE", meaning="Kinetic curve, delayed phase")
 PERSISTENT = Code(value="130597", scheme="DCM", meaning="Persistent delayed phase: Type 1 curve")
 PLATEAU = Code(value="130598", scheme="DCM", meaning="Plateau delayed phase: Type 2 curve")

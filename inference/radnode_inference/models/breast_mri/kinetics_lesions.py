@@ -40,7 +40,7 @@ def kinetics(pre: FloatArray, early: FloatArray, late: FloatArray, region: BoolA
     bright = pre >= BACKGROUND_PART * np.percentile(pre[region], 95)
     safe = np.maximum(pre, 1e-6)
     rise, later = early - pre, late - pre
-    enhancement = 100 * rise / safe
+    enhancement = (100 * rise / safe).astype(np.float32)
     ratio = np.where(later > 1e-6, rise / np.maximum(later, 1e-6), np.where(rise > 0, 3.0, -1.0)).astype(np.float32)
     passing = region & bright & (enhancement >= PE_PERCENT) & (ratio >= 0)
     gland = enhancement[region & bright]

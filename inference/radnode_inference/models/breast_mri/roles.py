@@ -147,14 +147,12 @@ def dynamic(candidates: list[Seen], reasons: dict[str, str]) -> tuple[list[TimeP
 
 
 def likeness(seen: Seen) -> tuple[object, ...]:
-    """Equal for series that were acquired alike on the same grid."""
+    """Equal for series that were acquired alike. Where they lie is not asked: a shifted phase must be declined, not dropped."""
     f, t = seen.frames[0], seen.technique
-    lowest = np.min([f.position for f in seen.frames], axis=0)
     return (
         f.shape,
         tuple(round(v, 3) for v in f.pixel_spacing),
         tuple(np.round(np.abs(f.normal), 2)),
-        tuple(np.round(lowest, 0)),
         None if t.repetition_ms is None else round(t.repetition_ms, 1),
         None if t.flip is None else round(t.flip),
     )

@@ -1,0 +1,156 @@
+"""The generator: the same seed gives the same patient, truth agrees with the images, and the files are marked and valid."""
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from scipy import ndimage
+
+from radnode_inference.findings import uid_from
+from radnode_inference.generator import breast, chest
+from radnode_inference.generator.dicom_parts import Compression, Layout, Order
+from radnode_inference.generator.dicom_writer import write_breast, write_chest
+from radnode_inference.generator.fields import FLIPS, Orientation
+from radnode_inference.generator.studies import MISSING_SLICES, demo_studies
+from radnode_inference.generator.tofts import enhancement_ratio
+from radnode_inference.load import load
+from radnode_inference.study import Study
+
+SMALL = (30, 72, 72)
+QA_WORDS = {"PHANTOM", "QA", "QC"}
+
+
+def order(**changes: object) -> Order:
+    given = {"patient_name": "DEMO^TEST", "patient_id": "DEMO-T", "study_description": "MR breast", **changes}
+    return Order(**given)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def with_lesion() -> breast.BreastPhantom:
+    return breast.phantom(3, lesion=True, shape=(40, 96, 96))
+
+
+def test_the_same_seed_gives_the_same_patient_and_another_seed_another() -> None:
+    first, again, other = (breast.phantom(s, shape=SMALL, phases=6) for s in (5, 5, 6))
+    assert np.array_equal(first.dce, again.dce)
+    assert not np.array_equal(first.dce, other.dce)
+    assert np.array_equal(chest.phantom(5, shape=SMALL).hu, chest.phantom(5, shape=SMALL).hu)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_normal_studies_have_no_lesion_and_asked_for_lesions_are_there(seed: int) -> None:
+    assert not breast.phantom(seed, lesion=False, shape=SMALL, other_sequences=False).lesions
+    assert breast.phantom(seed, lesion=True, shape=SMALL, other_sequences=False).lesions
+    assert not chest.phantom(seed, nodules=False, shape=SMALL).nodules
+    assert chest.phantom(seed, nodules=True, shape=(60, 96, 96)).nodules
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_lesion_enhances_as_its_curve_says_and_restricts_diffusion(seed: int) -> None:
+    made = breast.phantom(seed, lesion=True, shape=(48, 128, 128))
+    for truth in made.lesions:
+        inner = ndimage.binary_erosion(truth.mask)
+        curve = made.dce[:, inner if inner.sum() > 5 else truth.mask].mean(axis=1)
+        ratio = enhancement_ratio(curve.astype(float), made.times_s)
+        low, high = {"persistent": (0, 0.9), "plateau": (0.9, 1.1), "washout": (1.1, 3)}[truth.curve]
+        assert low < ratio < high
+        assert truth.lesion.adc_mm2_s < 1.5e-3 < 1.85e-3  # below that of gland
+        assert (truth.lesion.centre[0] > 0) == (truth.laterality == "L")
+        assert (truth.mask & made.breast).sum() > 0.9 * truth.mask.sum()
+
+
+@pytest.mark.parametrize("orientation", list(Orientation))
+def test_the_patient_stays_in_place_whatever_way_the_slices_lie(orientation: Orientation) -> None:
+    made = breast.phantom(3, lesion=True, shape=(64, 64, 64), orientation=orientation, other_sequences=False)
+    truth = made.lesions[0]
+    index = np.argwhere(truth.mask).mean(axis=0)
+    place = made.grid.affine[:3, :3] @ index + made.grid.affine[:3, 3]
+    assert np.linalg.norm(place - truth.lesion.centre) < 4.0
+
+
+def test_nodules_lie_in_the_lung_of_their_side_and_the_right_lung_is_at_negative_x() -> None:
+    made = chest.phantom(7, nodules=True, shape=(96, 128, 128))
+    x = made.grid.points()[0]
+    assert x[made.lung_right].mean() < -30 < 30 < x[made.lung_left].mean()
+    for truth in made.nodules:
+        lung = made.lung_left if truth.laterality == "L" else made.lung_right
+        assert (truth.mask & lung).sum() > 0.95 * truth.mask.sum()
+    both = made.lung_right | made.lung_left
+    assert -900 < np.median(made.hu[both]) < -780
+    assert made.hu[made.airways].mean() < -850
+    assert 1500 < both.sum() * made.grid.voxel_ml < 6500
+
+
+@pytest.mark.parametrize("layout", list(Layout))
+@pytest.mark.parametrize("compression", list(Compression))
+def test_written_breast_images_are_marked_and_pass_dciodvfy(
+    layout: Layout, compression: Compression, tmp_path: Path
+) -> None:
+    made = breast.phantom(3, lesion=True, shape=(10, 48, 48))
+    files = write_breast(made, tmp_path, order(layout=layout, compression=compression))
+    study = Study.from_files(files)
+    assert study.generated
+    assert len(study.series) == {Layout.SERIES: 4 + len(made.times_s)}.get(layout, 4)
+    for series in study.series:
+        assert errors_of(series.headers[0].path) == []
+
+
+def test_a_written_ct_passes_dciodvfy_and_holds_the_same_densities(tmp_path: Path) -> None:
+    made = chest.phantom(2, shape=(12, 64, 64))
+    files = write_chest(made, tmp_path, order(body_part="CHEST"))
+    assert errors_of(files[0]) == []
+    study = Study.from_files(files)
+    volume = load(study.series[0].headers, study.series[0].series_uid)
+    assert np.abs(volume.voxels - np.rint(made.hu)).max() <= 1e-3
+    assert np.allclose(np.abs(np.linalg.det(volume.affine)), np.abs(np.linalg.det(made.grid.affine)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("position", list(FLIPS))
+def test_the_volume_read_back_lies_where_the_generator_drew_it(position: str, tmp_path: Path) -> None:
+    made = chest.phantom(2, shape=(12, 40, 40), patient_position=position)
+    study = Study.from_files(write_chest(made, tmp_path, order(body_part="CHEST", patient_position=position)))
+    volume = load(study.series[0].headers, study.series[0].series_uid)
+    to_made = np.linalg.inv(made.grid.affine) @ volume.affine
+    index = np.argwhere(np.ones(volume.shape, bool)).T
+    there = np.rint(to_made[:3, :3] @ index + to_made[:3, 3:]).astype(int)
+    assert np.abs(volume.voxels.ravel() - np.rint(made.hu)[tuple(there)]).max() <= 1e-3
+
+
+def test_equal_orders_give_equal_files(tmp_path: Path) -> None:
+    made = breast.phantom(3, shape=(6, 24, 24))
+    one = write_breast(made, tmp_path / "a", order())
+    two = write_breast(made, tmp_path / "b", order())
+    assert [p.read_bytes() for p in one] == [p.read_bytes() for p in two]
+
+
+def test_the_demonstration_set_has_every_purpose_with_its_own_uids() -> None:
+    studies = demo_studies()
+    counts = {(s.modality, s.purpose) for s in studies}
+    assert {("MR", "normal"), ("MR", "lesion"), ("CT", "normal"), ("CT", "lesion"), ("QA", "phantom")} <= counts
+    assert {s.modality for s in studies if s.purpose == "unsuitable"} == {"MR", "CT"}
+    assert len({s.study_uid for s in studies}) == len({s.name for s in studies}) == len(studies)
+    for s in studies:
+        words = f"{s.order.patient_name} {s.order.patient_id} {s.order.study_description}".upper().replace("^", " ")
+        assert bool(set(words.replace("-", " ").split()) & QA_WORDS) == (s.purpose == "phantom")
+
+
+def test_the_test_object_says_in_its_header_that_it_is_one(tmp_path: Path) -> None:
+    spec = next(s for s in demo_studies() if s.purpose == "phantom")
+    ds = pydicom.dcmread(spec.write(tmp_path)[0])
+    assert ds.QualityControlSubject == "YES"
+    assert ds.StudyInstanceUID == spec.study_uid != uid_from(("",))
+
+
+def test_the_unsuitable_ct_lacks_the_slices_it_says(tmp_path: Path) -> None:
+    made = chest.phantom(8, shape=(60, 32, 32))
+    files = write_chest(made, tmp_path, order(body_part="CHEST"), leave_out=MISSING_SLICES)
+    assert len(files) == 60 - len(MISSING_SLICES)
+
+
+def errors_of(path: Path | None) -> list[str]:
+    run = subprocess.run(["dciodvfy", "-new", str(path)], capture_output=True, text=True, check=False)
+    said = (run.stderr + run.stdout).splitlines()
+    assert said, "dciodvfy said nothing"
+    return [line for line in said if line.startswith("Error")]

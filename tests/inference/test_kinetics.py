@@ -1,0 +1,195 @@
+"""The kinetics model on generated studies: lesions found where they are, normal studies left alone, refusals named."""
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pydicom.sr._concepts_dict
+import pytest
+
+from radnode_inference.findings import Code, Finding, Findings, Kind
+from radnode_inference.generator import breast
+from radnode_inference.generator.dicom_parts import Layout, Order
+from radnode_inference.generator.dicom_writer import write_breast
+from radnode_inference.generator.fields import Orientation
+from radnode_inference.model import DeclinedError
+from radnode_inference.models.breast_mri import kinetics_codes as codes
+from radnode_inference.models.breast_mri.kinetics import KineticsModel, chosen, curve_type
+from radnode_inference.models.breast_mri.kinetics_lesions import kinetics, lesions, neighbours
+from radnode_inference.models.breast_mri.roles import ImageSet, Phase
+from radnode_inference.study import Study
+
+CURVES = {"persistent": codes.PERSISTENT, "plateau": codes.PLATEAU, "washout": codes.WASHOUT}
+
+
+def write(made: breast.BreastPhantom, folder: Path, layout: Layout = Layout.SERIES, position: str = "HFP") -> Study:
+    order = Order(patient_name="DEMO^KINETICS", patient_id=f"K{made.seed}", layout=layout, patient_position=position)
+    return Study.from_files(write_breast(made, folder, order))
+
+
+def read(study: Study) -> Findings:
+    return KineticsModel().read(study, lambda part, words: None)
+
+
+def foci(found: Findings) -> list[Finding]:
+    return [f for f in found.items if f.kind is Kind.ABNORMALITY]
+
+
+def dice(made: breast.BreastPhantom, found: Findings) -> float:
+    """All findings against all lesions, in patient coordinates."""
+    to_volume = np.linalg.inv(found.volume.affine) @ made.grid.affine
+    index = np.rint(to_volume[:3, :3] @ np.argwhere(made.lesion_mask).T + to_volume[:3, 3:]).astype(int)
+    truth = np.zeros(found.volume.shape, bool)
+    truth[tuple(index)] = True
+    mask = np.any([f.mask for f in foci(found)], axis=0)
+    return 2 * float((mask & truth).sum()) / float(mask.sum() + truth.sum())
+
+
+def value(finding: Finding, concept: Code) -> float:
+    return next(m.value for m in finding.measurements if m.concept == concept)
+
+
+@pytest.mark.parametrize(
+    ("layout", "orientation", "position", "shape"),
+    [
+        (Layout.SERIES, Orientation.AXIAL, "HFP", (60, 128, 128)),
+        (Layout.TEMPORAL, Orientation.SAGITTAL, "HFS", (120, 60, 128)),
+        (Layout.ENHANCED, Orientation.OBLIQUE, "HFP", (60, 128, 128)),
+        (Layout.ENHANCED, Orientation.AXIAL, "FFP", (60, 128, 128)),
+        (Layout.ENHANCED, Orientation.CORONAL, "HFS", (120, 60, 128)),
+    ],
+)
+def test_a_lesion_is_outlined_measured_and_named(
+    layout: Layout, orientation: Orientation, position: str, shape: tuple[int, int, int], tmp_path: Path
+) -> None:
+    made = breast.phantom(1006, lesion=True, shape=shape, orientation=orientation, patient_position=position)
+    found = read(write(made, tmp_path, layout, position))
+    assert len(foci(found)) == len(made.lesions) == 1
+    finding, truth = foci(found)[0], made.lesions[0]
+    assert dice(made, found) > 0.85
+    assert finding.evaluations[0].value == CURVES[truth.curve]
+    assert finding.laterality is not None and finding.laterality.meaning[0] == truth.laterality
+    assert value(finding, Code(value="118565006", scheme="SCT", meaning="Volume")) == pytest.approx(
+        truth.volume_ml, rel=0.15
+    )
+    assert value(finding, codes.ADC) == pytest.approx(truth.lesion.adc_mm2_s, rel=0.25)
+    assert finding.probability is None
+    assert "functional tumour volume" in " ".join(found.statements)
+
+
+@pytest.mark.parametrize("seed", [1000, 1003, 1010])
+def test_a_normal_study_gives_no_abnormality_but_the_volume_that_enhances(seed: int, tmp_path: Path) -> None:
+    made = breast.phantom(seed, lesion=False, shape=(48, 128, 128), other_sequences=False)
+    found = read(write(made, tmp_path, Layout.ENHANCED))
+    assert foci(found) == []
+    summary = found.items[0]
+    assert summary.kind is Kind.EXAMINATION
+    assert value(summary, codes.ENHANCING_VOLUME) >= 0
+
+
+def test_reading_twice_gives_the_same_digest(tmp_path: Path) -> None:
+    study = write(breast.phantom(1006, lesion=True, shape=(40, 96, 96), other_sequences=False), tmp_path)
+    assert read(study).digest() == read(study).digest()
+
+
+def test_a_series_that_never_brightens_is_declined(tmp_path: Path) -> None:
+    made = breast.phantom(4, lesion=False, shape=(24, 72, 72), phases=6, other_sequences=False)
+    made.dce[:] = made.dce[:1]
+    with pytest.raises(DeclinedError) as declined:
+        read(write(made, tmp_path))
+    assert declined.value.gate == "no-enhancement"
+
+
+def test_phases_on_different_grids_are_declined(tmp_path: Path) -> None:
+    made = breast.phantom(4, shape=(24, 72, 72), phases=6, other_sequences=False)
+    study = write(made, tmp_path)
+    for header in study.series[3].headers:
+        assert header.path is not None
+        ds = pydicom.dcmread(header.path)
+        ds.ImagePositionPatient = [float(v) + d for v, d in zip(ds.ImagePositionPatient, (0.4, 0, 0), strict=True)]
+        ds.save_as(header.path)
+    with pytest.raises(DeclinedError) as declined:
+        read(Study.from_files(h.path for s in study.series for h in s.headers if h.path))
+    assert declined.value.gate == "grids-differ"
+
+
+def test_half_a_chest_is_declined(tmp_path: Path) -> None:
+    made = breast.phantom(4, shape=(24, 72, 72), phases=6, other_sequences=False)
+    study = write(made, tmp_path)
+    for series in study.series:
+        for header in series.headers:
+            assert header.path is not None
+            ds = pydicom.dcmread(header.path)
+            pixels = ds.pixel_array[:, :36].copy()
+            ds.Columns, ds.PixelData = 36, pixels.tobytes()
+            ds.save_as(header.path)
+    with pytest.raises(DeclinedError) as declined:
+        read(Study.from_files(h.path for s in study.series for h in s.headers if h.path))
+    assert declined.value.gate == "coverage"
+
+
+@pytest.mark.parametrize(("times", "wanted"), [((70, 150, 230, 450), (2, 4)), ((100, 300, 460), (1, 3))])
+def test_the_early_and_the_late_phase_are_those_nearest_150_and_450_seconds(
+    times: tuple[float, ...], wanted: tuple[int, int]
+) -> None:
+    assert chosen(posts(times)) == wanted
+
+
+@pytest.mark.parametrize("times", [(400, 450, 500), (100, 120, 140)])
+def test_phases_too_far_from_those_times_are_declined(times: tuple[float, ...]) -> None:
+    with pytest.raises(DeclinedError) as declined:
+        chosen(posts(times))
+    assert declined.value.gate == "timing"
+
+
+def posts(times: tuple[float, ...]) -> tuple[Phase, ...]:
+    return tuple(Phase(images=ImageSet(series_uid="1", frames=()), after_injection_s=t) for t in times)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "wanted"),
+    [(0.89, codes.PERSISTENT), (0.9, codes.PLATEAU), (1.1, codes.PLATEAU), (1.11, codes.WASHOUT)],
+)
+def test_curve_types_change_at_the_published_ratios(ratio: float, wanted: Code) -> None:
+    assert curve_type(ratio) == wanted
+
+
+def test_a_voxel_enhances_only_with_four_neighbours_enough_rise_and_enough_signal_before() -> None:
+    pre = np.full((9, 9, 9), 100, np.float32)
+    early, late = pre * 1.2, pre * 1.3
+    early[2:5, 2:5, 2:5], late[2:5, 2:5, 2:5] = 180, 170
+    early[7, 7, 7] = late[7, 7, 7] = 300  # alone
+    pre[3, 3, 3], early[3, 3, 3] = 20, 60  # as dark as fat before contrast
+    found = kinetics(pre, early, late, np.ones(pre.shape, bool))
+    assert not found.enhancing[7, 7, 7]
+    assert not found.enhancing[3, 3, 3]
+    assert found.enhancing.sum() == 26
+    assert found.background == pytest.approx(20, abs=1)
+
+
+def test_neighbours_are_counted_without_the_voxel_itself() -> None:
+    mask = np.zeros((4, 4, 4), bool)
+    mask[1, 1, 1] = mask[2, 2, 2] = True
+    assert neighbours(mask)[1, 1, 1] == 1
+
+
+def test_a_thin_tube_is_a_vessel_and_a_ball_is_a_focus() -> None:
+    z, y, x = np.mgrid[:40, :60, :60].astype(np.float32)
+    pre = np.full(x.shape, 100, np.float32)
+    ball = np.sqrt((z - 20) ** 2 + (y - 20) ** 2 + (x - 20) ** 2) < 6
+    tube = np.hypot(z - 20, y - 45) < 1.5
+    early = np.where(ball | tube, 250, 105).astype(np.float32)
+    found = kinetics(pre, early, early, np.ones(x.shape, bool))
+    masks = lesions(found, np.ones(x.shape, bool), (1.0, 1.0, 1.0))
+    assert len(masks) == 1
+    assert (masks[0] & ball).sum() > 0.9 * ball.sum()
+    assert not (masks[0] & tube).any()
+
+
+@pytest.mark.parametrize("code", [v for v in vars(codes).values() if isinstance(v, Code)])
+def test_every_standard_code_has_the_meaning_of_the_dicom_tables(code: Code) -> None:
+    tables = pydicom.sr._concepts_dict.concepts
+    if code.scheme in ("99RADNODE", "UCUM"):
+        return
+    known = {entry[code.value][0] for entry in tables[code.scheme].values() if code.value in entry}
+    assert code.meaning in known
