@@ -31,9 +31,17 @@ SHAPE = Shape(
     positions=(7 * 3 * 3 + 2, 7 * 3 * 3, 7 * 3 * 3), soft=(None, None, (8, 1), (8, 1)), classes=2,
 )  # fmt: skip
 GRIDS = ((40, 96, 96), (48, 128, 128), (36, 104, 104), (40, 112, 112), (60, 160, 160), (44, 96, 96))
-DROPPED = ({"dce": 0.2, "dwi": 0.3, "t2": 0.3}, {"dce": 0.1, "dwi": 0.5, "t2": 0.6})
-"""How often a batch goes without a modality, in the first and in the second stage."""
-HIGHEST_RATE = (1e-3, 7e-4)
+DROPPED = (
+    {"dce": 0.2, "dwi": 0.3, "t2": 0.3},
+    {"dce": 0.1, "dwi": 0.5, "t2": 0.6},
+    {"dce": 0.1, "dwi": 0.6, "t2": 0.7},
+)
+"""How often a batch goes without a modality, per stage."""
+HIGHEST_RATE = (1e-3, 7e-4, 7e-4)
+STAGES = (1.0, 0.5, 0.3)
+"""Steps of each stage as a part of those asked for."""
+SHIFT = (8, 4, 8)
+"""Voxels by which the third stage moves a case at most, so that the place of the tokens' borders is not learned."""
 BATCH = 4
 
 
@@ -138,20 +146,19 @@ def loss_of(logits: Tensor, own: dict[str, Tensor], labels: Tensor, tokens: Tens
     return F.cross_entropy(logits, labels) + torch.stack(helpers).mean()
 
 
-def train(folder: Path, steps: int, log: Log, *, first: Mome | None = None) -> Mome:
+def train(folder: Path, steps: int, log: Log, *, stage: int = 0, before: Mome | None = None) -> Mome:
     """The network after `steps` batches; every number drawn comes from fixed seeds.
 
-    first: the network of the first stage; then this is the second, which draws the cases that the first found hard more often.
+    before: the network of the stage before; the cases that it finds hard are drawn more often.
     """
-    stage = 0 if first is None else 1
     torch.manual_seed(11 + stage)
     rng = np.random.default_rng(11 + stage)
     trainee = Trainee()
     initialise(trainee)
     seeds, share = np.array(TRAINING), np.ones(len(TRAINING))
-    if first is not None:
-        trainee.net.load_state_dict(first.state_dict())
-        share = hardness(first, folder)
+    if before is not None:
+        trainee.net.load_state_dict(before.state_dict())
+        share = hardness(before, folder)
     highest = HIGHEST_RATE[stage]
     optimiser = torch.optim.AdamW(trainee.parameters(), lr=highest, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, highest, total_steps=steps, pct_start=0.15)
@@ -160,8 +167,11 @@ def train(folder: Path, steps: int, log: Log, *, first: Mome | None = None) -> M
     for step in range(steps):
         cases = [stored(int(s), folder) for s in rng.choice(seeds, BATCH, replace=False, p=share / share.sum())]
         volumes, labels, tokens = batch_of(cases, rng, DROPPED[stage])
+        if stage == 2:
+            shift = [int(rng.integers(-s, s + 1)) for s in SHIFT]
+            volumes = {way: torch.roll(x, shift, dims=(2, 3, 4)) for way, x in volumes.items()}
         logits, own = trainee(volumes)
-        loss = loss_of(logits, own, labels, tokens)
+        loss = F.cross_entropy(logits, labels) if stage == 2 else loss_of(logits, own, labels, tokens)
         optimiser.zero_grad()
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(trainee.parameters(), 1.0)
@@ -186,8 +196,6 @@ def hardness(net: Mome, folder: Path) -> NDArray[np.float64]:
 
 
 STEPS = 1500
-SECOND_STAGE = 0.5
-"""Steps of the second stage as a part of those of the first."""
 TRAINING, TUNING, HELD_OUT = range(1000, 1500), range(8000, 8060), range(9000, 9100)
 FINE_GRID = (60, 160, 160)
 """The held-out phantoms have the grid of the generated studies, whatever the training grids were."""
@@ -195,9 +203,8 @@ FINE_GRID = (60, 160, 160)
 
 def make(out: Path, phantoms: Path, steps: int, log: Log) -> None:
     """Train, measure, and write `demo.safetensors` and `demo.json` to `out`."""
-    for stage in range(2):
-        first = weights_in(out) if stage else None
-        net = train(phantoms, round(steps * (SECOND_STAGE if stage else 1)), log, first=first)
+    for stage, part in enumerate(STAGES):
+        net = train(phantoms, round(steps * part), log, stage=stage, before=weights_in(out) if stage else None)
         save_file({k: v.half().contiguous() for k, v in net.state_dict().items()}, out / "demo.safetensors")
     measure(out, phantoms, log, steps)
 
@@ -220,7 +227,7 @@ def measure(out: Path, phantoms: Path, log: Log, steps: int) -> None:
         sha256=digest(out / "demo.safetensors"),
         settings=INPUT,
         heads=SHAPE.heads,
-        trained=f"{len(TRAINING)} generated breast examinations (seeds {TRAINING.start} to {TRAINING.stop - 1}), {steps} and then {round(steps * SECOND_STAGE)} steps of {BATCH}, "
+        trained=f"{len(TRAINING)} generated breast examinations (seeds {TRAINING.start} to {TRAINING.stop - 1}), {', '.join(str(round(steps * part)) for part in STAGES)} steps of {BATCH} in three stages, "
         "with modalities left out at random; stored in half precision.",
         held_out=f"{len(HELD_OUT)} generated examinations of other seeds ({HELD_OUT.start} to {HELD_OUT.stop - 1}) at the grid of the "
         "generated studies; temperature and threshold chosen on 60 further ones.",

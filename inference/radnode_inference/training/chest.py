@@ -29,9 +29,12 @@ WINDOW = 4
 PATCH = (64, 64, 32)
 BATCH = 2
 STEPS = 300
-TRAINING, TUNING, HELD_OUT = range(2000, 2060), range(8100, 8108), range(9100, 9114)
-WEIGHT = (0.5, 0.6, 4.0)
-"""Of the classes in the cross-entropy: a nodule has a thousandth of the voxels."""
+TRAINING, TUNING, HELD_OUT = range(2000, 2060), range(8100, 8108), range(9100, 9112)
+WEIGHTS = ((0.5, 0.6, 4.0), (0.7, 1.0, 1.5))
+"""Of the classes in the cross-entropy, per stage: first nodules must be found at all, then vessels must not be called so."""
+HIGHEST_RATE = (2e-3, 1e-3)
+SECOND_STAGE = 0.4
+"""Steps of the second stage as a part of those of the first."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,9 +96,9 @@ def patch(case: Case, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     return cut[None], labels[at].flip(flips)
 
 
-def loss_of(logits: Tensor, labels: Tensor) -> Tensor:
+def loss_of(logits: Tensor, labels: Tensor, weight: tuple[float, ...]) -> Tensor:
     """Cross-entropy, weighted, and the soft Dice of lung and nodule."""
-    entropy = F.cross_entropy(logits, labels, weight=torch.tensor(WEIGHT))
+    entropy = F.cross_entropy(logits, labels, weight=torch.tensor(weight))
     p = logits.softmax(dim=1)
     total = entropy
     for channel in (LUNG, NODULE):
@@ -105,20 +108,22 @@ def loss_of(logits: Tensor, labels: Tensor) -> Tensor:
     return total
 
 
-def train(seeds: list[int], folder: Path, steps: int, log: Log) -> nn.Module:
-    """The network after `steps` windows; every number drawn comes from fixed seeds."""
-    torch.manual_seed(12)
-    rng = np.random.default_rng(12)
-    net = swin_unetr(1, 3, FEATURE_SIZE, WINDOW)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps, pct_start=0.1)
+def train(folder: Path, steps: int, log: Log, *, first: nn.Module | None = None) -> nn.Module:
+    """The network after `steps` batches; every number drawn comes from fixed seeds. first: of the first stage, if this is the second."""
+    stage = 0 if first is None else 1
+    torch.manual_seed(12 + stage)
+    rng = np.random.default_rng(12 + stage)
+    net = swin_unetr(1, 3, FEATURE_SIZE, WINDOW) if first is None else first
+    highest = HIGHEST_RATE[stage]
+    optimiser = torch.optim.AdamW(net.parameters(), lr=highest, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, highest, total_steps=steps, pct_start=0.1)
     net.train()
     running, started = 0.0, time.monotonic()
     for step in range(steps):
-        patches = [patch(stored(int(rng.choice(seeds)), folder), rng) for _ in range(BATCH)]
+        patches = [patch(stored(int(rng.choice(TRAINING)), folder), rng) for _ in range(BATCH)]
         with torch.autocast("cpu", torch.bfloat16):
             logits = net(torch.stack([image for image, _ in patches]))
-        loss = loss_of(logits.float(), torch.stack([labels for _, labels in patches]))
+        loss = loss_of(logits.float(), torch.stack([labels for _, labels in patches]), WEIGHTS[stage])
         optimiser.zero_grad()
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(net.parameters(), 5.0)
@@ -126,22 +131,31 @@ def train(seeds: list[int], folder: Path, steps: int, log: Log) -> nn.Module:
         schedule.step()
         running = 0.97 * running + 0.03 * loss.item() if step else loss.item()
         if step % 25 == 0:
-            log(f"chest step {step} of {steps}, loss {running:.3f}, {time.monotonic() - started:.0f} s")
+            log(
+                f"chest stage {stage + 1}, step {step} of {steps}, loss {running:.3f}, {time.monotonic() - started:.0f} s"
+            )
     return net.eval()
 
 
 def make(out: Path, phantoms: Path, steps: int, log: Log) -> None:
     """Train, measure, and write `demo.safetensors` and `demo.json` to `out`."""
-    net = train(list(TRAINING), phantoms, steps, log)
-    state = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in net.state_dict().items()}
-    save_file(state, out / "demo.safetensors")
+    for stage in range(2):
+        first = weights_in(out) if stage else None
+        net = train(phantoms, round(steps * (SECOND_STAGE if stage else 1)), log, first=first)
+        state = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in net.state_dict().items()}
+        save_file(state, out / "demo.safetensors")
     measure(out, phantoms, log, steps)
+
+
+def weights_in(folder: Path) -> nn.Module:
+    """The network as stored (half precision)."""
+    state = load_file(folder / "demo.safetensors")
+    return from_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
 
 
 def measure(out: Path, phantoms: Path, log: Log, steps: int) -> None:
     """Measure the weights as stored (half precision) and write their card."""
-    state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(out / "demo.safetensors").items()}
-    net = from_state_dict(state)
+    net = weights_in(out)
     log("measuring on held-out phantoms")
     tuning = (stored(s, phantoms) for s in TUNING)
     held_out = (stored(s, phantoms) for s in HELD_OUT)
@@ -149,7 +163,7 @@ def measure(out: Path, phantoms: Path, log: Log, steps: int) -> None:
         card.measured(net, tuning, held_out, INPUT),
         sha256=digest(out / "demo.safetensors"),
         settings=INPUT,
-        trained=f"{len(TRAINING)} generated chests (seeds {TRAINING.start} to {TRAINING.stop - 1}), {steps} steps of {BATCH} windows, "
+        trained=f"{len(TRAINING)} generated chests (seeds {TRAINING.start} to {TRAINING.stop - 1}), {steps} and then {round(steps * SECOND_STAGE)} steps of {BATCH} windows, "
         f"bfloat16 autocast; "
         "stored in half precision.",
         held_out=f"{len(HELD_OUT)} generated chests of other seeds ({HELD_OUT.start} to {HELD_OUT.stop - 1}); calibration and threshold "

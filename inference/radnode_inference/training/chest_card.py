@@ -86,7 +86,7 @@ def platt(score: Array, truth: Array) -> tuple[float, float]:
         z = v[0] * score + v[1]
         return float(np.sum(np.logaddexp(0, z) - truth * z) + 0.5 * (v[0] - 1) ** 2 + 0.05 * v[1] ** 2)
 
-    slope, offset = minimize(loss, np.array([1.0, 0.0]), method="Nelder-Mead").x
+    slope, offset = minimize(loss, np.array([1.0, 0.0]), method="BFGS").x
     return round(float(slope), 4), round(float(offset), 4)
 
 

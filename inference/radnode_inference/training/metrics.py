@@ -33,9 +33,12 @@ def specificity(truth: Array, called: Array) -> float:
 def best_threshold(truth: Array, score: Array) -> float:
     """The middle of the gap at which sensitivity + specificity is greatest (Youden 1950)."""
     levels = np.unique(score)
-    cuts = np.concatenate([(levels[:-1] + levels[1:]) / 2]) if len(levels) > 1 else levels
-    youden = [sensitivity(truth, score > c) + specificity(truth, (score > c).astype(float)) for c in cuts]
-    best = np.flatnonzero(np.isclose(youden, max(youden)))
+    cuts = (levels[:-1] + levels[1:]) / 2 if len(levels) > 1 else levels
+    called = [(score > c).astype(float) for c in cuts]
+    youden = np.nan_to_num([sensitivity(truth, c) for c in called]) + np.nan_to_num(
+        [specificity(truth, c) for c in called]
+    )
+    best = np.flatnonzero(np.isclose(youden, youden.max()))
     return float(cuts[best[len(best) // 2]])
 
 

@@ -1,0 +1,212 @@
+"""`mr-breast-mome`: what the network is shown, what each modality adds, and what a study's result says."""
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from radnode_inference.findings import Findings, Kind
+from radnode_inference.generator import breast
+from radnode_inference.generator.dicom_parts import Order
+from radnode_inference.generator.dicom_writer import write_breast
+from radnode_inference.generator.fields import Orientation
+from radnode_inference.model import DeclinedError
+from radnode_inference.models.breast_mri.cards import MOME, MOME_PACKAGED
+from radnode_inference.models.breast_mri.mome_input import (
+    InputSettings,
+    Placed,
+    box,
+    breast_corner,
+    channels,
+    inputs,
+    inserted,
+)
+from radnode_inference.models.breast_mri.mome_model import MomeModel, create
+from radnode_inference.models.breast_mri.mome_settings import MomeSettings
+from radnode_inference.models.breast_mri.mome_shapley import shapley
+from radnode_inference.preprocess import sample
+from radnode_inference.study import GENERATOR_CREATOR_TAG, Series, Study
+from radnode_inference.weights import WeightsError, read_card
+
+SHAPE = (40, 96, 96)
+PUBLISHED: dict[str, Any] = {"dce": [384, 256, 128], "dwi": [256, 128, 32], "t2": [384, 256, 48]}
+
+
+def quiet(part: float, words: str) -> None:
+    assert 0 <= part <= 1
+
+
+@cache
+def model() -> MomeModel:
+    return create("cpu", Path("there-is-no-such-folder"))
+
+
+@pytest.fixture(scope="module")
+def with_lesion(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return study(tmp_path_factory.mktemp("lesion"), 3)
+
+
+@pytest.fixture(scope="module")
+def result(with_lesion: Study) -> Findings:
+    return model().read(with_lesion, quiet)
+
+
+def study(folder: Path, seed: int = 3, *, lesion: bool = True) -> Study:
+    made = breast.phantom(seed, lesion=lesion, shape=SHAPE)
+    write_breast(made, folder, Order(patient_name="T", patient_id="1", patient_position="HFP"))
+    return Study.from_folder(folder)
+
+
+def shown(findings: Findings, code: str) -> float:
+    """The measurement with this code, as a part of 1."""
+    (value,) = [m.value for i in findings.items for m in i.measurements if m.concept.value == code]
+    return value / 100
+
+
+def probability(findings: Findings) -> float:
+    found = findings.items[0].probability
+    return shown(findings, "PROBABILITY") if found is None else found
+
+
+def without(found: Study, *words: str) -> Study:
+    kept = tuple(s for s in found.series if not any(w in s.description.upper() for w in words))
+    assert len(kept) < len(found.series)
+    return Study(study_uid=found.study_uid, series=kept)
+
+
+def test_a_lesion_is_a_finding_and_none_is_a_statement(tmp_path: Path, result: Findings) -> None:
+    normal = model().read(study(tmp_path, 2, lesion=False), quiet)
+    assert [i.kind for i in result.items] == [Kind.ABNORMALITY]
+    assert [i.kind for i in normal.items] == [Kind.EXAMINATION]
+    assert probability(result) > model().settings.threshold > probability(normal)
+    for findings in (result, normal):
+        assert findings.items[0].mask is None
+        assert "DEMONSTRATION ONLY" in findings.statements[0]
+        assert "reporting threshold" in findings.statements[-1]
+        assert findings.model.demonstration
+        assert findings.partial_because is None
+        assert len(findings.used_series_uids) == len(set(findings.used_series_uids)) > 6
+
+
+def test_the_contributions_add_up_to_the_difference_from_seeing_nothing(result: Findings) -> None:
+    with torch.inference_mode():
+        logits = model().network(None, None, None)[0].double() / model().settings.temperature
+    nothing = float(logits.softmax(dim=0)[model().settings.positive])
+    total = sum(shown(result, f"SHAPLEY-{m}") for m in ("DCE", "DWI", "T2"))
+    assert total == pytest.approx(probability(result) - nothing, abs=1e-6)
+
+
+def test_an_examination_without_diffusion_and_t2_is_read_and_says_so(with_lesion: Study) -> None:
+    findings = model().read(without(with_lesion, "DWI", "DIFF", "ADC", "T2", "EP2D"), quiet)
+    assert any("Read without DWI and T2" in s for s in findings.statements)
+    assert probability(findings) > model().settings.threshold
+    assert [m.concept.value for m in findings.items[0].measurements] == ["SHAPLEY-DCE"]
+
+
+def test_weights_that_need_every_modality_decline_an_examination_without_one(with_lesion: Study) -> None:
+    strict = MomeModel(model().weights, torch.device("cpu"))
+    strict.settings = replace(strict.settings, missing_allowed=frozenset())
+    with pytest.raises(DeclinedError) as declined:
+        strict.read(without(with_lesion, "T2"), quiet)
+    assert declined.value.gate == "missing-role:t2"
+
+
+def test_demonstration_weights_refuse_a_study_that_the_generator_did_not_mark(with_lesion: Study) -> None:
+    unmarked = tuple(
+        Series(
+            series_uid=s.series_uid,
+            headers=tuple(
+                replace(h, elements={k: v for k, v in h.elements.items() if k != GENERATOR_CREATOR_TAG})
+                for h in s.headers
+            ),
+        )
+        for s in with_lesion.series
+    )
+    with pytest.raises(DeclinedError) as declined:
+        model().read(Study(study_uid=with_lesion.study_uid, series=unmarked), quiet)
+    assert declined.value.gate == "demonstration-weights"
+
+
+def test_shapley_values_are_those_of_a_game_that_is_known() -> None:
+    glove = {frozenset("lr"): 1.0, frozenset("ls"): 1.0, frozenset("lrs"): 1.0}
+    values = shapley("lrs", lambda c: glove.get(c, 0.0))
+    assert values == pytest.approx({"l": 2 / 3, "r": 1 / 6, "s": 1 / 6})
+
+
+def test_subtractions_are_interpolated_in_time_and_held_at_the_ends() -> None:
+    settings = InputSettings.from_card(PUBLISHED | {"times_s": [50, 150, 300, 900], "spacing_mm": 3.0})
+    pre = np.ones((2, 2, 2), np.float32)
+    posts = [pre + 10, pre + 20, pre + 60]
+    got = channels(settings, pre, posts, np.array([100.0, 200.0, 400.0]))
+    assert [float(c[0, 0, 0]) for c in got] == pytest.approx([10, 15, 40, 60])
+
+
+def test_published_input_needs_six_phases_after_contrast() -> None:
+    settings = InputSettings.from_card(PUBLISHED)
+    with pytest.raises(ValueError, match="5 phases after contrast, 6 are needed"):
+        channels(settings, np.zeros((2, 2, 2), np.float32), [np.zeros((2, 2, 2), np.float32)] * 5, np.arange(5.0))
+
+
+def test_a_volume_is_laid_in_the_middle_with_axes_left_back_head() -> None:
+    voxels = np.zeros((3, 5, 4), np.float32)
+    voxels[2, 0, 3] = 1  # highest slice, first row, last column
+    affine = np.array([[0, 0, 1.0, 0], [0, 1.0, 0, 0], [2.0, 0, 0, 0], [0, 0, 0, 1]])
+    got = inserted(Placed(voxels=voxels, affine=affine), (8, 9, 5))
+    assert got.shape == (8, 9, 5)
+    assert torch.nonzero(got).tolist() == [[2 + 3, 2 + 0, 1 + 2]]
+
+
+def test_a_volume_that_is_too_large_is_made_smaller_by_one_factor() -> None:
+    got = inserted(
+        Placed(voxels=np.ones((8, 20, 10), np.float32), affine=np.diag([1.0, 1, 1, 1])[[2, 1, 0, 3]]), (10, 10, 10)
+    )
+    places = torch.nonzero(got)
+    assert (places.amax(dim=0) - places.amin(dim=0) + 1).tolist() == [5, 10, 4]
+
+
+@pytest.mark.parametrize("how", [{}, {"patient_position": "FFP"}, {"orientation": Orientation.SAGITTAL}])
+def test_the_grid_holds_the_lesion_however_the_slices_lie(how: dict[str, Any]) -> None:
+    made = breast.phantom(4, lesion=True, shape=SHAPE, **how)
+    settings = InputSettings.from_card(model().weights.settings["input"])
+    pre = Placed(voxels=made.dce[0], affine=made.grid.affine)
+    spacing = settings.spacing_mm or 0.0
+    where = box(breast_corner(pre, settings.dce, spacing), settings.dce, spacing)
+    inside = sample(made.lesion_mask.astype(np.float32), made.grid.affine, where).sum().item() * spacing**3
+    assert inside / 1000 == pytest.approx(sum(i.volume_ml for i in made.lesions), rel=0.15)
+
+
+def test_inputs_do_not_depend_on_the_scale_of_the_scanner() -> None:
+    made = breast.phantom(4, lesion=True, shape=SHAPE)
+    settings = InputSettings.from_card(model().weights.settings["input"])
+
+    def shown_at(factor: float) -> torch.Tensor:
+        got = inputs(
+            settings,
+            pre=Placed(voxels=made.dce[0] * np.float32(factor), affine=made.grid.affine),
+            posts=[p * np.float32(factor) for p in made.dce[1:]],
+            times_s=made.times_s[1:].tolist(),
+            dwi=None,
+            t2=None,
+        )
+        assert got.dce is not None
+        return got.dce
+
+    assert torch.allclose(shown_at(1.0), shown_at(7.0), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"input": {}}, "KeyError 'dce'"),
+        ({"classes": [{"name": "a", "kind": "negative"}]}, "0 classes"),
+        ({"threshold": None}, "TypeError"),
+    ],
+)
+def test_a_card_that_lacks_what_the_model_needs_is_refused(changed: dict[str, Any], reason: str) -> None:
+    weights = read_card(MOME, MOME_PACKAGED)
+    with pytest.raises(WeightsError, match=reason):
+        MomeSettings.from_weights(replace(weights, settings={**weights.settings, **changed}))
