@@ -57,7 +57,7 @@ def demo_studies() -> tuple[StudySpec, ...]:
         breast_spec(1, "normal", seed=2),
         breast_spec(2, "lesion", seed=3),
         breast_spec(3, "normal", seed=10, layout=Layout.ENHANCED),
-        breast_spec(4, "lesion", seed=5, layout=Layout.TEMPORAL, compression=Compression.JPEG_LS),
+        breast_spec(4, "lesion", seed=1006, layout=Layout.TEMPORAL, compression=Compression.JPEG_LS),
         chest_spec(1, "normal", seed=2),
         chest_spec(2, "lesion", seed=3),
         chest_spec(3, "normal", seed=6),
