@@ -94,3 +94,10 @@ def test_two_keys_that_mean_the_same_are_refused() -> None:
 def test_something_else_altogether_is_refused() -> None:
     with pytest.raises(StateDictError, match=r"missing key swinViT\.patch_embed"):
         voco.from_state_dict({"net": {"conv.weight": torch.zeros(1)}})
+
+
+def test_the_attention_window_is_read_from_the_position_index() -> None:
+    net = SwinUNETR(in_channels=1, out_channels=2, feature_size=12, use_v2=True, window_size=4).eval()
+    ours, x = voco.from_state_dict(net.state_dict()), torch.rand(1, 1, 32, 32, 64)
+    with torch.inference_mode():
+        assert (ours(x) - net(x)).abs().max() < 1e-5
