@@ -3,6 +3,7 @@
 The published checkpoints are VoComni_{B,L,H} (whole, 21 classes) and VoCo_{B,L,H}_SSL_head (encoder only); widths 48, 96, 192.
 """
 
+import math
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -72,7 +73,8 @@ def classes_of(state: StateDict) -> int:
 
 def window_of(state: StateDict) -> int:
     """The side of the attention window: its cube is the side of the position index (7 in every published file)."""
-    return round(float(shape_of(state, INDEX)[0]) ** (1 / 3))
+    places: float = shape_of(state, INDEX)[0]
+    return round(math.pow(places, 1 / 3))
 
 
 def swin_unetr(channels: int, classes: int, feature_size: int, window_size: int = 7) -> nn.Module:
