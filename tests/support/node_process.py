@@ -66,11 +66,13 @@ class TestNode(NodeProcess):
         quiet_s: float = 1.0,
         environment: Mapping[str, str] | None = None,
         peers: Sequence[Mapping[str, object]] = (),
+        rules: Sequence[Mapping[str, object]] = (),
         data: Path | None = None,
         **sections: Mapping[str, object],
     ) -> None:
         settings = quick_settings(destinations=destinations, quiet_s=quiet_s, **sections)
         settings |= {"peers": list(peers)} if peers else {}
+        settings |= {"rules": list(rules)} if rules else {}
         settings |= {"data": data} if data else {}
         super().__init__(folder, settings, environment=environment)
         self.data = data or self.data

@@ -42,6 +42,15 @@ LAST_PASS = {
 """How often a point is certainly passed while one small study goes its way: the crash is at one of these passes, by seed."""
 
 
+ONE_MODEL = [
+    {
+        "name": "breast-mr",
+        "models": ["mr-breast-kinetics"],
+        "when": [{"attribute": "Modality", "test": "equals", "values": ["MR"]}],
+    }
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Undisturbed:
     """A study, and the SOP Instance UIDs of what a node that nobody killed made of it and delivered."""
@@ -54,7 +63,7 @@ class Undisturbed:
 def reference(tmp_path_factory: pytest.TempPathFactory, shared_pacs: Orthanc) -> Undisturbed:
     folder = tmp_path_factory.mktemp("undisturbed")
     sample = small_breast(folder / "study", seed=11)
-    with TestNode(folder, destinations=[to_orthanc(shared_pacs)], quiet_s=1.0) as node:
+    with TestNode(folder, destinations=[to_orthanc(shared_pacs)], rules=ONE_MODEL) as node:
         PatientSender(lambda: node.receive_port).send(sample.files)
         jobs = node.wait_until_read(sample.study_uid)
         assert [j.state for j in jobs if j.state == JobState.DONE], node.story(sample.study_uid)
@@ -79,6 +88,7 @@ def node_that_dies(folder: Path, pacs: Orthanc, fault: str) -> TestNode:
         folder,
         destinations=[to_orthanc(pacs)],
         quiet_s=QUIET_S,
+        rules=ONE_MODEL,
         environment=environment,
         receive={"port": port, "processes": 2},
     )
