@@ -47,7 +47,8 @@ faults: setup packages
 	@RADNODE_FAULT_ROUNDS=$(or $(ROUNDS),20) $(BIN)/python -m pytest tests/system/test_kill.py --timeout 7200 $(ARGS)
 
 train-demo: setup
-	@$(BIN)/python -m radnode_inference.training $(ARGS)
+	@$(BIN)/python -m radnode_inference.training breast --out inference/radnode_inference/models/breast_mri $(ARGS)
+	@$(BIN)/python -m radnode_inference.training chest --out inference/radnode_inference/models/chest_ct $(ARGS)
 
 lock: setup
 	@$(BIN)/python -m pip freeze --exclude-editable | grep -Ev '^(torch==|torch @|setuptools==|pip==)' | sort --ignore-case > requirements.lock
