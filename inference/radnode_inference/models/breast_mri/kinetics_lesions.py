@@ -12,7 +12,7 @@ EARLY_S, LATE_S = 150.0, 450.0
 PE_PERCENT, BACKGROUND_PART, NEIGHBOURS = 70.0, 0.60, 4
 """Hylton, Radiology 2012;263:663 and the UCSF reference implementation (I-SPY, ACRIN 6657)."""
 BACKGROUND_SPREAD = 5.0
-LEAST_ML, LONGEST_RATIO = 0.1, 5.0
+LEAST_ML, LONGEST_RATIO = 0.1, 3.5
 THINNEST_MM = 2.0  # thinner than twice this is a vessel
 OUTLINE_PART = 0.5
 
@@ -72,7 +72,8 @@ def lesions(found: Kinetics, region: BoolArray, spacing: tuple[float, float, flo
     """
     focal = found.enhancing & (found.enhancement >= found.focal_percent)
     inner = np.asarray(ndimage.distance_transform_edt(focal, sampling=spacing))
-    cores, count = ndimage.label(inner > max(THINNEST_MM, 1.02 * min(spacing)), np.ones((3, 3, 3)))
+    thinnest = max(THINNEST_MM, 1.02 * sorted(spacing)[1])  # one voxel is no thickness
+    cores, count = ndimage.label(inner > thinnest, np.ones((3, 3, 3)))
     voxel_ml = float(np.prod(spacing)) / 1000
     masks: list[BoolArray] = []
     taken = np.zeros(focal.shape, bool)
@@ -81,7 +82,7 @@ def lesions(found: Kinetics, region: BoolArray, spacing: tuple[float, float, flo
         if taken[cores == label].any():
             continue
         mask = outline(found.rise, cores == label, inner, region, spacing) & ~taken
-        if not mask.any() or mask.sum() * voxel_ml < LEAST_ML or drawn_out(mask, spacing):
+        if mask.sum() * voxel_ml < LEAST_ML or thickness(mask, spacing) <= thinnest or drawn_out(mask, spacing):
             continue
         masks.append(mask)
         taken |= mask
@@ -125,10 +126,16 @@ def around(mask: BoolArray, reach_mm: float, spacing: tuple[float, float, float]
     return tuple(box)
 
 
+def thickness(mask: BoolArray, spacing: tuple[float, float, float]) -> float:
+    """The largest distance in mm from inside a mask to its outside."""
+    box = around(mask, 2 * max(spacing), spacing)
+    return float(np.asarray(ndimage.distance_transform_edt(mask[box], sampling=spacing)).max())
+
+
 def drawn_out(mask: BoolArray, spacing: tuple[float, float, float]) -> bool:
     """Whether a mask is long and thin like a vessel, by the axes of its ellipsoid."""
     points = np.argwhere(mask) * np.array(spacing)
     if len(points) < 8:
         return False
     axes = np.sqrt(np.maximum(np.linalg.eigvalsh(np.cov(points.T)), 0) + np.array(spacing).min() ** 2 / 12)
-    return bool(axes[2] / axes[1] > LONGEST_RATIO)
+    return bool(axes[2] / np.sqrt(axes[0] * axes[1]) > LONGEST_RATIO)
