@@ -248,7 +248,7 @@ def statements(roles: Roles, found: Examination, maps: Kinetics, count: int) -> 
         f"Background enhancement of glandular tissue: median {maps.background:.0f} %;"
         f" a focus needed {maps.focal_percent:.0f} % to stand out.",
         "Outlines and numbers only: no probability of malignancy is given. Non-mass enhancement and foci under about"
-        " 7 mm can be missed.",
+        " 8 mm can be missed.",
         *roles.assumptions,
     ]
     if found.adc is not None:
