@@ -107,7 +107,7 @@ class MomeModel:
     def probability(self, prepared: Inputs, given: frozenset[str]) -> float:
         """Of the positive class, seeing only the modalities in `given`."""
         volumes = [getattr(prepared, m) if m in given else None for m in MODALITIES]
-        with torch.inference_mode(), devices.precision(self.device):
+        with torch.inference_mode(), devices.threads(), devices.precision(self.device):
             logits = self.network(*(None if v is None else v[None].to(self.device) for v in volumes))
         p = (logits[0].double() / self.settings.temperature).softmax(dim=0)
         return float(p[self.settings.positive])

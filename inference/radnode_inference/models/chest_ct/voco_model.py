@@ -75,7 +75,7 @@ class VocoModel:
     def infer(self, volume: Volume, done: Callable[[float], None]) -> tuple[Tensor, Box]:
         """Class probabilities (classes, i, j, k) and the places they are for."""
         prepared, box = prepare(volume, self.settings, self.device)
-        with torch.inference_mode(), devices.precision(self.device):
+        with torch.inference_mode(), devices.threads(), devices.precision(self.device):
             logits = slide(prepared[None], self.settings.roi, self.network, overlap=self.settings.overlap, done=done)
             return logits.softmax(dim=0).cpu(), box
 
