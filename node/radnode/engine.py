@@ -26,6 +26,7 @@ from radnode_inference.model import ModelCard
 LOOK_S = 0.1
 """How often the parent looks up from waiting."""
 REPORTER = "radnode.report:results"
+THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class Child:
         self.connection: Connection[Any, Any]
         self.connection, other = Pipe()
         count = str(threads)
-        environment = {**os.environ, "OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count}
+        environment = {**os.environ, **dict.fromkeys(THREAD_COUNTS, count), "OMP_WAIT_POLICY": "PASSIVE"}
         with other:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "radnode.engine_child", str(other.fileno()), str(os.getpid())],
