@@ -62,7 +62,7 @@ class Undisturbed:
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory, shared_pacs: Orthanc) -> Undisturbed:
     folder = tmp_path_factory.mktemp("undisturbed")
-    sample = small_breast(folder / "study", seed=11)
+    sample = small_breast(folder / "study", seed=7)
     with TestNode(folder, destinations=[to_orthanc(shared_pacs)], rules=ONE_MODEL) as node:
         PatientSender(lambda: node.receive_port).send(sample.files)
         jobs = node.wait_until_read(sample.study_uid)
@@ -70,7 +70,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory, shared_pacs: Orthanc) ->
         node.wait_until_delivered(sample.study_uid)
         results = frozenset(shared_pacs.files(sample.study_uid))
     shared_pacs.forget(sample.study_uid)
-    assert results
+    assert len(results) >= LAST_PASS[Point.MID_DELIVERY]  # the lesion was found, so there is a delivery to die in
     return Undisturbed(sample=sample, results=results)
 
 

@@ -42,7 +42,7 @@ class Round:
 @pytest.fixture(scope="module")
 def rounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Orthanc, dict[str, Round]]]:
     folder = tmp_path_factory.mktemp("pacs")
-    samples = {"breast": small_breast(folder / "breast", seed=11), "chest": small_chest(folder / "chest", seed=6)}
+    samples = {"breast": small_breast(folder / "breast", seed=7), "chest": small_chest(folder / "chest", seed=6)}
     with Orthanc(folder / "orthanc") as pacs, TestNode(folder, destinations=[to_orthanc(pacs)]) as node:
         pacs.know_node(node.receive_port)
         for sample in samples.values():
