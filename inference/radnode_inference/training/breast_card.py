@@ -80,6 +80,7 @@ def card(
         "limitations": [
             "Trained and tested on generated phantoms only: no figure here says anything about patients.",
             "The label is whether the phantom has a lesion, of whatever curve type; it is not malignancy.",
+            "The third stage was added after looking at the held-out phantoms and the demonstration set: the figures are optimistic.",
             *(
                 [f"Not useful with only {', '.join(weak)} (AUROC below {USEFUL_AUROC} on held-out phantoms)."]
                 if weak
