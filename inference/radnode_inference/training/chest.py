@@ -28,8 +28,8 @@ WINDOW = 4
 """Side of the attention window: the published 7 costs five times as much and gains nothing at this size."""
 PATCH = (64, 64, 32)
 BATCH = 2
-STEPS = 300
-TRAINING, TUNING, HELD_OUT = range(2000, 2060), range(8100, 8108), range(9100, 9112)
+STEPS = 600
+TRAINING, TUNING, HELD_OUT = range(2000, 2100), range(8200, 8212), range(9300, 9324)
 WEIGHTS = ((0.5, 0.6, 4.0), (0.7, 1.0, 1.5))
 """Of the classes in the cross-entropy, per stage: first nodules must be found at all, then vessels must not be called so."""
 HIGHEST_RATE = (2e-3, 1e-3)
@@ -141,10 +141,14 @@ def make(out: Path, phantoms: Path, steps: int, log: Log) -> None:
     """Train, measure, and write `demo.safetensors` and `demo.json` to `out`."""
     for stage in range(2):
         first = weights_in(out) if stage else None
-        net = train(phantoms, round(steps * (SECOND_STAGE if stage else 1)), log, first=first)
+        net = train(phantoms, second_steps(steps) if stage else steps, log, first=first)
         state = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in net.state_dict().items()}
         save_file(state, out / "demo.safetensors")
     measure(out, phantoms, log, steps)
+
+
+def second_steps(steps: int) -> int:
+    return max(1, round(steps * SECOND_STAGE))
 
 
 def weights_in(folder: Path) -> nn.Module:
@@ -163,7 +167,7 @@ def measure(out: Path, phantoms: Path, log: Log, steps: int) -> None:
         card.measured(net, tuning, held_out, INPUT),
         sha256=digest(out / "demo.safetensors"),
         settings=INPUT,
-        trained=f"{len(TRAINING)} generated chests (seeds {TRAINING.start} to {TRAINING.stop - 1}), {steps} and then {round(steps * SECOND_STAGE)} steps of {BATCH} windows, "
+        trained=f"{len(TRAINING)} generated chests (seeds {TRAINING.start} to {TRAINING.stop - 1}), {steps} and then {second_steps(steps)} steps of {BATCH} windows, "
         f"bfloat16 autocast; "
         "stored in half precision.",
         held_out=f"{len(HELD_OUT)} generated chests of other seeds ({HELD_OUT.start} to {HELD_OUT.stop - 1}); calibration and threshold "
