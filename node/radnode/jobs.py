@@ -18,6 +18,8 @@ from radnode.states import JOB, STUDY, JobState, StudyState
 from radnode.tables import JobRow, StudyRow
 
 OPEN = (JobState.QUEUED, JobState.RUNNING)
+URGENCY_S = 600.0
+"""What one step of urgency is worth in waiting time: urgent work goes first, and old routine work is still served."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,14 +51,14 @@ def add(session: Session, *, study_uid: str, revision: int, model: str, urgency:
 
 
 def claim(database: Database, worker: str, now: float) -> Job | None:
-    """The most urgent job that is due, now this worker's; None when there is none.
+    """The most urgent job that is due (see URGENCY_S), now this worker's; None when there is none.
 
     PostgreSQL: rows that another worker is claiming are skipped. SQLite: the transaction holds the write lock.
     """
     due = (
         select(JobRow.id)
         .where(JobRow.state == JobState.QUEUED, JobRow.due_at <= now)
-        .order_by(JobRow.urgency.desc(), JobRow.due_at, JobRow.id)
+        .order_by(JobRow.due_at - URGENCY_S * JobRow.urgency, JobRow.id)
         .limit(1)
     )
     with database.reading() as session:  # an idle worker must not take SQLite's write lock ten times a second

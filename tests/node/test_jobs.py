@@ -66,6 +66,16 @@ def test_the_most_urgent_job_is_claimed_first_then_the_one_that_waits_longest(no
     assert jobs.claim(node.database, "w", 10.0) is None
 
 
+def test_an_old_routine_job_goes_before_newer_urgent_ones(node: Node) -> None:
+    """Nothing starves, however much urgent work arrives."""
+    node.add_study()
+    node.add_job("routine", now=0.0)
+    node.add_job("urgent", now=jobs.URGENCY_S - 1, urgency=1)
+    node.add_job("newer-urgent", now=jobs.URGENCY_S + 1, urgency=1)
+    claimed = [jobs.claim(node.database, "w", 2 * jobs.URGENCY_S) for _ in range(3)]
+    assert [job.model for job in claimed if job] == ["urgent", "routine", "newer-urgent"]
+
+
 def test_no_job_is_claimed_twice_by_workers_that_race(node: Node) -> None:
     node.add_study()
     for number in range(24):
