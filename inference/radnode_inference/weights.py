@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from radnode_inference.findings import Code, ModelIdentity
-from radnode_inference.model import Availability, ModelCard
+from radnode_inference.model import Availability, DeclinedError, ModelCard
+from radnode_inference.study import Study
 
 CARD_NAMES = ("card.json", "card.toml")
 SUFFIXES = (".safetensors", ".pt", ".pth")
@@ -59,6 +60,16 @@ class WeightsFile:
             f"DEMONSTRATION ONLY: the weights {self.name} {self.version} were trained on generated phantoms. "
             "This result means nothing clinically.",
         )
+
+    def admit(self, study: Study) -> None:
+        """Raises DeclinedError `demonstration-weights` unless these weights may read `study`.
+
+        The second lock behind the router's: it also holds for `radnode run`.
+        """
+        if self.demonstration and not study.generated:
+            raise DeclinedError(
+                "demonstration-weights", "only demonstration weights are installed; they read generated studies only"
+            )
 
 
 def find(model: str, site: Path, packaged: Path | None) -> WeightsFile | None:
@@ -142,6 +153,15 @@ def verify(weights: WeightsFile) -> None:
     found = digest(weights.path)
     if found != weights.sha256:
         raise WeightsError(f"{weights.path.name} has SHA-256 {found}, its card says {weights.sha256}: not used")
+
+
+def verified(model: str, site: Path, packaged: Path | None) -> WeightsFile:
+    """The weights that `find` finds, byte for byte as their card says. Raises WeightsError when there are none such."""
+    found = find(model, site, packaged)
+    if found is None:
+        raise WeightsError("not installed: weights missing")
+    verify(found)
+    return found
 
 
 def availability(found: WeightsFile | None) -> Availability:

@@ -16,7 +16,7 @@ from radnode_inference.models.breast_mri.mome_settings import MomeSettings
 from radnode_inference.models.breast_mri.mome_shapley import shapley
 from radnode_inference.state_dict import read_tensors
 from radnode_inference.study import Study
-from radnode_inference.weights import WeightsError, WeightsFile, find, verify
+from radnode_inference.weights import WeightsError, WeightsFile, verified
 
 TITLES = {"dce": "DCE", "dwi": "DWI", "t2": "T2"}
 BREAST = Code(value="76752008", scheme="SCT", meaning="Breast")
@@ -27,11 +27,7 @@ def create(device: str, weights: Path) -> "MomeModel":
 
     Raises WeightsError when there are none or they are not what their card says.
     """
-    found = find(MOME, weights, MOME_PACKAGED)
-    if found is None:
-        raise WeightsError("not installed: weights missing")
-    verify(found)
-    return MomeModel(found, devices.resolve(device))
+    return MomeModel(verified(MOME, weights, MOME_PACKAGED), devices.resolve(device))
 
 
 class MomeModel:
@@ -51,10 +47,7 @@ class MomeModel:
 
         Raises DeclinedError `demonstration-weights`, `missing-role:...` and those of reading the series.
         """
-        if self.weights.demonstration and not study.generated:
-            raise DeclinedError(
-                "demonstration-weights", "only demonstration weights are installed; they read generated studies only"
-            )
+        self.weights.admit(study)
         progress(0.0, "choosing the series")
         found = examination(study, progress)
         self.check(found)

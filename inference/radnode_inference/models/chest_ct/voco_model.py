@@ -11,7 +11,7 @@ from radnode_inference.findings import Finding, Findings, Kind, ModelIdentity, t
 from radnode_inference.load import load
 from radnode_inference.match import best_ct
 from radnode_inference.measure import diameter_measurements, diameters, laterality, volume_measurement
-from radnode_inference.model import DeclinedError, Progress
+from radnode_inference.model import Progress
 from radnode_inference.models.chest_ct import voco
 from radnode_inference.models.chest_ct.cards import PACKAGED, VOCO, VOCO_VERSION
 from radnode_inference.models.chest_ct.voco_parts import Part, parts
@@ -20,7 +20,7 @@ from radnode_inference.preprocess import Box, back, body_bounds, ras_box, sample
 from radnode_inference.state_dict import read_tensors
 from radnode_inference.study import Study
 from radnode_inference.volume import Volume
-from radnode_inference.weights import WeightsError, WeightsFile, find, verify
+from radnode_inference.weights import WeightsError, WeightsFile, verified
 from radnode_inference.window import slide
 
 DIAMETERS_BELOW_MM3 = 3e5
@@ -32,11 +32,7 @@ def create(device: str, weights: Path) -> "VocoModel":
 
     Raises WeightsError when there are none or they are not what their card says.
     """
-    found = find(VOCO, weights, PACKAGED)
-    if found is None:
-        raise WeightsError("not installed: weights missing")
-    verify(found)
-    return VocoModel(found, devices.resolve(device))
+    return VocoModel(verified(VOCO, weights, PACKAGED), devices.resolve(device))
 
 
 class VocoModel:
@@ -53,10 +49,7 @@ class VocoModel:
 
     def read(self, study: Study, progress: Progress) -> Findings:
         """Every class of the card that the network sees. Raises DeclinedError as `match` and `load` do."""
-        if self.weights.demonstration and not study.generated:
-            raise DeclinedError(
-                "demonstration-weights", "only demonstration weights are installed; they read generated studies only"
-            )
+        self.weights.admit(study)
         progress(0.0, "choosing the series")
         match = best_ct(study)
         volume = load(match.series.headers, match.series.series_uid)
