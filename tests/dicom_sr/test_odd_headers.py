@@ -36,22 +36,28 @@ def put(ds: Dataset, keyword: str, value: object) -> None:
     ds.add(DataElement(tag, pydicom.datadict.dictionary_VR(tag), value, validation_mode=pydicom.config.IGNORE))
 
 
+COPIED = (
+    "PatientName",
+    "PatientID",
+    "IssuerOfPatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+    "StudyDescription",
+    "SpecificCharacterSet",
+    "SliceThickness",
+    "SeriesNumber",
+)
+"""What results copy from their source."""
+
+
 def absent(ds: Dataset) -> None:
     for keyword in [
-        "PatientName",
-        "PatientID",
-        "IssuerOfPatientID",
-        "PatientBirthDate",
-        "PatientSex",
-        "StudyDate",
-        "StudyTime",
-        "StudyID",
-        "AccessionNumber",
-        "ReferringPhysicianName",
-        "StudyDescription",
-        "SpecificCharacterSet",
-        "SliceThickness",
-        "SeriesNumber",
+        *COPIED,
         "Manufacturer",
         "PositionReferenceIndicator",
     ]:
@@ -61,20 +67,7 @@ def absent(ds: Dataset) -> None:
 
 def empty(ds: Dataset) -> None:
     for keyword in [
-        "PatientName",
-        "PatientID",
-        "IssuerOfPatientID",
-        "PatientBirthDate",
-        "PatientSex",
-        "StudyDate",
-        "StudyTime",
-        "StudyID",
-        "AccessionNumber",
-        "ReferringPhysicianName",
-        "StudyDescription",
-        "SpecificCharacterSet",
-        "SliceThickness",
-        "SeriesNumber",
+        *COPIED,
         "FrameOfReferenceUID",
     ]:
         put(ds, keyword, None)
