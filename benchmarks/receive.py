@@ -3,8 +3,8 @@
 python benchmarks/receive.py [--slices 500] [--rounds 3] [--associations 1,4] [--only radnode,storescp,orthanc]
 
 Senders are DCMTK's storescu, everything with TCP_NODELAY=1 (without it, each image waits 45 ms for a delayed ACK). Each
-sender sends every slice; with four associations each sends its own study. radnode answers after fsync of file, folder
-and row; storescp and Orthanc (as Debian sets it up) do not flush. Only the ratios of one run carry over.
+sender sends every slice; with four associations each sends its own study. radnode answers after fsync of file and
+folder and the commit of the row; storescp and Orthanc (as Debian sets it up) do not flush. Only the ratios of one run carry over.
 """
 
 import argparse
