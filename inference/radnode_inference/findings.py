@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from radnode_inference.volume import BoolArray, Volume
+from radnode_inference.volume import BoolArray, FloatArray, Volume
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,33 @@ class Evaluation:
     value: Code
 
 
+@dataclass(frozen=True, kw_only=True)
+class Prior:
+    """The same thing in an earlier study of the patient, which a finding was compared with.
+
+    measurements: as they were then, with the concepts and units of the finding's own. sentence: what changed.
+    """
+
+    study_uid: str
+    study_date: str
+    tracking_uid: str
+    measurements: tuple[Measurement, ...]
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ParameterMap:
+    """One number per voxel that a reader may look at: enhancement ratio, probability, saliency.
+
+    values: float32 [slice, row, column] on the grid of `Findings.volume`; NaN where there is none. unit: UCUM.
+    """
+
+    name: str
+    quantity: Code
+    unit: Code
+    values: FloatArray
+
+
 class Kind(StrEnum):
     """What sort of thing a finding is."""
 
@@ -49,7 +76,8 @@ class Kind(StrEnum):
 class Finding:
     """One finding. `tracking_uid` is the same in SR, SEG and FHIR (PS3.16 TID 1410, row 3).
 
-    mask: bool [slice, row, column] on the grid of `Findings.volume`; None for a finding without a place.
+    mask: bool [slice, row, column] on the grid of `Findings.volume`; None for a finding without a place. prior: None
+    where no earlier study was compared.
     probability: 0..1, None where the model gives none. laterality: SCT right, left or bilateral.
     """
 
@@ -63,6 +91,7 @@ class Finding:
     measurements: tuple[Measurement, ...] = ()
     evaluations: tuple[Evaluation, ...] = ()
     mask: BoolArray | None = None
+    prior: Prior | None = None
 
     def __post_init__(self) -> None:
         if self.probability is not None and not 0.0 <= self.probability <= 1.0:
@@ -92,7 +121,7 @@ class Findings:
     key_series_uid: the series whose images carry the result (= volume.series_uid).
     statements: sentences a reader must see (gates passed narrowly, assumptions, limits), in order.
     partial_because: None when the whole input was read; otherwise one sentence that says what was missing.
-    used_series_uids: every series that entered the result.
+    used_series_uids: every series that entered the result. maps: parameter maps, by name.
     """
 
     study_uid: str
@@ -102,6 +131,7 @@ class Findings:
     statements: tuple[str, ...] = ()
     partial_because: str | None = None
     used_series_uids: tuple[str, ...] = ()
+    maps: tuple[ParameterMap, ...] = ()
 
     @property
     def series_uid(self) -> str:
@@ -118,7 +148,8 @@ class Findings:
             described = (
                 item.tracking_uid, item.tracking_id, item.kind, item.concept, item.site, item.laterality,
                 rounded(item.probability), item.evaluations,
-                [(m.concept, rounded(m.value), m.unit, m.method) for m in item.measurements],
+                measured(item.measurements),
+                item.prior and (item.prior.study_uid, item.prior.sentence, measured(item.prior.measurements)),
             )  # fmt: skip
             h.update(repr(described).encode())
             if item.mask is not None:
@@ -126,7 +157,14 @@ class Findings:
                 h.update(repr((item.mask.shape, drawn)).encode())
                 for i in drawn:
                     h.update(np.packbits(item.mask[i]).tobytes())
+        for map_ in self.maps:
+            h.update(repr((map_.name, map_.quantity, map_.unit)).encode())
+            h.update(np.round(map_.values, 3).tobytes())
         return h.hexdigest()
+
+
+def measured(measurements: Sequence[Measurement]) -> list[tuple[Code, str | None, Code, Code | None]]:
+    return [(m.concept, rounded(m.value), m.unit, m.method) for m in measurements]
 
 
 def rounded(value: float | None) -> str | None:

@@ -30,10 +30,11 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """One study: its series in the order of their Series Number, then UID."""
+    """One study: its series in the order of their Series Number, then UID. priors: earlier ones of the patient, newest first."""
 
     study_uid: str
     series: tuple[Series, ...]
+    priors: tuple["Study", ...] = ()
 
     @cached_property
     def generated(self) -> bool:
