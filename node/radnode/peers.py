@@ -15,7 +15,7 @@ from radnode.settings import Settings
 from radnode.tables import PeerRow, RefusalRow
 
 REFRESH_S = 0.5
-"""How old the list of peers may be: an added peer is in force after this."""
+"""How old the list of peers may be: a removed peer is out after this. An added one is in at once."""
 MAX_REFUSALS = 10_000
 """Different refusals kept; beyond it, new ones are counted under one line, so that a scan cannot fill the disk."""
 CALLING_NOT_RECOGNISED, CALLED_NOT_RECOGNISED = (1, 1, 3), (1, 1, 7)
@@ -79,7 +79,10 @@ class Admission:
 
 
 class Peers:
-    """The door: keeps the peers table for REFRESH_S, so that asking costs nothing. Safe among threads."""
+    """The door: keeps the peers table for REFRESH_S, so that asking costs nothing. Safe among threads.
+
+    Nobody is refused by what was kept: before a refusal the table is read again, which costs less than recording it.
+    """
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self._settings = settings.receive
@@ -90,14 +93,10 @@ class Peers:
 
     def admit(self, calling_ae: str, called_ae: str, address: str) -> Admission:
         """Whether this caller may come in. A refusal is recorded before it is returned."""
-        admission = decide(
-            self._current(),
-            calling_ae,
-            called_ae,
-            address,
-            self._settings.ae_title,
-            self._settings.accept_unknown_callers,
-        )
+        own_ae, unknown = self._settings.ae_title, self._settings.accept_unknown_callers
+        admission = decide(self._kept(), calling_ae, called_ae, address, own_ae, unknown)
+        if admission.rejection is not None:
+            admission = decide(self._read(), calling_ae, called_ae, address, own_ae, unknown)
         if admission.rejection is not None:
             record_refusal(self._database, calling_ae, called_ae, address, admission.sentence)
         return admission
@@ -109,17 +108,27 @@ class Peers:
         """
         if self._settings.accept_unknown_callers:
             return True
-        if any((p.address and p.matches_address(address)) or not (p.address or p.ae_title) for p in self._current()):
+        if is_address_of_any(self._kept(), address) or is_address_of_any(self._read(), address):
             return True
         record_refusal(self._database, name, "", address, "The address is not among the peers.")
         return False
 
-    def _current(self) -> tuple[Peer, ...]:
+    def _kept(self) -> tuple[Peer, ...]:
         with self._lock:
-            if time.monotonic() - self._read_at > REFRESH_S:
-                self._peers = list_peers(self._database)
-                self._read_at = time.monotonic()
+            if time.monotonic() - self._read_at <= REFRESH_S:
+                return self._peers
+        return self._read()
+
+    def _read(self) -> tuple[Peer, ...]:
+        with self._lock:
+            self._peers = list_peers(self._database)
+            self._read_at = time.monotonic()
             return self._peers
+
+
+def is_address_of_any(peers: Iterable[Peer], address: str) -> bool:
+    """Whether a peer stands at this address, or may be anybody."""
+    return any((p.address and p.matches_address(address)) or not (p.address or p.ae_title) for p in peers)
 
 
 def decide(

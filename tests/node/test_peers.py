@@ -97,11 +97,15 @@ def test_the_settings_rule_over_their_own_peers_only(database: Database, tmp_pat
     assert found == {"ward": ("", False), "b": ("B2", True)}
 
 
-def test_an_added_peer_is_in_force_within_a_second(database: Database, tmp_path: Path) -> None:
+def test_an_added_peer_is_in_force_at_once_and_a_removed_one_out_soon(database: Database, tmp_path: Path) -> None:
     door = Peers(Settings(data=tmp_path), database)
     assert door.admit("PACS", "RADNODE", "10.1.0.5").rejection == (1, 1, 3)
+    assert not door.admit_address("10.1.0.5", "STOW-RS")
     add_peer(database, PACS)
-    wait_until(lambda: door.admit("PACS", "RADNODE", "10.1.0.5").rejection is None, REFRESH_S + 0.5, "the peer")
+    assert door.admit("PACS", "RADNODE", "10.1.0.5").rejection is None
+    assert door.admit_address("10.1.0.5", "STOW-RS")
+    remove_peer(database, "pacs")
+    wait_until(lambda: door.admit("PACS", "RADNODE", "10.1.0.5").rejection is not None, REFRESH_S + 0.5, "the removal")
 
 
 def test_refusals_are_counted_each_reason_by_itself(database: Database, tmp_path: Path) -> None:
