@@ -25,6 +25,7 @@ class Action(StrEnum):
     FAILED = "failed"
     STALE = "stale"
     READ = "read"
+    RETRACTED = "retracted"
 
 
 @dataclass(frozen=True, kw_only=True)

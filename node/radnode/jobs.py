@@ -9,7 +9,7 @@ from typing import Any, cast
 from sqlalchemy import CursorResult, select, update
 from sqlalchemy.orm import Session
 
-from radnode import events
+from radnode import events, results
 from radnode.database import Database
 from radnode.errors import LostClaimError
 from radnode.events import Action
@@ -135,6 +135,7 @@ def again_or_failed(session: Session, job: Job, attempts: int, reason: str, *, d
         sentence = f"{reason} (attempt {job.attempt} of {attempts})"
         events.write(session, job.study_uid, Action.FAILED, f"{job.model} failed: {sentence}", now)
         finish(session, job, JobState.FAILED, sentence, now)
+        results.retract(session, job.study_uid, job.model, "a later run of the model failed", now)
         return JobState.FAILED
     back = {"reason": reason, "due_at": due_at, "claimed_by": "", "beat_at": None}
     if not move(session, job.id, JobState.RUNNING, JobState.QUEUED, *ours(job), **back):
@@ -163,7 +164,11 @@ def read_if_ended(session: Session, study_uid: str, revision: int, now: float) -
         return False
     read = move_study(session, study_uid, StudyState.ROUTED, StudyState.READ, StudyRow.revision == revision)
     if read:
-        events.write(session, study_uid, Action.READ, "Every run of this study has ended.", now)
+        ran = session.scalar(
+            select(JobRow.id).where(JobRow.study_uid == study_uid, JobRow.revision == revision).limit(1)
+        )
+        sentence = "Every run of this study has ended." if ran is not None else "No model was to read this study."
+        events.write(session, study_uid, Action.READ, sentence, now)
     return read
 
 

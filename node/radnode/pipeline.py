@@ -104,7 +104,7 @@ def end_declined(database: Database, job: Job, declined: DeclinedError) -> JobSt
         sentence = f"{job.model} declined ({declined.gate}): {declined.sentence}"
         events.write(session, job.study_uid, Action.DECLINED, sentence, now)
         jobs.finish(session, job, JobState.DECLINED, str(declined), now)
-        results.retract(session, job.study_uid, job.model, now)
+        results.retract(session, job.study_uid, job.model, "a later run of the model declined", now)
     return JobState.DECLINED
 
 

@@ -15,7 +15,9 @@ import orjson
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from radnode import events
 from radnode.destinations import takes
+from radnode.events import Action
 from radnode.settings import Destination
 from radnode.states import DeliveryState
 from radnode.tables import DeliveryRow, ReportRow, ResultRow
@@ -236,13 +238,19 @@ def report_of(bundle: dict[str, Any]) -> dict[str, Any]:
     raise ValueError("the Bundle holds no DiagnosticReport")
 
 
-def retract(session: Session, study_uid: str, model: str, now: float) -> None:
-    """Nothing of this study and model stands any more (an amended run declined): the report says entered-in-error."""
+def retract(session: Session, study_uid: str, model: str, reason: str, now: float) -> bool:
+    """Nothing of this study and model stands any more; the report says entered-in-error, the story why.
+
+    Within the caller's transaction. Returns False when nothing stood.
+    """
     supersede(session, study_uid, model)
     query = select(ReportRow).where(ReportRow.study_uid == study_uid, ReportRow.model == model)
     row = session.scalars(query).one_or_none()
-    if row is not None and row.status != "entered-in-error":
-        row.status, row.updated_at = "entered-in-error", now
+    if row is None or row.status == "entered-in-error":
+        return False
+    row.status, row.updated_at = "entered-in-error", now
+    events.write(session, study_uid, Action.RETRACTED, f"The report of {model} is retracted: {reason}.", now)
+    return True
 
 
 def previous(session: Session, study_uid: str, model: str) -> tuple[Previous, ...]:

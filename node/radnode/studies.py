@@ -120,6 +120,12 @@ def studies(session: Session, *, limit: int = 500, state: StudyState | None = No
     return tuple(summary(row) for row in session.scalars(query))
 
 
+def with_jobs(session: Session) -> frozenset[str]:
+    """The studies whose present revision any model was to read."""
+    query = select(JobRow.study_uid).join(StudyRow, StudyRow.study_uid == JobRow.study_uid)
+    return frozenset(session.scalars(query.where(JobRow.revision == StudyRow.revision).distinct()))
+
+
 def study(session: Session, study_uid: str) -> StudySummary | None:
     row = session.get(StudyRow, study_uid)
     return None if row is None else summary(row)

@@ -60,6 +60,11 @@ class Entry:
     owed: int
     dead: int
 
+    @property
+    def ran(self) -> bool:
+        """Whether any model was to read the study."""
+        return all(a.outcome != Outcome.NOT_RUN for a in self.answers)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Worklist:

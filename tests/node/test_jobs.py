@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support.core import STUDY, Node
+from support.results import Ended, four, record
 
 from radnode import jobs
 from radnode.errors import LostClaimError
@@ -203,3 +204,27 @@ def test_open_jobs_of_a_part_become_stale_and_a_running_one_is_lost_to_its_worke
     assert {j.state for j in node.jobs()} == {JobState.STALE}
     with pytest.raises(LostClaimError):
         jobs.beat(node.database, running, 0.5, 13.0)
+
+
+def test_an_earlier_report_does_not_stand_once_a_later_run_failed_for_good(node: Node) -> None:
+    node.add_study()
+    node.add_job("m")
+    first = claim(node)
+    finish(node, first, JobState.DONE)
+    record(node.database, node.settings.data, Ended(id=first.id, study_uid=STUDY, model="m"), four(STUDY, "m"))
+    node.add_job("m", revision=2)
+    for attempt in (1, 2, 3):
+        assert node.report_status() == "preliminary", attempt
+        jobs.try_again(node.database, claim(node, now=1e3 * attempt), WORK, "its process died", 1e3 * attempt)
+    assert node.jobs()[1].state is JobState.FAILED
+    assert node.report_status() == "entered-in-error"
+    assert not any(r.current for r in node.story().results)
+    assert "The report of m is retracted: a later run of the model failed." in [e.sentence for e in node.story().events]
+
+
+def test_a_study_that_no_model_was_to_read_says_so(node: Node) -> None:
+    node.add_study()
+    with node.database.transaction() as session:
+        jobs.read_if_ended(session, STUDY, 1, 5.0)
+    assert node.study().state is StudyState.READ
+    assert node.story().events[-1].sentence == "No model was to read this study."

@@ -149,7 +149,7 @@ def test_a_retracted_report_says_entered_in_error_until_there_is_another(
     settings, database, job = node
     record(database, settings.data, job, four(STUDY), TO)
     with database.transaction() as session:
-        results.retract(session, STUDY, job.model, 9.0)
+        results.retract(session, STUDY, job.model, "a test", 9.0)
     assert report(database).status == "entered-in-error"
     assert states(database) == ["withdrawn"] * 4
     record(database, settings.data, job, four(STUDY), TO)

@@ -104,6 +104,13 @@ def test_a_study_page_tells_the_whole_story(client: httpx.Client, filled: Filled
         assert words in page, words
 
 
+def test_a_study_that_no_model_read_says_so_and_not_that_the_ai_ended(client: httpx.Client, filled: Filled) -> None:
+    for path in (f"/studies/{filled.phantom}", "/", "/studies"):
+        assert "no model ran" in client.get(path).text, path
+    assert "no model ran" not in client.get(f"/studies/{filled.declined}").text
+    assert "AI ended" in client.get(f"/studies/{filled.declined}").text
+
+
 def test_key_images_reports_and_files_are_served(client: httpx.Client, filled: Filled) -> None:
     def uid(kind: str) -> str:
         return str(one(filled, ResultRow.uid, ResultRow.study_uid == filled.lesion, ResultRow.kind == kind))

@@ -15,7 +15,7 @@ from radnode import jobs, studies
 from radnode.database import Database
 from radnode.settings import Settings
 from radnode.states import JobState, StudyState
-from radnode.tables import InstanceRow, JobRow, StudyRow
+from radnode.tables import InstanceRow, JobRow, ReportRow, StudyRow
 
 STUDY = "1.2.3"
 
@@ -82,6 +82,11 @@ class Node:
     ) -> None:
         with self.database.transaction() as session:
             jobs.add(session, study_uid=study_uid, revision=revision, model=model, urgency=urgency, now=now)
+
+    def report_status(self, study_uid: str = STUDY) -> str:
+        """The status of the study's one report."""
+        with self.database.reading() as session:
+            return session.scalars(select(ReportRow.status).where(ReportRow.study_uid == study_uid)).one()
 
     def set_job(self, job_id: int, state: JobState) -> None:
         with self.database.transaction() as session:

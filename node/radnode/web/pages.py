@@ -68,15 +68,15 @@ def study_pages(made: APIRouter, render: Render, settings: Settings, database: D
         row = reader.entry(study_uid, time.time())
         return render(
             name, title_of(story), "studies",
-            story=story, entry=row, reports=reader.reports_of(study_uid), results={r.uid: r for r in story.results},
+            story=story, entry=row, ran=any(j.revision == story.study.revision for j in story.jobs), reports=reader.reports_of(study_uid), results={r.uid: r for r in story.results},
             viewer=views.viewer_link(settings, study_uid), destinations={d.name for d in settings.destinations},
         )  # fmt: skip
 
     @made.get("/studies")
     def all_studies() -> HTMLResponse:
         with database.reading() as session:
-            found = studies.studies(session, limit=2000)
-        return render("studies.html", "Studies", "studies", studies=found)
+            found, ran = studies.studies(session, limit=2000), studies.with_jobs(session)
+        return render("studies.html", "Studies", "studies", studies=found, ran=ran)
 
     @made.get("/studies/{study_uid}")
     def one_study(study_uid: StudyUid) -> HTMLResponse:

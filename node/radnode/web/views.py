@@ -18,6 +18,7 @@ STATES: Mapping[StudyState, str] = {
     StudyState.ROUTED: "AI at work",
     StudyState.READ: "AI ended",
 }
+NO_MODEL = "no model ran"
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -85,9 +86,12 @@ def short(uid: str) -> str:
     return uid if len(uid) <= 14 else f"…{uid[-12:]}"
 
 
-def state(value: str) -> str:
-    """A study's state in words that nobody takes for a radiologist's: "read" here means by models."""
-    return STATES[StudyState(value)]
+def state(value: str, ran: bool = True) -> str:
+    """A study's state in words that nobody takes for a radiologist's: "read" here means by models.
+
+    ran: whether any model was to read it.
+    """
+    return STATES[StudyState(value)] if ran or value != StudyState.READ else NO_MODEL
 
 
 def label(outcome: str) -> str:
