@@ -2,5 +2,6 @@
 
 from radnode_dicom_sr.identity import DicomObject, Previous
 from radnode_dicom_sr.objects import build
+from radnode_dicom_sr.profile import DEFAULT, Profile
 
-__all__ = ["DicomObject", "Previous", "build"]
+__all__ = ["DEFAULT", "DicomObject", "Previous", "Profile", "build"]

@@ -10,7 +10,8 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from radnode_dicom_sr import codes
 from radnode_dicom_sr.elements import encoded
-from radnode_dicom_sr.identity import Identity
+from radnode_dicom_sr.identity import Form, Identity
+from radnode_dicom_sr.profile import DEFAULT, Profile
 from radnode_dicom_sr.source import Source, clip
 from radnode_inference.findings import Findings, ModelIdentity, uid_from
 
@@ -28,6 +29,7 @@ class Context:
     source: Source
     identity: Identity
     now: datetime
+    profile: Profile = DEFAULT
 
     @property
     def model(self) -> ModelIdentity:
@@ -35,22 +37,30 @@ class Context:
 
 
 def described(
-    context: Context, *, sop_class_uid: str, role: str, instance: str, number: int, modality: str, description: str
+    context: Context,
+    *,
+    sop_class_uid: str,
+    role: str,
+    instance: str,
+    number: int,
+    modality: str,
+    description: str,
+    form: Form = (),
 ) -> Dataset:
     """A data set with the modules that all composite objects share (PS3.3 C.7.1 to C.7.5, C.12.1).
 
-    role: names the series (see `identity.ROLES`); instance: unique within the result.
+    role: names the series (see `identity.ROLES`); instance: unique within the result; form: see `Identity.sop_uid`.
     """
     ds = Dataset()
     ds.update(context.source.inherited)
     stamp = local(context)
     ds.SOPClassUID = sop_class_uid
-    ds.SOPInstanceUID = context.identity.sop_uid(instance)
+    ds.SOPInstanceUID = context.identity.sop_uid(instance, form)
     ds.InstanceCreationDate, ds.InstanceCreationTime = stamp
     ds.ContentDate, ds.ContentTime = stamp
     ds.SeriesDate, ds.SeriesTime = stamp
     ds.StudyInstanceUID = context.source.study_uid
-    ds.SeriesInstanceUID = context.identity.series_uid(role)
+    ds.SeriesInstanceUID = context.identity.series_uid(role, form)
     ds.SeriesNumber = context.identity.series_number(role)
     ds.InstanceNumber = number
     ds.Modality = modality

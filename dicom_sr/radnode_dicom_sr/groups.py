@@ -18,8 +18,11 @@ def concept(code: Code) -> CodedConcept:
     return CodedConcept(code.value, code.scheme, code.meaning[:64])
 
 
-def planar(finding: Finding, context: Context) -> Any:
-    """TID 1410: the outline on the key slice, what is measured there, and the score. Needs a mask."""
+def planar(finding: Finding, context: Context, *, alone: bool = False) -> Any:
+    """TID 1410: the outline on the key slice, what is measured there, and the score. Needs a mask.
+
+    alone: no volumetric group follows, so that what is measured in space and what was judged stands here too.
+    """
     assert finding.mask is not None
     index = key_slice(finding.mask)
     origin = context.source.slices[index]
@@ -31,10 +34,11 @@ def planar(finding: Finding, context: Context) -> Any:
     region = sr.ImageRegion(
         graphic_type=sr.GraphicTypeValues.POLYLINE, graphic_data=polyline(finding.mask[index]), source_image=image
     )
-    measured = [m for m in finding.measurements if m.concept.value in codes.IN_PLANE]
+    measured = [m for m in finding.measurements if alone or m.concept.value in codes.IN_PLANE]
     return sr.PlanarROIMeasurementsAndQualitativeEvaluations(
         referenced_region=region,
         measurements=[*probability(finding), *(number(m) for m in measured)] or None,
+        qualitative_evaluations=(evaluations(finding) or None) if alone else None,
         **head(finding, context),
     )
 

@@ -7,6 +7,7 @@ from typing import Literal
 from radnode_inference.findings import Findings, ModelIdentity, device_uid, uid_from
 
 Kind = Literal["sr", "seg", "key-image"]
+Form = tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +43,16 @@ class Identity:
     def of(cls, findings: Findings) -> "Identity":
         return cls(study_uid=findings.study_uid, model=findings.model, digest=findings.digest())
 
-    def sop_uid(self, role: str) -> str:
-        """Changes with the content, the model and its weights. `role` is unique within a result ("seg", "key-image-3")."""
-        return self._uid("instance", role, self.model.version, *self._weights(), self.digest)
+    def sop_uid(self, name: str, form: Form = ()) -> str:
+        """Changes with the content, the model and its weights. `name` is unique within a result ("seg", "key-image-3").
 
-    def series_uid(self, role: str) -> str:
+        form: what a destination's profile makes different about this object; () for the form that all others take.
+        """
+        return self._uid("instance", name, *form, self.model.version, *self._weights(), self.digest)
+
+    def series_uid(self, role: str, form: Form = ()) -> str:
         """Stays when the content changes: a corrected result is a new instance in the same series."""
-        return self._uid("series", role)
+        return self._uid("series", role, *form)
 
     def device_uid(self) -> str:
         return device_uid(self.model)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from radnode_dicom_sr.dataset import Context
 from radnode_dicom_sr.identity import DicomObject, Identity, Previous
 from radnode_dicom_sr.key_images import key_images
+from radnode_dicom_sr.profile import DEFAULT, Profile
 from radnode_dicom_sr.report import examination_report, located_report
 from radnode_dicom_sr.segmentation import located, segmentation
 from radnode_dicom_sr.source import Source
@@ -14,9 +15,14 @@ from radnode_inference.study import Study
 
 
 def build(
-    findings: Findings, study: Study, *, previous: Sequence[Previous] = (), now: datetime | None = None
+    findings: Findings,
+    study: Study,
+    *,
+    previous: Sequence[Previous] = (),
+    now: datetime | None = None,
+    profile: Profile = DEFAULT,
 ) -> tuple[DicomObject, ...]:
-    """Every object of one result: segmentation, reports, key images, in the order in which a PACS should get them.
+    """Every object of one result that `profile` asks for, in the order in which a PACS should get them.
 
     The same findings give the same UIDs whenever they are built; only times (`now`, by default the clock) differ, so
     keep the bytes of the first. previous: the current objects of the same study and model, which these supersede.
@@ -27,12 +33,11 @@ def build(
         source=Source.of(study, findings.volume),
         identity=Identity.of(findings),
         now=now or datetime.now(UTC),
+        profile=profile,
     )
-    objects: list[DicomObject] = []
-    if located(findings.items):
-        seg = segmentation(context)
-        objects += [seg, located_report(context, seg, previous)]
-    examination = examination_report(context, previous)
-    if examination is not None:
-        objects.append(examination)
-    return (*objects, *key_images(context))
+    seg = segmentation(context) if profile.seg and located(findings.items) else None
+    objects = [seg] if seg else []
+    if profile.sr:
+        reports = located_report(context, seg, previous), examination_report(context, previous)
+        objects += [report for report in reports if report is not None]
+    return (*objects, *(key_images(context) if profile.key_images else ()))

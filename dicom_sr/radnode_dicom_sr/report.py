@@ -15,7 +15,7 @@ from radnode_dicom_sr import codes
 from radnode_dicom_sr.dataset import DEMONSTRATION, NOT_VERIFIED, Context, described, file_bytes, weights_sentence
 from radnode_dicom_sr.elements import encoded, instance, raw_sequence, sequence, text
 from radnode_dicom_sr.groups import concept, device_observer, planar, unlocated, volumetric
-from radnode_dicom_sr.identity import EXAMINATION, LOCATED, DicomObject, Previous
+from radnode_dicom_sr.identity import EXAMINATION, LOCATED, DicomObject, Form, Previous
 from radnode_dicom_sr.segmentation import dataset, located
 from radnode_inference.findings import Code
 
@@ -23,12 +23,21 @@ SOP_CLASS_UID = str(Comprehensive3DSRStorage)
 NOTHING_FOUND = "The model looked at these images and reported no finding."
 
 
-def located_report(context: Context, seg: DicomObject, previous: Sequence[Previous]) -> DicomObject:
-    """The findings that have a place: for each one a planar and a volumetric group with the same tracking UID."""
+def located_report(context: Context, seg: DicomObject | None, previous: Sequence[Previous]) -> DicomObject | None:
+    """The findings that have a place: for each one a planar and a volumetric group with the same tracking UID.
+
+    Without a segmentation the planar group says it all. None where no finding has a place.
+    """
+    findings = located(context.findings.items)
+    if not findings:
+        return None
     groups: list[Any] = []
-    for segment, finding in enumerate(located(context.findings.items), start=1):
-        groups += [planar(finding, context), volumetric(finding, context, seg, segment)]
-    return document(context, LOCATED, "findings", groups, notes(context), previous, referenced=(seg,))
+    for segment, finding in enumerate(findings, start=1):
+        groups.append(planar(finding, context, alone=seg is None))
+        if seg:
+            groups.append(volumetric(finding, context, seg, segment))
+    form = () if seg else ("outlines",)
+    return document(context, LOCATED, "findings", groups, notes(context), previous, (seg,) if seg else (), form)
 
 
 def examination_report(context: Context, previous: Sequence[Previous]) -> DicomObject | None:
@@ -58,6 +67,7 @@ def document(
     statements: Iterable[str],
     previous: Sequence[Previous],
     referenced: Sequence[DicomObject] = (),
+    form: Form = (),
 ) -> DicomObject:
     """One SR: header, evidence, predecessors and content tree."""
     ds = described(
@@ -68,6 +78,7 @@ def document(
         number=1,
         modality="SR",
         description=description,
+        form=form,
     )
     ds.ReferencedPerformedProcedureStepSequence = []
     ds.PerformedProcedureCodeSequence = []
