@@ -1,9 +1,11 @@
 """Where a network runs, with how many threads and in which precision."""
 
 import os
+import resource
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
+import psutil
 import torch
 
 
@@ -30,6 +32,41 @@ def precision(device: torch.device) -> AbstractContextManager[object]:
     if device.type == "cuda" and torch.cuda.is_bf16_supported():
         return torch.autocast("cuda", dtype=torch.bfloat16)
     return nullcontext()
+
+
+def largest_batch(device: torch.device) -> int:
+    """Windows at a time beyond which nothing is gained: on a CPU two, because oneDNN is slow with batches of one."""
+    return 8 if device.type == "cuda" else 2
+
+
+class Meter:
+    """The memory that a piece of work took at most, in bytes; use as a context manager, then ask `fit`."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.used = 0
+
+    def __enter__(self) -> "Meter":
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+            self._before = torch.cuda.memory_allocated(self._device)
+        else:
+            self._before = psutil.Process().memory_info().rss
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._device.type == "cuda":
+            self.used = torch.cuda.max_memory_allocated(self._device) - self._before
+        else:  # the process's own high-water mark may be older: then this is more than was used, never less
+            self.used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - self._before
+
+    def fit(self, most: int) -> int:
+        """How many such pieces of work fit beside each other into four fifths of the free memory: 1 to `most`."""
+        if self._device.type == "cuda":
+            free = torch.cuda.mem_get_info(self._device)[0]
+        else:
+            free = psutil.virtual_memory().available
+        return max(1, min(most, int(0.8 * free / max(self.used, 1))))
 
 
 @contextmanager

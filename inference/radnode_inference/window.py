@@ -1,48 +1,144 @@
-"""A network over a volume larger than its window: overlapping windows, their outputs blended."""
+"""A network over a volume larger than its window: overlapping windows, their outputs blended, finished slab by slab."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import product
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from radnode_inference import device as devices
 from radnode_inference.preprocess import Size
 
 Predict = Callable[[Tensor], Tensor]
-BATCH = 2
-"""Windows at a time: on a CPU two are quicker than twice one, because oneDNN takes no small batches of one."""
+Finish = Callable[[Tensor], Tensor]
+Place = tuple[slice, ...]
 SIGMA = 0.125
 """Of the Gaussian weight, in window sides (MONAI and nnU-Net use the same)."""
 
 
-def slide(volume: Tensor, roi: Size, predict: Predict, *, overlap: float, done: Callable[[float], None]) -> Tensor:
-    """The network's output over a volume: (classes, i, j, k).
+def slide(
+    volume: Tensor, roi: Size, predict: Predict, *, overlap: float, done: Callable[[float], None],
+    finish: Finish | None = None,
+) -> Tensor:  # fmt: skip
+    """The network's output over a volume, (classes, i, j, k), or what `finish` makes of it.
 
     volume: (channels, i, j, k), smaller than the window or not; predict: (windows, channels, *roi) -> (windows, classes, *roi).
-    overlap: the part of a window that the next one covers again, 0 up to 1; done: told the part done after each window.
+    overlap: the part of a window that the next one covers again, 0 up to 1; done: told the part done after each batch.
+    finish: given the blended output of some neighbouring planes (classes, ...) as soon as no further window touches them, it returns
+    (anything, ...) on the same planes, say their labels. Then the outputs of the whole volume are never in memory at once.
     """
-    shape = volume.shape[1:]
-    volume = padded(volume, roi)
+    axis, slabs = finished(volume, roi, predict, overlap=overlap, done=done)
+    return torch.cat([finish(slab) if finish else slab for slab in slabs], dim=axis + 1)
+
+
+def labels(outputs: Tensor) -> Tensor:
+    """The strongest class of each place, (1, i, j, k), in one byte: a `finish` for networks with many classes."""
+    if outputs.shape[0] > 256:
+        raise ValueError(f"{outputs.shape[0]} classes do not fit into one byte")
+    return outputs.argmax(dim=0, keepdim=True).to(torch.uint8)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """The windows that begin at the same place along the axis of the slabs; `end`: where the next row begins."""
+
+    start: int
+    end: int
+    places: tuple[Place, ...]
+
+
+def rows(shape: Size, roi: Size, axis: int, overlap: float) -> Iterator[Row]:
+    """Every window of a volume, row by row along `axis`; places are relative to the row's start on that axis."""
+    begins = [starts(n, w, overlap) for n, w in zip(shape, roi, strict=True)]
+    along = begins[axis]
+    begins[axis] = [0]
+    places = tuple(tuple(slice(c, c + w) for c, w in zip(at, roi, strict=True)) for at in product(*begins))
+    for start, end in zip(along, [*along[1:], shape[axis]], strict=True):
+        yield Row(start=start, end=end, places=places)
+
+
+def finished(
+    volume: Tensor, roi: Size, predict: Predict, *, overlap: float, done: Callable[[float], None]
+) -> tuple[int, Iterator[Tensor]]:
+    """The axis along which slabs follow each other (the longest), and the slabs (classes, i, j, k) in their order."""
+    shape = size(volume.shape[1:])
+    whole = padded(volume, roi)
+    there = size(whole.shape[1:])
+    axis = there.index(max(there))
+    kept = [slice((p - n) // 2, (p - n) // 2 + n) for p, n in zip(there, shape, strict=True)]
+    across = (slice(None), *(slice(None) if a == axis else kept[a] for a in range(3)))
+
+    def inside() -> Iterator[Tensor]:
+        for start, slab in blended(whole, roi, axis, predict, overlap=overlap, done=done):
+            low, high = kept[axis].start - start, kept[axis].stop - start
+            cut = slab.narrow(axis + 1, max(low, 0), min(high, slab.shape[axis + 1]) - max(low, 0))
+            yield cut[across]
+
+    return axis, inside()
+
+
+def blended(
+    volume: Tensor, roi: Size, axis: int, predict: Predict, *, overlap: float, done: Callable[[float], None]
+) -> Iterator[tuple[int, Tensor]]:
+    """(first plane along `axis`, blended outputs) of slab after slab; only one window's depth is held at a time."""
+    shape = size(volume.shape[1:])
     weight = importance(roi).to(volume.device)
+    depth = [roi[axis] if a == axis else n for a, n in enumerate(shape)]
+    norm = torch.zeros(depth, device=volume.device)
     total: Tensor | None = None
-    norm = torch.zeros(volume.shape[1:], device=volume.device)
-    corners = list(product(*(starts(n, w, overlap) for n, w in zip(volume.shape[1:], roi, strict=True))))
-    for first in range(0, len(corners), BATCH):
-        places = [
-            tuple(slice(c, c + w) for c, w in zip(corner, roi, strict=True))
-            for corner in corners[first : first + BATCH]
-        ]
-        outs = predict(torch.stack([volume[(slice(None), *at)] for at in places])).float()
-        if total is None:
-            total = torch.zeros((outs.shape[1], *volume.shape[1:]), device=volume.device)
-        for out, at in zip(outs, places, strict=True):
-            total[(slice(None), *at)] += out * weight
-            norm[at] += weight
-        done(min(first + BATCH, len(corners)) / len(corners))
-    assert total is not None
-    kept = tuple(slice((p - n) // 2, (p - n) // 2 + n) for p, n in zip(volume.shape[1:], shape, strict=True))
-    return total.div_(norm)[(slice(None), *kept)]
+    batches = Batches(predict, volume.device)
+    every = list(rows(shape, roi, axis, overlap))
+    count = sum(len(row.places) for row in every)
+    ended = 0
+    for row in every:
+        part = volume.narrow(axis + 1, row.start, roi[axis])
+        for places, outs in batches.over(part, row.places):
+            if total is None:
+                total = torch.zeros((outs.shape[1], *depth), device=volume.device)
+            for out, at in zip(outs, places, strict=True):
+                total[(slice(None), *at)] += out * weight
+                norm[at] += weight
+            ended += len(places)
+            done(ended / count)
+        assert total is not None
+        planes = row.end - row.start
+        yield row.start, total.narrow(axis + 1, 0, planes) / norm.narrow(axis, 0, planes)
+        advance(total, axis + 1, planes)
+        advance(norm, axis, planes)
+
+
+def advance(held: Tensor, axis: int, planes: int) -> None:
+    """Move what is not yet finished to the front, zeros behind it. In place; copied plane by plane, since they overlap."""
+    left = held.shape[axis] - planes
+    for plane in range(left):
+        held.select(axis, plane).copy_(held.select(axis, plane + planes))
+    held.narrow(axis, left, planes).zero_()
+
+
+class Batches:
+    """As many windows at a time as are quick and fit: the first goes alone, and its memory is measured."""
+
+    def __init__(self, predict: Predict, device: torch.device) -> None:
+        self._predict = predict
+        self._device = device
+        self._size = 0
+
+    def over(self, volume: Tensor, places: tuple[Place, ...]) -> Iterator[tuple[tuple[Place, ...], Tensor]]:
+        """(places, float32 outputs) until every window was predicted."""
+        first = 0
+        while first < len(places):
+            at = places[first : first + max(self._size, 1)]
+            windows = torch.stack([volume[(slice(None), *p)] for p in at])
+            if self._size:
+                outs = self._predict(windows)
+            else:
+                with devices.Meter(self._device) as meter:
+                    outs = self._predict(windows)
+                self._size = meter.fit(devices.largest_batch(self._device))
+            yield at, outs.float()
+            first += len(at)
 
 
 def padded(volume: Tensor, roi: Size) -> Tensor:
@@ -68,3 +164,8 @@ def importance(roi: Size) -> Tensor:
         line = torch.exp(-0.5 * (place / (SIGMA * n)) ** 2)
         weight *= line.view([-1 if a == axis else 1 for a in range(3)])
     return weight.clamp(min=1e-3)
+
+
+def size(values: torch.Size) -> Size:
+    i, j, k = values
+    return i, j, k

@@ -1,14 +1,17 @@
 """Sliding a window, sampling and coming back to the source grid."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
+from radnode_inference import device
 from radnode_inference.preprocess import Box, back, body_bounds, ras_box, sample
 from radnode_inference.preprocess import window as scaled
-from radnode_inference.window import slide
+from radnode_inference.window import labels, slide
 
 
 def oblique() -> np.ndarray:
@@ -102,3 +105,40 @@ def test_the_body_is_found_and_a_wire_is_not() -> None:
 
 def test_the_window_is_cut_at_both_ends() -> None:
     assert scaled(torch.tensor([-2000.0, -1000.0, -300.0, 400.0, 900.0]), -1000, 400).tolist() == [0, 0, 0.5, 1, 1]
+
+
+@pytest.mark.parametrize("shape", [(40, 30, 50), (20, 41, 33), (10, 12, 14), (17, 16, 12)])
+@pytest.mark.parametrize("overlap", [0.0, 0.25, 0.75])
+def test_labels_finished_slab_by_slab_are_those_of_the_whole(shape: tuple[int, int, int], overlap: float) -> None:
+    torch.manual_seed(0)
+    net = nn.Conv3d(1, 5, 3, padding=1).eval()
+    volume = torch.rand((1, *shape))
+    with torch.inference_mode():
+        streamed = slide(volume, (16, 12, 8), net, overlap=overlap, done=lambda _: None, finish=labels)
+        theirs = sliding_window_inference(volume[None], (16, 12, 8), 1, net, overlap=overlap, mode="gaussian")[0]
+    assert streamed.dtype == torch.uint8
+    assert streamed.shape == (1, *shape)
+    assert (streamed[0] == theirs.argmax(dim=0)).float().mean() > 0.9999
+
+
+def test_no_more_planes_than_a_window_is_deep_are_finished_at_a_time() -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def note(slab: Tensor) -> Tensor:
+        seen.append(tuple(slab.shape))
+        return slab[:1]
+
+    out = slide(torch.rand(1, 12, 60, 16), (8, 8, 8), nn.Conv3d(1, 3, 1), overlap=0.5, done=lambda _: None, finish=note)
+    assert out.shape == (1, 12, 60, 16)
+    assert len(seen) > 5
+    assert all(shape[0] == 3 and shape[2] <= 8 for shape in seen)
+
+
+def test_the_batch_is_as_large_as_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    with device.Meter(cpu) as meter:
+        torch.ones(64, 1024, 1024).sum()
+    assert meter.used > 200 * 2**20
+    assert meter.fit(2) == 2
+    monkeypatch.setattr(device.psutil, "virtual_memory", lambda: SimpleNamespace(available=meter.used))
+    assert meter.fit(2) == 1
