@@ -17,6 +17,7 @@ class JobState(StrEnum):
     DONE = "done"  # results exist (also "looked, found nothing")
     DECLINED = "declined"  # the input does not suit the model
     FAILED = "failed"  # out of attempts
+    HELD = "held"  # results were made, break an invariant, and are withheld
     STALE = "stale"  # later images made this revision a part: nothing of it is reported
 
 
@@ -24,26 +25,33 @@ class DeliveryState(StrEnum):
     OWED = "owed"
     DELIVERED = "delivered"
     DEAD = "dead"  # given up after days, or refused for good; a person may send it again
-    WITHDRAWN = "withdrawn"  # superseded before it left
+    WITHDRAWN = "withdrawn"  # superseded or retracted before it left
+    NOT_TAKEN = "not-taken"  # the destination does not take this kind of object
 
 
 STUDY: Mapping[StudyState, frozenset[StudyState]] = {
     StudyState.RECEIVING: frozenset({StudyState.COMPLETE}),
     StudyState.COMPLETE: frozenset({StudyState.ROUTED, StudyState.RECEIVING}),
     StudyState.ROUTED: frozenset({StudyState.READ, StudyState.RECEIVING}),
-    StudyState.READ: frozenset({StudyState.RECEIVING}),
+    StudyState.READ: frozenset({StudyState.RECEIVING, StudyState.ROUTED}),
 }
 JOB: Mapping[JobState, frozenset[JobState]] = {
     JobState.QUEUED: frozenset({JobState.RUNNING, JobState.STALE}),
-    JobState.RUNNING: frozenset({JobState.DONE, JobState.DECLINED, JobState.FAILED, JobState.STALE, JobState.QUEUED}),
-    JobState.DONE: frozenset(),
-    JobState.DECLINED: frozenset(),
-    JobState.FAILED: frozenset({JobState.QUEUED}),  # a person asks for another try
+    JobState.RUNNING: frozenset(
+        {JobState.DONE, JobState.DECLINED, JobState.FAILED, JobState.STALE, JobState.QUEUED, JobState.HELD}
+    ),
+    JobState.DONE: frozenset({JobState.QUEUED}),  # this and the next three: a person asks for another run
+    JobState.DECLINED: frozenset({JobState.QUEUED}),
+    JobState.FAILED: frozenset({JobState.QUEUED}),
+    JobState.HELD: frozenset({JobState.QUEUED}),
     JobState.STALE: frozenset(),
 }
 DELIVERY: Mapping[DeliveryState, frozenset[DeliveryState]] = {
-    DeliveryState.OWED: frozenset({DeliveryState.DELIVERED, DeliveryState.DEAD, DeliveryState.WITHDRAWN}),
+    DeliveryState.OWED: frozenset(
+        {DeliveryState.DELIVERED, DeliveryState.DEAD, DeliveryState.WITHDRAWN, DeliveryState.NOT_TAKEN}
+    ),
     DeliveryState.DELIVERED: frozenset({DeliveryState.OWED}),  # superseded, and current again
     DeliveryState.DEAD: frozenset({DeliveryState.OWED}),
     DeliveryState.WITHDRAWN: frozenset({DeliveryState.OWED}),  # superseded before it left, and current again
+    DeliveryState.NOT_TAKEN: frozenset({DeliveryState.OWED}),
 }

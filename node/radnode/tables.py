@@ -144,7 +144,11 @@ class JobRow(Table):
     started_at: Mapped[float | None] = mapped_column(Float)
     ended_at: Mapped[float | None] = mapped_column(Float)
     progress: Mapped[float] = mapped_column(Float, default=0.0)
-    reason: Mapped[str] = mapped_column(Text, default="")  # why declined, failed or stale
+    reason: Mapped[str] = mapped_column(Text, default="")  # why declined, failed, held or stale
+    held: Mapped[str] = mapped_column(
+        String(255), default=""
+    )  # the folder of withheld objects, relative to the data folder
+    rerun: Mapped[bool] = mapped_column(default=False)  # a person asked for this run: equal results are sent again
     __table_args__ = (
         UniqueConstraint("study_uid", "revision", "model"),
         Index("ix_jobs_state_due_at", "state", "due_at"),
@@ -162,7 +166,7 @@ class ResultRow(Table):
     job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"), index=True)
     study_uid: Mapped[str] = mapped_column(UID, index=True)
     model: Mapped[str] = mapped_column(String(64))
-    kind: Mapped[str] = mapped_column(String(16))  # sr, seg, key-image, fhir
+    kind: Mapped[str] = mapped_column(String(16))  # see radnode.destinations.KINDS
     sop_class_uid: Mapped[str] = mapped_column(UID, default="")
     series_uid: Mapped[str] = mapped_column(UID, default="")
     digest: Mapped[str] = mapped_column(String(64))  # of the findings it was made from
@@ -206,3 +210,27 @@ class DeliveryRow(Table):
         UniqueConstraint("result_uid", "destination"),
         Index("ix_deliveries_state_due_at", "state", "due_at"),
     )
+
+
+class CapabilityRow(Table):
+    """What a destination answered when it was last asked what it takes; `taken`: SOP class -> transfer syntaxes."""
+
+    __tablename__ = "capabilities"
+    destination: Mapped[str] = mapped_column(String(64), primary_key=True)
+    address: Mapped[str] = mapped_column(Text)  # as it was then: another address is another system
+    asked_at: Mapped[float] = mapped_column(Float)
+    taken: Mapped[dict[str, object]] = mapped_column(JSON)
+    error: Mapped[str] = mapped_column(Text, default="")  # why the last asking failed; `taken` is then an older answer
+
+
+class OmissionRow(Table):
+    """A kind of result that a destination does not get of the current results of a study and model, and why."""
+
+    __tablename__ = "omissions"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_uid: Mapped[str] = mapped_column(UID, index=True)
+    model: Mapped[str] = mapped_column(String(64))
+    destination: Mapped[str] = mapped_column(String(64))
+    kind: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str] = mapped_column(Text)
+    __table_args__ = (UniqueConstraint("study_uid", "model", "destination", "kind"),)

@@ -31,6 +31,7 @@ class Outcome(StrEnum):
     CLEAR = "clear"  # looked, found nothing
     DECLINED = "declined"
     FAILED = "failed"
+    HELD = "held"
     WAITING = "waiting"
     NOT_RUN = "not-run"
     RETRACTED = "retracted"
@@ -192,6 +193,7 @@ def answer_of(job: JobRow, report: Report | None) -> Answer:
         JobState.DONE: (Outcome.FAILED, "ended, but its report cannot be read"),
         JobState.DECLINED: (Outcome.DECLINED, f"declined: {job.reason}"),
         JobState.FAILED: (Outcome.FAILED, f"failed: {job.reason}"),
+        JobState.HELD: (Outcome.HELD, f"result withheld: {job.reason}"),
         JobState.STALE: (Outcome.WAITING, "starts anew: later images came"),
     }
     outcome, text = texts[state]

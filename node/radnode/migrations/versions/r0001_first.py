@@ -121,6 +121,8 @@ def upgrade() -> None:
         sa.Column("ended_at", sa.Float(), nullable=True),
         sa.Column("progress", sa.Float(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("held", sa.String(length=255), nullable=False),
+        sa.Column("rerun", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(["study_uid"], ["studies.study_uid"], name=op.f("fk_jobs_study_uid_studies")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
         sa.UniqueConstraint("study_uid", "revision", "model", name=op.f("uq_jobs_study_uid_revision_model")),
@@ -179,9 +181,35 @@ def upgrade() -> None:
     op.create_index(op.f("ix_deliveries_result_uid"), "deliveries", ["result_uid"], unique=False)
     op.create_index("ix_deliveries_state_due_at", "deliveries", ["state", "due_at"], unique=False)
     op.create_index(op.f("ix_deliveries_study_uid"), "deliveries", ["study_uid"], unique=False)
+    op.create_table(
+        "capabilities",
+        sa.Column("destination", sa.String(length=64), nullable=False),
+        sa.Column("address", sa.Text(), nullable=False),
+        sa.Column("asked_at", sa.Float(), nullable=False),
+        sa.Column("taken", sa.JSON(), nullable=False),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("destination", name=op.f("pk_capabilities")),
+    )
+    op.create_table(
+        "omissions",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("study_uid", sa.String(length=64), nullable=False),
+        sa.Column("model", sa.String(length=64), nullable=False),
+        sa.Column("destination", sa.String(length=64), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_omissions")),
+        sa.UniqueConstraint(
+            "study_uid", "model", "destination", "kind", name=op.f("uq_omissions_study_uid_model_destination_kind")
+        ),
+    )
+    op.create_index(op.f("ix_omissions_study_uid"), "omissions", ["study_uid"], unique=False)
 
 
 def downgrade() -> None:
+    op.drop_index(op.f("ix_omissions_study_uid"), table_name="omissions")
+    op.drop_table("omissions")
+    op.drop_table("capabilities")
     op.drop_index(op.f("ix_deliveries_study_uid"), table_name="deliveries")
     op.drop_index("ix_deliveries_state_due_at", table_name="deliveries")
     op.drop_index(op.f("ix_deliveries_result_uid"), table_name="deliveries")
