@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from pydicom import Dataset
 
 from radnode_inference.generator.dicom_parts import (
     Order,
-    Stored,
+    Private,
     after,
     common,
     corner,
@@ -20,26 +20,11 @@ from radnode_inference.generator.dicom_parts import (
     save,
     time,
 )
-from radnode_inference.generator.fields import Grid
+from radnode_inference.generator.stacks import Stack, Written
 
 ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
 DIMENSIONS = (("TemporalPositionIndex", 0x00209128), ("InStackPositionNumber", 0x00209057))
 FRAME_CONTENT = 0x00209111
-
-
-class Phase(Protocol):
-    """What of a stack is read here: see dicom_writer.Stack."""
-
-    @property
-    def pixels(self) -> Stored: ...
-    @property
-    def grid(self) -> Grid: ...
-    @property
-    def begins_s(self) -> float: ...
-    @property
-    def bits(self) -> int: ...
-    @property
-    def attributes(self) -> dict[str, Any]: ...
 
 
 def item(**values: Any) -> Dataset:
@@ -53,8 +38,9 @@ def code(value: str, scheme: str, meaning: str) -> Dataset:
     return item(CodeValue=value, CodingSchemeDesignator=scheme, CodeMeaning=meaning)
 
 
-def write_enhanced(number: int, description: str, stacks: Sequence[Phase], folder: Path, order: Order) -> Path:
+def write_enhanced(series: Written, folder: Path, order: Order) -> Path:
     """The file of one series."""
+    number, description, stacks = series.number, series.description, series.stacks
     first = stacks[0]
     ds = common(order, "MR")
     ds.SOPClassUID, ds.SOPInstanceUID = ENHANCED_MR, order.uid("image", str(number), "1")
@@ -73,13 +59,17 @@ def write_enhanced(number: int, description: str, stacks: Sequence[Phase], folde
     ds.AcquisitionContextSequence = []
     ds.SharedFunctionalGroupsSequence = [shared(order, first)]
     ds.PerFrameFunctionalGroupsSequence = [
-        frame(order, stack, position, index)
-        for position, stack in enumerate(stacks)
-        for index in range(len(stack.pixels))
+        frame(order, stacks[position], position, index) for position, index in frame_order(series)
     ]
     pixel_format(ds, (first.pixels.shape[1], first.pixels.shape[2]), first.bits)
-    pixels = np.concatenate([s.pixels for s in stacks])
+    pixels = np.stack([stacks[position].pixels[index] for position, index in frame_order(series)])
     return save(ds, pixels, ENHANCED_MR, folder / f"{number:02d}" / "00001.dcm", order.compression)
+
+
+def frame_order(series: Written) -> list[tuple[int, int]]:
+    """(stack, slice) of every frame, in the order in which they are written."""
+    every = [(position, index) for position, s in enumerate(series.stacks) for index in range(len(s.pixels))]
+    return sorted(every, key=lambda frame: frame[::-1]) if series.by_place else every
 
 
 def image_type(ds: Dataset, attributes: dict[str, Any]) -> None:
@@ -95,7 +85,7 @@ def image_type(ds: Dataset, attributes: dict[str, Any]) -> None:
     ds.PresentationLUTShape = "IDENTITY"
 
 
-def acquired(ds: Dataset, order: Order, stack: Phase) -> None:
+def acquired(ds: Dataset, order: Order, stack: Stack) -> None:
     """The Enhanced MR Image module (PS3.3 C.8.13.1)."""
     ds.AcquisitionNumber, ds.AcquisitionDateTime = 1, date(order.began) + time(after(order, stack.begins_s))
     ds.AcquisitionDuration = float(stack.attributes.get("TemporalResolution", 120000)) / 1000
@@ -133,7 +123,7 @@ def dimensions(ds: Dataset, order: Order) -> None:
     ]  # fmt: skip
 
 
-def contrast(ds: Dataset, stacks: Sequence[Phase]) -> None:
+def contrast(ds: Dataset, stacks: Sequence[Stack]) -> None:
     """The Enhanced Contrast/Bolus module (PS3.3 C.7.6.4b), where any time point had contrast."""
     given = [s.attributes for s in stacks if "ContrastBolusAgent" in s.attributes]
     if not given:
@@ -149,7 +139,7 @@ def contrast(ds: Dataset, stacks: Sequence[Phase]) -> None:
     ds.ContrastBolusAgentSequence = [agent]
 
 
-def shared(order: Order, stack: Phase) -> Dataset:
+def shared(order: Order, stack: Stack) -> Dataset:
     """The functional groups that hold for all frames (PS3.3 A.36.2.3)."""
     given = stack.attributes
     measures, orientation = Dataset(), Dataset()
@@ -168,15 +158,19 @@ def shared(order: Order, stack: Phase) -> Dataset:
     anatomy = item(FrameLaterality="B", AnatomicRegionSequence=[code("76752008", "SCT", "Breast")])
     group = item(
         PixelMeasuresSequence=[measures], PlaneOrientationSequence=[orientation], FrameAnatomySequence=[anatomy],
-        MRImageFrameTypeSequence=[kind], PixelValueTransformationSequence=[
-            item(RescaleIntercept="0", RescaleSlope="1", RescaleType="US")
-        ],
+        MRImageFrameTypeSequence=[kind],
     )  # fmt: skip
+    if stack.slope == 1:
+        group.PixelValueTransformationSequence = [transformation(stack)]
     acquisition(group, stack)
     return group
 
 
-def acquisition(group: Dataset, stack: Phase) -> None:
+def transformation(stack: Stack) -> Dataset:
+    return item(RescaleIntercept="0", RescaleSlope=f"{stack.slope:.8g}", RescaleType="US")
+
+
+def acquisition(group: Dataset, stack: Stack) -> None:
     """How the frames were acquired (PS3.3 C.8.13.5)."""
     given = stack.attributes
     gradient = 1 if given["ScanningSequence"] == "GR" else 0
@@ -219,7 +213,7 @@ def acquisition(group: Dataset, stack: Phase) -> None:
     group.MRAveragesSequence = [item(NumberOfAverages="1")]
 
 
-def frame(order: Order, stack: Phase, position: int, index: int) -> Dataset:
+def frame(order: Order, stack: Stack, position: int, index: int) -> Dataset:
     """The functional groups of one frame: when, where, and what contrast or b value."""
     began = after(order, stack.begins_s)
     lasts = float(stack.attributes.get("TemporalResolution", 120000))
@@ -231,6 +225,10 @@ def frame(order: Order, stack: Phase, position: int, index: int) -> Dataset:
     )  # fmt: skip
     place = item(ImagePositionPatient=numbers(corner(stack.grid, index)))
     group = item(FrameContentSequence=[content], PlanePositionSequence=[place])
+    if stack.slope != 1:
+        group.PixelValueTransformationSequence = [transformation(stack)]
+    if stack.private:
+        group.update(philips_frame(stack))
     if "DiffusionBValue" in stack.attributes:
         b = float(stack.attributes["DiffusionBValue"])
         directional = "NONE" if b == 0 else "ISOTROPIC"
@@ -240,3 +238,12 @@ def frame(order: Order, stack: Phase, position: int, index: int) -> Dataset:
         usage = item(ContrastBolusAgentNumber=1, ContrastBolusAgentAdministered=given, ContrastBolusAgentDetected=given)
         group.ContrastBolusUsageSequence = [usage]
     return group
+
+
+def philips_frame(stack: Stack) -> Dataset:
+    """The elements of a classic Philips image, as its enhanced images carry them in (2005,140F)."""
+    inner, outer = Dataset(), Dataset()
+    for element in stack.private:
+        element.write(inner)
+    Private(tag=0x2005140F, creator="Philips MR Imaging DD 005", vr="SQ", value=[inner]).write(outer)
+    return outer

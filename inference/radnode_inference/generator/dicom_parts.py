@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +22,18 @@ Stored = NDArray[np.uint16]
 
 
 class Layout(StrEnum):
-    """How a scanner hands over a dynamic series: a series per phase, all phases in one, or enhanced multi-frame."""
+    """How a scanner hands over a dynamic series: a series per phase, all phases in one, or enhanced multi-frame.
+
+    The first three carry standard attributes only; the others what each maker writes (vendors.py, chest_vendors.py).
+    """
 
     SERIES = "series"
     TEMPORAL = "temporal"
     ENHANCED = "enhanced"
+    SIEMENS = "siemens"
+    GE = "ge"
+    PHILIPS = "philips"
+    PHILIPS_ENHANCED = "philips-enhanced"
 
 
 class Compression(StrEnum):
@@ -60,6 +68,20 @@ class Order:
         """A UID for a part of this study, the same at every writing."""
         how = (self.layout, self.compression, self.patient_position, self.patient_id, self.identity)
         return uid_from(("generated", VERSION, *how, *parts))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Private:
+    """One private element (PS3.5 section 7.8.1). tag: with the block that `creator` reserves, as 0x0019100C."""
+
+    tag: int
+    creator: str
+    vr: str
+    value: Any
+
+    def write(self, ds: Dataset) -> None:
+        ds.add_new(self.tag & 0xFFFF0000 | self.tag >> 8 & 0xFF, "LO", self.creator)
+        ds.add_new(self.tag, self.vr, self.value)
 
 
 def date(when: datetime) -> str:
@@ -115,10 +137,10 @@ def corner(grid: Grid, index: int) -> NDArray[np.float64]:
     return place
 
 
-def pixel_format(ds: Dataset, shape: tuple[int, int], bits: int) -> None:
+def pixel_format(ds: Dataset, shape: tuple[int, int], bits: int, *, signed: bool = False) -> None:
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
     ds.Rows, ds.Columns = shape
-    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, bits, bits - 1, 0
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, bits, bits - 1, int(signed)
 
 
 def save(ds: Dataset, pixels: Stored, sop_class: str, path: Path, compression: Compression) -> Path:
