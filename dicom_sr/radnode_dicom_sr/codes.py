@@ -16,6 +16,9 @@ def sct(value: str, meaning: str) -> Code:
     return Code(value=value, scheme="SCT", meaning=meaning)
 
 
+BACKGROUND = dcm("125040", "Background")
+CALCULATION = dcm("112187", "Unspecified method of calculation")
+QUANTITY = sct("246205007", "Quantity")
 SEGMENTATION = dcm("113076", "Segmentation")
 SOURCE_IMAGE = dcm("121322", "Source image for image processing operation")
 PROCESSING_EQUIPMENT = dcm("109102", "Processing Equipment")
@@ -129,3 +132,56 @@ def colour(finding: Finding, position: int) -> tuple[int, int, int]:
     """The sRGB colour (0..255) of the finding at `position`: warm for abnormalities, cool for organs."""
     palette = COLOURS[finding.kind]
     return palette[position % len(palette)]
+
+
+UNPAIRED = frozenset(
+    [
+        "ABDOMEN",
+        "ABDOMENPELVIS",
+        "AORTA",
+        "BLADDER",
+        "BRAIN",
+        "CHEST",
+        "CHESTABDOMEN",
+        "CHESTABDPELVIS",
+        "COCCYX",
+        "COLON",
+        "CSPINE",
+        "CTSPINE",
+        "DUODENUM",
+        "ESOPHAGUS",
+        "GALLBLADDER",
+        "HEAD",
+        "HEADNECK",
+        "HEART",
+        "JAW",
+        "LARYNX",
+        "LIVER",
+        "LSPINE",
+        "LSSPINE",
+        "MEDIASTINUM",
+        "MOUTH",
+        "NECK",
+        "NECKCHEST",
+        "NECKCHESTABDOMEN",
+        "NECKCHESTABDPELV",
+        "NOSE",
+        "PANCREAS",
+        "PELVIS",
+        "PROSTATE",
+        "RECTUM",
+        "SKULL",
+        "SPINE",
+        "SPLEEN",
+        "SSPINE",
+        "STERNUM",
+        "STOMACH",
+        "THYMUS",
+        "TLSPINE",
+        "TRACHEA",
+        "TSPINE",
+        "UTERUS",
+        "WHOLEBODY",
+    ]
+)
+"""Body parts of PS3.16 annex L without a side, for which Laterality (0020,0060) may not be present (PS3.3 C.7.3.1)."""

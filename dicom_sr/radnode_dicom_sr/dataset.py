@@ -117,12 +117,12 @@ def local(context: Context) -> tuple[str, str]:
     return now.strftime("%Y%m%d"), now.strftime("%H%M%S.%f")
 
 
-def file_bytes(ds: Dataset) -> bytes:
-    """The complete file (PS3.10), Explicit VR Little Endian."""
+def file_bytes(ds: Dataset, transfer_syntax_uid: str = ExplicitVRLittleEndian) -> bytes:
+    """The complete file (PS3.10). The data set itself is Explicit VR Little Endian, whatever its pixels are."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = UID(ds.SOPClassUID)
     meta.MediaStorageSOPInstanceUID = UID(ds.SOPInstanceUID)
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.TransferSyntaxUID = UID(transfer_syntax_uid)
     meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     meta.ImplementationVersionName = "RADNODE"
     out = DicomBytesIO()

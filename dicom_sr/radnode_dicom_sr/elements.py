@@ -5,6 +5,7 @@ corrects, converts and checks what the writers here have already made right.
 """
 
 import struct
+from typing import Any
 
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
@@ -56,6 +57,14 @@ def code(tag: int, concept: Code) -> bytes:
         + text(0x00080102, "SH", concept.scheme)
         + text(0x00080104, "LO", concept.meaning),
     )
+
+
+def dataset(**elements: Any) -> Dataset:
+    """A data set from keywords and values."""
+    ds = Dataset()
+    for keyword, value in elements.items():
+        setattr(ds, keyword, value)
+    return ds
 
 
 NUMBERS = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "FL": "f", "FD": "d"}

@@ -6,7 +6,7 @@ from typing import Literal
 
 from radnode_inference.findings import Findings, ModelIdentity, device_uid, uid_from
 
-Kind = Literal["sr", "seg", "key-image"]
+Kind = Literal["sr", "seg", "key-image", "parametric-map"]
 Form = tuple[str, ...]
 
 
@@ -69,5 +69,5 @@ class Identity:
         return uid_from((*parts, self.study_uid, self.model.name))
 
 
-SEG, LOCATED, EXAMINATION, KEY_IMAGES = "seg", "sr-located", "sr-examination", "key-images"
-ROLES = (SEG, LOCATED, EXAMINATION, KEY_IMAGES)
+SEG, LOCATED, EXAMINATION, KEY_IMAGES, MAPS = "seg", "sr-located", "sr-examination", "key-images", "maps"
+ROLES = (SEG, LOCATED, EXAMINATION, KEY_IMAGES, MAPS)

@@ -10,9 +10,11 @@ from pydicom.uid import SecondaryCaptureImageStorage
 from radnode_dicom_sr import codes
 from radnode_dicom_sr.contour import areas
 from radnode_dicom_sr.dataset import DEMONSTRATION, NOT_VERIFIED, Context, described, file_bytes
+from radnode_dicom_sr.elements import dataset
 from radnode_dicom_sr.identity import KEY_IMAGES, DicomObject
+from radnode_dicom_sr.multiframe import compression
 from radnode_dicom_sr.picture import Outlined, Picture
-from radnode_dicom_sr.segmentation import compression, dataset, located
+from radnode_dicom_sr.segmentation import located
 from radnode_dicom_sr.source import clip
 from radnode_inference.findings import Finding, Kind
 
@@ -21,59 +23,6 @@ AT_MOST = 10
 LUNG_WINDOW, SOFT_TISSUE_WINDOW = (-600.0, 1500.0), (40.0, 400.0)
 LUNG_CODES = frozenset({"39607008", "3341006", "44029006", "89187006", "44567001", "27925004", "26727000", "427359005"})
 """SCT lung, right and left lung, airways, trachea, nodules: seen in the lung window."""
-
-
-UNPAIRED = frozenset(
-    [
-        "ABDOMEN",
-        "ABDOMENPELVIS",
-        "AORTA",
-        "BLADDER",
-        "BRAIN",
-        "CHEST",
-        "CHESTABDOMEN",
-        "CHESTABDPELVIS",
-        "COCCYX",
-        "COLON",
-        "CSPINE",
-        "CTSPINE",
-        "DUODENUM",
-        "ESOPHAGUS",
-        "GALLBLADDER",
-        "HEAD",
-        "HEADNECK",
-        "HEART",
-        "JAW",
-        "LARYNX",
-        "LIVER",
-        "LSPINE",
-        "LSSPINE",
-        "MEDIASTINUM",
-        "MOUTH",
-        "NECK",
-        "NECKCHEST",
-        "NECKCHESTABDOMEN",
-        "NECKCHESTABDPELV",
-        "NOSE",
-        "PANCREAS",
-        "PELVIS",
-        "PROSTATE",
-        "RECTUM",
-        "SKULL",
-        "SPINE",
-        "SPLEEN",
-        "SSPINE",
-        "STERNUM",
-        "STOMACH",
-        "THYMUS",
-        "TLSPINE",
-        "TRACHEA",
-        "TSPINE",
-        "UTERUS",
-        "WHOLEBODY",
-    ]
-)
-"""Body parts of PS3.16 annex L without a side, for which Laterality (0020,0060) may not be present (PS3.3 C.7.3.1)."""
 
 
 def key_images(context: Context) -> tuple[DicomObject, ...]:
@@ -174,7 +123,7 @@ def captured(context: Context, pixels: NDArray[np.uint8], index: int, words: str
     ds.ConversionType = "WSD"
     ds.ImageType = ["DERIVED", "SECONDARY"]
     ds.DateOfSecondaryCapture, ds.TimeOfSecondaryCapture = ds.ContentDate, ds.ContentTime
-    if ds.get("BodyPartExamined") not in UNPAIRED:
+    if ds.get("BodyPartExamined") not in codes.UNPAIRED:
         ds.Laterality = ""  # a paired or unknown part: unknown for the series, and told for each finding
     _, right, _, bottom = directions(source.orientation)
     ds.PatientOrientation = [right, bottom]

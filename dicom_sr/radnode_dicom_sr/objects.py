@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from radnode_dicom_sr.dataset import Context
 from radnode_dicom_sr.identity import DicomObject, Identity, Previous
 from radnode_dicom_sr.key_images import key_images
+from radnode_dicom_sr.maps import parametric_maps
 from radnode_dicom_sr.profile import DEFAULT, Profile
 from radnode_dicom_sr.report import examination_report, located_report
-from radnode_dicom_sr.segmentation import located, segmentation
+from radnode_dicom_sr.segmentation import segmentations
 from radnode_dicom_sr.source import Source
 from radnode_inference.findings import Findings
 from radnode_inference.study import Study
@@ -35,9 +36,13 @@ def build(
         now=now or datetime.now(UTC),
         profile=profile,
     )
-    seg = segmentation(context) if profile.seg and located(findings.items) else None
-    objects = [seg] if seg else []
+    drawn = segmentations(context) if profile.seg else ()
+    objects = [d.object for d in drawn]
+    if profile.parametric_maps:
+        objects += parametric_maps(context)
     if profile.sr:
-        reports = located_report(context, seg, previous), examination_report(context, previous)
+        reports = located_report(context, drawn, previous), examination_report(context, previous)
         objects += [report for report in reports if report is not None]
-    return (*objects, *(key_images(context) if profile.key_images else ()))
+    if profile.key_images:
+        objects += key_images(context)
+    return tuple(objects)

@@ -3,20 +3,32 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Segmented = Literal["binary", "labelmap"]
-Language = Literal["en", "zh-TW"]
+Segmented = Literal["binary", "labelmap", "labelmap-rle"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
     """What one destination takes. Two destinations with equal profiles get the same objects, with the same UIDs.
 
-    seg: how masks are written; None: not at all, and the report then says everything with outlines alone.
+    seg: how masks are written; None: not at all, and the report then says everything with outlines alone. A label map
+    cannot show overlapping findings, which then come in several objects; "labelmap-rle" compresses it without loss.
+    frame_cap: the most frames that one object may have; a longer one is split (None: no limit).
+    parametric_maps: the maps of a model, as 32-bit numbers.
     """
 
-    seg: Literal["binary"] | None = "binary"
+    seg: Segmented | None = "binary"
+    frame_cap: int | None = None
     sr: bool = True
     key_images: bool = True
+    parametric_maps: bool = True
+
+    def __post_init__(self) -> None:
+        if self.frame_cap is not None and self.frame_cap < 1:
+            raise ValueError("an object has at least one frame")
+
+    @property
+    def labelled(self) -> bool:
+        return self.seg in ("labelmap", "labelmap-rle")
 
 
 DEFAULT = Profile()

@@ -13,31 +13,34 @@ from pydicom.uid import Comprehensive3DSRStorage
 
 from radnode_dicom_sr import codes
 from radnode_dicom_sr.dataset import DEMONSTRATION, NOT_VERIFIED, Context, described, file_bytes, weights_sentence
-from radnode_dicom_sr.elements import encoded, instance, raw_sequence, sequence, text
+from radnode_dicom_sr.elements import dataset, encoded, instance, raw_sequence, sequence, text
 from radnode_dicom_sr.groups import concept, device_observer, planar, unlocated, volumetric
 from radnode_dicom_sr.identity import EXAMINATION, LOCATED, DicomObject, Form, Previous
-from radnode_dicom_sr.segmentation import dataset, located
+from radnode_dicom_sr.segmentation import Drawn, located
 from radnode_inference.findings import Code
 
 SOP_CLASS_UID = str(Comprehensive3DSRStorage)
 NOTHING_FOUND = "The model looked at these images and reported no finding."
 
 
-def located_report(context: Context, seg: DicomObject | None, previous: Sequence[Previous]) -> DicomObject | None:
+def located_report(context: Context, drawn: Sequence[Drawn], previous: Sequence[Previous]) -> DicomObject | None:
     """The findings that have a place: for each one a planar and a volumetric group with the same tracking UID.
 
-    Without a segmentation the planar group says it all. None where no finding has a place.
+    A finding that no segmentation holds as a whole has only the planar group, which then says it all. None where no
+    finding has a place.
     """
     findings = located(context.findings.items)
     if not findings:
         return None
     groups: list[Any] = []
-    for segment, finding in enumerate(findings, start=1):
-        groups.append(planar(finding, context, alone=seg is None))
-        if seg:
-            groups.append(volumetric(finding, context, seg, segment))
-    form = () if seg else ("outlines",)
-    return document(context, LOCATED, "findings", groups, notes(context), previous, (seg,) if seg else (), form)
+    for finding in findings:
+        held = next((d for d in drawn if finding.tracking_uid in d.numbers), None)
+        groups.append(planar(finding, context, alone=held is None))
+        if held:
+            groups.append(volumetric(finding, context, held.object, held.numbers[finding.tracking_uid]))
+    form = drawn[0].form if drawn else ("outlines",)
+    segs = [d.object for d in drawn]
+    return document(context, LOCATED, "findings", groups, notes(context), previous, segs, form)
 
 
 def examination_report(context: Context, previous: Sequence[Previous]) -> DicomObject | None:

@@ -1,118 +1,161 @@
-"""The segmentation (PS3.3 A.51): every located finding as one BINARY segment on the grid of the source series."""
+"""The segmentation (PS3.3 A.51, A.93): every located finding as one segment on the grid of the source series."""
 
-import struct
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
+import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.uid import SegmentationStorage
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless, SegmentationStorage
 from skimage.color import rgb2lab
 
 from radnode_dicom_sr import codes
 from radnode_dicom_sr.dataset import NOT_VERIFIED, Context, described, file_bytes, weights_sentence
-from radnode_dicom_sr.elements import instance, raw_sequence
-from radnode_dicom_sr.frames import Frames, functional_groups, packed
-from radnode_dicom_sr.identity import SEG, DicomObject
-from radnode_dicom_sr.source import Source, clip, decimal
-from radnode_inference.findings import Code, Finding, Kind, ModelIdentity, uid_from
+from radnode_dicom_sr.elements import dataset
+from radnode_dicom_sr.frames import encapsulated, functional_groups, label_type, labelled, packed
+from radnode_dicom_sr.identity import SEG, DicomObject, Form
+from radnode_dicom_sr.multiframe import (
+    ENCAPSULATED,
+    compression,
+    dimensions,
+    head,
+    place,
+    referenced_series,
+    shared_groups,
+)
+from radnode_dicom_sr.parts import Part, parts
+from radnode_dicom_sr.profile import Profile
+from radnode_dicom_sr.source import clip
+from radnode_inference.findings import Code, Finding, Kind, ModelIdentity
 from radnode_inference.volume import BoolArray
 
 SOP_CLASS_UID = str(SegmentationStorage)
+LABELMAP_SOP_CLASS_UID = "1.2.840.10008.5.1.4.1.1.66.7"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """One segmentation object. numbers: tracking UID -> segment number, of the findings that are whole in it.
+
+    form: see `Identity.sop_uid`.
+    """
+
+    object: DicomObject
+    form: Form
+    numbers: dict[str, int]
 
 
 def located(items: Sequence[Finding]) -> tuple[Finding, ...]:
-    """The findings that have a place; the position in this tuple + 1 is the segment number."""
+    """The findings that have a place, in order."""
     return tuple(f for f in items if f.mask is not None)
 
 
-def segmentation(context: Context) -> DicomObject:
-    """The segmentation of every finding with a mask (there must be one). Raises ValueError for a mask of another shape."""
+def segmentations(context: Context) -> tuple[Drawn, ...]:
+    """The segmentation of every finding with a mask, in as many objects as the profile makes of it; () without any.
+
+    Raises ValueError for a mask of another shape than the volume.
+    """
     findings = located(context.findings.items)
     masks = [f.mask for f in findings if f.mask is not None]
     shape = (len(context.source.slices), context.source.rows, context.source.columns)
     for finding, mask in zip(findings, masks, strict=True):
         if mask.shape != shape:
             raise ValueError(f"the mask of {finding.tracking_id!r} is {mask.shape}, its volume {shape}")
-    frames = Frames.of(masks)
+    if not masks:
+        return ()
+    laid_out = parts(masks, context.profile)
+    form = form_of(context.profile, laid_out)
+    return tuple(segmentation(context, form, n, part, findings, masks) for n, part in enumerate(laid_out, start=1))
+
+
+def form_of(profile: Profile, laid_out: Sequence[Part]) -> Form:
+    """What makes these objects others than the single BINARY one; a cap that nothing exceeds does not."""
+    kind = (profile.seg,) if profile.seg and profile.labelled else ()
+    split = len(laid_out) > 1 and profile.frame_cap is not None
+    return (*kind, *((f"at most {profile.frame_cap} frames",) if split else ()))
+
+
+def segmentation(
+    context: Context, form: Form, number: int, part: Part, findings: Sequence[Finding], masks: Sequence[BoolArray]
+) -> Drawn:
+    labels = context.profile.labelled
     ds = described(
         context,
-        sop_class_uid=SOP_CLASS_UID,
+        sop_class_uid=LABELMAP_SOP_CLASS_UID if labels else SOP_CLASS_UID,
         role=SEG,
-        instance="seg",
-        number=1,
+        instance="seg" if number == 1 else f"seg-{number}",
+        number=number,
         modality="SEG",
         description="segmentation",
+        form=form,
     )
-    image(ds, context, len(frames))
-    dimensions(ds)
-    ds.SegmentSequence = [segment(f, n, context.model) for n, f in enumerate(findings, start=1)]
+    image(ds, context, part)
+    dimensions(ds, segments=not labels)
+    shown = [findings[mask] for mask in part.masks]
+    ds.SegmentSequence = [segment(f, n, context.model) for n, f in enumerate(shown, start=1)]
+    if labels:
+        ds.SegmentSequence.insert(0, background())
     ds.SharedFunctionalGroupsSequence = [shared_groups(context.source)]
-    ds.ReferencedSeriesSequence = [referenced_series(context.source, frames.slices)]
-    return DicomObject(
+    ds.ReferencedSeriesSequence = [referenced_series(context.source, part.frames.slices)]
+    made = DicomObject(
         kind="seg",
-        sop_class_uid=SOP_CLASS_UID,
+        sop_class_uid=str(ds.SOPClassUID),
         sop_uid=str(ds.SOPInstanceUID),
         series_uid=str(ds.SeriesInstanceUID),
-        body=b"".join([file_bytes(ds), *after(frames, masks, context.source)]),
+        body=b"".join(written(ds, context, part, masks)),
     )
+    numbers = enumerate(part.masks, start=1)
+    return Drawn(object=made, form=form, numbers={findings[m].tracking_uid: n for n, m in numbers if m in part.whole})
 
 
-def after(frames: Frames, masks: Sequence[BoolArray], source: Source) -> list[bytes | memoryview]:
-    """The two elements that come after all others (tags ascend, PS3.5 section 7.1), each a head and a value."""
-    groups, pixels = functional_groups(frames, source), packed(frames, masks)
-    return [head(0x52009230, b"SQ", len(groups)), groups, head(0x7FE00010, b"OB", pixels.nbytes), pixels.data]
+def written(ds: Dataset, context: Context, part: Part, masks: Sequence[BoolArray]) -> list[bytes | memoryview]:
+    """The file in pieces: the header, and the two elements that come after all others (tags ascend, PS3.5 section 7.1)."""
+    groups = functional_groups(part.frames, context.source)
+    before = head(0x52009230, b"SQ", len(groups))
+    if context.profile.seg == "labelmap-rle":
+        pixels = encapsulated(labelled(part, masks))
+        return [file_bytes(ds, RLELossless), before, groups, head(0x7FE00010, b"OB", ENCAPSULATED), pixels]
+    if context.profile.labelled:
+        raw = np.stack(list(labelled(part, masks)))
+        vr, padding = b"OB" if raw.itemsize == 1 else b"OW", b"\0" * (raw.nbytes % 2)
+        pixel_head = head(0x7FE00010, vr, raw.nbytes + len(padding))
+        return [file_bytes(ds), before, groups, pixel_head, raw.data, padding]
+    bits = packed(part, masks)
+    return [file_bytes(ds, ExplicitVRLittleEndian), before, groups, head(0x7FE00010, b"OB", bits.nbytes), bits.data]
 
 
-def head(tag: int, vr: bytes, length: int) -> bytes:
-    return struct.pack("<HH2sHL", tag >> 16, tag & 0xFFFF, vr, 0, length)
-
-
-def image(ds: Dataset, context: Context, frames: int) -> None:
+def image(ds: Dataset, context: Context, part: Part) -> None:
     """Frame of reference, image pixel and segmentation image modules (PS3.3 C.7.4.1, C.8.20.2)."""
-    source = context.source
-    ds.FrameOfReferenceUID = source.frame_of_reference_uid or uid_from(("frame of reference", source.series_uid))
-    ds.PositionReferenceIndicator = ""
+    source, labels = context.source, context.profile.labelled
+    place(ds, source)
     ds.ImageType = ["DERIVED", "PRIMARY"]
     ds.SamplesPerPixel = 1
     ds.PhotometricInterpretation = "MONOCHROME2"
-    ds.Rows, ds.Columns, ds.NumberOfFrames = source.rows, source.columns, frames
-    ds.BitsAllocated = ds.BitsStored = 1
-    ds.HighBit = ds.PixelRepresentation = 0
+    ds.Rows, ds.Columns, ds.NumberOfFrames = source.rows, source.columns, len(part.frames)
+    ds.BitsAllocated = ds.BitsStored = label_type(part)().itemsize * 8 if labels else 1
+    ds.HighBit, ds.PixelRepresentation = ds.BitsStored - 1, 0
     ds.LossyImageCompression = "00"
-    ds.SegmentationType = "BINARY"
+    ds.SegmentationType = "LABELMAP" if labels else "BINARY"
+    if labels:
+        ds.SegmentsOverlap = "NO"
+        ds.add_new(0x00280120, "US", 0)  # Pixel Padding Value
+        ds.PresentationLUTShape = "IDENTITY"
     ds.ContentLabel = "AI_RESULT"
     ds.ContentDescription = NOT_VERIFIED
     ds.ContentCreatorName = ""
     compression(ds, source)
 
 
-def compression(ds: Dataset, source: Source) -> None:
-    """Once lossy, always lossy (PS3.3 C.7.6.1.1.5), told only when the source tells by how much and how."""
-    first = source.headers[source.slices[0].sop_uid]
-    ratios, methods = first.texts("LossyImageCompressionRatio"), first.texts("LossyImageCompressionMethod")
-    if source.lossy and ratios and methods:
-        ds.LossyImageCompression = "01"
-        ds.LossyImageCompressionRatio, ds.LossyImageCompressionMethod = list(ratios), list(methods)
-
-
-def dimensions(ds: Dataset) -> None:
-    """Frames are indexed by segment, then by position (PS3.3 C.7.6.17)."""
-    organization = uid_from(("dimensions", str(ds.SOPInstanceUID)))
-    ds.DimensionOrganizationSequence = [dataset(DimensionOrganizationUID=organization)]
-    ds.DimensionIndexSequence = [
-        dataset(
-            DimensionOrganizationUID=organization,
-            DimensionIndexPointer=0x0062000B,
-            FunctionalGroupPointer=0x0062000A,
-            DimensionDescriptionLabel="Segment Number",
-        ),
-        dataset(
-            DimensionOrganizationUID=organization,
-            DimensionIndexPointer=0x00200032,
-            FunctionalGroupPointer=0x00209113,
-            DimensionDescriptionLabel="Image Position Patient",
-        ),
-    ]
+def background() -> Dataset:
+    """Segment 0 of a label map: what no finding covers."""
+    return dataset(
+        SegmentNumber=0,
+        SegmentLabel="Background",
+        SegmentAlgorithmType="AUTOMATIC",
+        SegmentAlgorithmName="radnode",
+        SegmentedPropertyCategoryCodeSequence=[codes.item(codes.BACKGROUND)],
+        SegmentedPropertyTypeCodeSequence=[codes.item(codes.BACKGROUND)],
+        RecommendedDisplayCIELabValue=cielab((0, 0, 0)),
+    )
 
 
 def segment(finding: Finding, number: int, model: ModelIdentity) -> Dataset:
@@ -156,37 +199,7 @@ def algorithm(model: ModelIdentity) -> Dataset:
     )
 
 
-def shared_groups(source: Source) -> Dataset:
-    """Pixel measures and plane orientation, the same for every frame. Segment identification is per frame, for dwv."""
-    return dataset(
-        PlaneOrientationSequence=[dataset(ImageOrientationPatient=[decimal(v) for v in source.orientation])],
-        PixelMeasuresSequence=[
-            dataset(
-                PixelSpacing=[decimal(v) for v in source.spacing[1:]],
-                SliceThickness=decimal(source.slice_thickness),
-                SpacingBetweenSlices=decimal(source.spacing[0]),
-            )
-        ],
-    )
-
-
-def referenced_series(source: Source, used: Sequence[int]) -> Dataset:
-    """Every image that a frame derives from, once (PS3.3 C.12.2)."""
-    images = dict.fromkeys((source.slices[i].sop_class_uid, source.slices[i].sop_uid) for i in used)
-    ds = dataset(SeriesInstanceUID=source.series_uid)
-    ds[0x0008114A] = raw_sequence(0x0008114A, *(instance(*image) for image in images))
-    return ds
-
-
 def cielab(rgb: tuple[int, int, int]) -> list[int]:
     """An sRGB colour as the three 16-bit numbers of PS3.3 C.10.7.1.1."""
     lightness, a, b = (float(v) for v in rgb2lab([[[c / 255 for c in rgb]]])[0, 0])
     return [round(lightness * 65535 / 100), round((a + 128) * 65535 / 255), round((b + 128) * 65535 / 255)]
-
-
-def dataset(**elements: Any) -> Dataset:
-    """A data set from keywords and values."""
-    ds = Dataset()
-    for keyword, value in elements.items():
-        setattr(ds, keyword, value)
-    return ds
