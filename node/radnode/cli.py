@@ -14,7 +14,12 @@ COMMANDS = {
     "check": "radnode.cli_look:check",
     "conformance": "radnode.cli_look:conformance",
     "peers": "radnode.cli_peers:peers",
+    "engines": "radnode.cli_engines:engines",
+    "bundles": "radnode.cli_bundles:bundles",
+    "rerun": "radnode.cli_retract:rerun",
+    "retract": "radnode.cli_retract:retract",
     "demo": "radnode.cli_run:demo",
+    "weights": "radnode.cli_weights:weights",
 }
 """Commands of other modules, imported only when they are asked for."""
 PARENT = click.option("--parent", type=int, default=None, hidden=True, help="The supervisor's process id.")

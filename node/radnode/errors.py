@@ -4,7 +4,8 @@
     ├── SettingsError        a setting is wrong: start-up stops, with an id, a sentence and a hint
     ├── StoreError           an object cannot be kept; carries the DIMSE status to answer
     ├── DeliveryError        a destination did not take a result; carries whether trying again can help
-    └── LostClaimError       another worker has the job now
+    ├── LostClaimError       another worker has the job now
+    └── RefusedError         what a person asked for cannot be done as things stand
 
 "Declined: unsuitable input" is an outcome, not one of these: see radnode_inference.model.DeclinedError.
 """
@@ -42,3 +43,7 @@ class DeliveryError(RadnodeError):
 
 class LostClaimError(RadnodeError):
     """The job was given to another worker, or its study changed, while this one ran it."""
+
+
+class RefusedError(RadnodeError):
+    """What a person asked for cannot be done as things stand; the message says why."""

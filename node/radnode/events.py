@@ -26,6 +26,8 @@ class Action(StrEnum):
     STALE = "stale"
     READ = "read"
     RETRACTED = "retracted"
+    RERUN = "rerun"
+    HELD = "held"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,22 +9,24 @@ from typing import Any, cast
 from sqlalchemy import CursorResult, select, update
 from sqlalchemy.orm import Session
 
-from radnode import events, results
+from radnode import events
 from radnode.database import Database
-from radnode.errors import LostClaimError
+from radnode.errors import LostClaimError, RefusedError
 from radnode.events import Action
-from radnode.settings import Work
+from radnode.retract import REASONS, retract
+from radnode.settings import Settings
 from radnode.states import JOB, STUDY, JobState, StudyState
 from radnode.tables import JobRow, StudyRow
 
 OPEN = (JobState.QUEUED, JobState.RUNNING)
+ENDED = (JobState.DONE, JobState.DECLINED, JobState.FAILED, JobState.HELD)
 URGENCY_S = 600.0
 """What one step of urgency is worth in waiting time: urgent work goes first, and old routine work is still served."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A claimed job. `attempt` counts from 1; `worker` is who claimed it."""
+    """A claimed job. `attempt` counts from 1; `worker` is who claimed it; rerun: a person asked for it."""
 
     id: int
     study_uid: str
@@ -33,6 +35,7 @@ class Job:
     urgency: int
     attempt: int
     worker: str
+    rerun: bool = False
 
 
 def add(session: Session, *, study_uid: str, revision: int, model: str, urgency: int, now: float) -> None:
@@ -92,12 +95,12 @@ def finish(session: Session, job: Job, state: JobState, reason: str, now: float)
     read_if_ended(session, job.study_uid, job.revision, now)
 
 
-def try_again(database: Database, job: Job, work: Work, reason: str, now: float) -> JobState:
+def try_again(database: Database, job: Job, settings: Settings, reason: str, now: float) -> JobState:
     """After a crash or a timeout: queue the job again with backoff, or end it as failed when out of attempts."""
     with database.transaction() as session:
         lock_study(session, job.study_uid)
-        wait_s = work.retry_s * 2 ** (job.attempt - 1)
-        return again_or_failed(session, job, work.attempts, reason, due_at=now + wait_s, now=now)
+        wait_s = settings.work.retry_s * 2 ** (job.attempt - 1)
+        return again_or_failed(session, job, settings, reason, due_at=now + wait_s, now=now)
 
 
 def release(database: Database, job: Job, reason: str, now: float) -> None:
@@ -108,34 +111,62 @@ def release(database: Database, job: Job, reason: str, now: float) -> None:
             events.write(session, job.study_uid, Action.RETRY, f"{job.model} was given back: {reason}", now)
 
 
-def recover(database: Database, work: Work, now: float, *, worker: str = "") -> int:
+def rerun(database: Database, study_uid: str, model: str, now: float) -> tuple[str, ...]:
+    """A person asks for another run of `model` ("": of every model) on the study as it stands; the models queued.
+
+    Those that wait or run already are left alone. Raises RefusedError when there is nothing to run.
+    """
+    with database.transaction() as session:
+        study = lock_study(session, study_uid)
+        if study is None:
+            raise RefusedError(f"this node never received a study {study_uid}")
+        if study.state in (StudyState.RECEIVING, StudyState.COMPLETE):
+            raise RefusedError("the images of this study are still arriving")
+        query = select(JobRow).where(JobRow.study_uid == study_uid, JobRow.revision == study.revision)
+        found = [row for row in session.scalars(query.order_by(JobRow.id)) if model in ("", row.model)]
+        if not found:
+            raise RefusedError(f"{model or 'no model'} was not to read this study: see its routes")
+        ended = [row for row in found if JobState(row.state) in ENDED]
+        for row in ended:
+            again = {"reason": "", "held": "", "attempt": 0, "due_at": now, "rerun": True, "progress": 0.0}
+            move(session, row.id, JobState(row.state), JobState.QUEUED, **again)
+            events.write(session, study_uid, Action.RERUN, f"A person asked for another run of {row.model}.", now)
+        move_study(session, study_uid, StudyState.READ, StudyState.ROUTED)
+        return tuple(row.model for row in ended)
+
+
+def recover(database: Database, settings: Settings, now: float, *, worker: str = "") -> int:
     """Queue the jobs whose worker was not heard of for `lost_after_s`, or fail them when out of attempts; how many.
 
     worker: instead, every job of this worker, which is known to be dead (it is about to start anew).
     """
-    lost = JobRow.claimed_by == worker if worker else JobRow.beat_at < now - work.lost_after_s
+    lost = JobRow.claimed_by == worker if worker else JobRow.beat_at < now - settings.work.lost_after_s
     query = select(JobRow).where(JobRow.state == JobState.RUNNING, lost).order_by(JobRow.id)
     with database.reading() as session:
         jobs = [from_row(row) for row in session.scalars(query)]
-    return sum(recover_one(database, job, work, now, lost) for job in jobs)
+    return sum(recover_one(database, job, settings, now, lost) for job in jobs)
 
 
-def recover_one(database: Database, job: Job, work: Work, now: float, lost: Any) -> bool:
+def recover_one(database: Database, job: Job, settings: Settings, now: float, lost: Any) -> bool:
     with database.transaction() as session:
         lock_study(session, job.study_uid)
         if session.scalar(select(JobRow.id).where(*ours(job), lost)) is None:
             return False  # it beat in the meantime
-        again_or_failed(session, job, work.attempts, "its worker was lost", due_at=now, now=now)
+        again_or_failed(session, job, settings, "its worker was lost", due_at=now, now=now)
         return True
 
 
-def again_or_failed(session: Session, job: Job, attempts: int, reason: str, *, due_at: float, now: float) -> JobState:
+def again_or_failed(
+    session: Session, job: Job, settings: Settings, reason: str, *, due_at: float, now: float
+) -> JobState:
     """Raises LostClaimError when the job is no longer the worker's."""
+    attempts = settings.work.attempts
     if job.attempt >= attempts:
         sentence = f"{reason} (attempt {job.attempt} of {attempts})"
         events.write(session, job.study_uid, Action.FAILED, f"{job.model} failed: {sentence}", now)
         finish(session, job, JobState.FAILED, sentence, now)
-        results.retract(session, job.study_uid, job.model, "a later run of the model failed", now)
+        why = "a later run of the model failed"
+        retract(session, settings, job.study_uid, job.model, REASONS["quality"], why, now)
         return JobState.FAILED
     back = {"reason": reason, "due_at": due_at, "claimed_by": "", "beat_at": None}
     if not move(session, job.id, JobState.RUNNING, JobState.QUEUED, *ours(job), **back):
@@ -217,4 +248,5 @@ def from_row(row: JobRow) -> Job:
         urgency=row.urgency,
         attempt=row.attempt,
         worker=row.claimed_by,
+        rerun=row.rerun,
     )

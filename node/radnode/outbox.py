@@ -14,11 +14,12 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
 from radnode.database import Database
+from radnode.destinations import REJECTION, RETRACTION
 from radnode.states import DeliveryState
 from radnode.tables import DeliveryRow, EventRow, ResultRow
 
-ORDER: Mapping[str, int] = {"seg": 0, "key-image": 1, "sr": 2, "fhir": 3}
-"""An object is sent after those it refers to."""
+ORDER: Mapping[str, int] = {REJECTION: 0, RETRACTION: 0, "seg": 1, "key-image": 2, "sr": 3, "fhir": 4}
+"""What takes back goes before what takes its place; an object is sent after those it refers to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,12 @@ class Outbox:
     def claim(self, destination: str, now: float, lease_s: float) -> Batch | None:
         """Everything due for the longest-waiting study at `destination`; None when there is nothing, or others were first."""
         with self.database.reading() as session:
-            query = select(DeliveryRow.study_uid).where(DeliveryRow.destination == destination, claimable(now))
+            busy = select(DeliveryRow.study_uid).where(
+                DeliveryRow.destination == destination, DeliveryRow.claimed_until > now
+            )  # also by a sender whose results were withdrawn meanwhile: what takes them back must come after them
+            query = select(DeliveryRow.study_uid).where(
+                DeliveryRow.destination == destination, claimable(now), DeliveryRow.study_uid.not_in(busy)
+            )
             study_uid = session.scalars(query.order_by(DeliveryRow.due_at, DeliveryRow.id).limit(1)).first()
         if study_uid is None:
             return None
@@ -101,9 +107,7 @@ class Outbox:
         if tokens:
             with self.database.transaction() as session:
                 session.execute(
-                    update(DeliveryRow)
-                    .where(DeliveryRow.claimed_by.in_(tokens), DeliveryRow.state == DeliveryState.OWED)
-                    .values(claimed_until=until)
+                    update(DeliveryRow).where(DeliveryRow.claimed_by.in_(tokens)).values(claimed_until=until)
                 )
 
     def delivered(self, token: str, delivery: Delivery, note: str, now: float) -> None:

@@ -26,12 +26,13 @@ from collections.abc import Sequence
 from sqlalchemy.orm import Session
 
 from radnode import complete as completeness
-from radnode import events, jobs, results, routing
+from radnode import events, jobs, results, routing, shadow, weights_use
 from radnode.database import Database
 from radnode.events import Action
 from radnode.faults import Point, crash_point
 from radnode.jobs import Job
 from radnode.results import StoredResult
+from radnode.retract import REASONS, retract
 from radnode.route import Route, decide, nothing
 from radnode.settings import Settings
 from radnode.states import JobState
@@ -50,12 +51,16 @@ def complete(database: Database) -> tuple[str, ...]:
     return completeness.complete(database, now=time.time())
 
 
-def route(database: Database, settings: Settings, cards: Sequence[ModelCard]) -> int:
-    """complete study -> jobs: ask every rule about every complete study; how many studies were routed."""
+def route(database: Database, settings: Settings, cards: Sequence[ModelCard] | None = None) -> int:
+    """complete study -> jobs: ask every rule about every complete study; how many studies were routed.
+
+    cards: the models there are; None: those whose weights are live now.
+    """
     routed = 0
     for study_uid, revision in routing.complete_studies(database):
         crash_point(Point.COMPLETE_BEFORE_ROUTE)
-        routes = ask(database, settings, cards, study_uid)
+        there = weights_use.live_cards(database, settings) if cards is None else cards
+        routes = ask(database, settings, there, study_uid)
         routed += routing.keep(database, study_uid, revision, routes)
     return routed
 
@@ -63,7 +68,9 @@ def route(database: Database, settings: Settings, cards: Sequence[ModelCard]) ->
 def ask(database: Database, settings: Settings, cards: Sequence[ModelCard], study_uid: str) -> tuple[Route, ...]:
     """Every decision about a study. One that cannot be looked at holds up no other, and its story says why."""
     try:
-        return decide(routing.look(database, settings, study_uid), cards, settings.rules)
+        facts = routing.look(database, settings, study_uid)
+        unseen = shadow.routes(facts, weights_use.shadow_cards(database, settings), settings.rules)
+        return (*decide(facts, cards, settings.rules), *unseen)
     except (OSError, ValueError, LookupError, TypeError) as e:
         log.exception("A study cannot be looked at.", extra={"action": "route", "study_uid": study_uid})
         reason = f"The stored objects of this study cannot be looked at ({type(e).__name__}: {e})."
@@ -91,11 +98,11 @@ def end(
         sentence = f"{job.model} read it in {read_s:.2f} s and made {len(stored)} results."
         events.write(session, job.study_uid, Action.DONE, sentence, now)
         jobs.finish(session, job, JobState.DONE, "", now)
-        results.record(session, job, stored, settings.destinations, now)
+        results.record(session, job, stored, settings.destinations, now, again=job.rerun)
     return JobState.DONE
 
 
-def end_declined(database: Database, job: Job, declined: DeclinedError) -> JobState:
+def end_declined(database: Database, settings: Settings, job: Job, declined: DeclinedError) -> JobState:
     """findings -> declined: the input does not suit the model; what it said of an earlier revision is retracted."""
     now = time.time()
     with database.transaction() as session:
@@ -104,7 +111,8 @@ def end_declined(database: Database, job: Job, declined: DeclinedError) -> JobSt
         sentence = f"{job.model} declined ({declined.gate}): {declined.sentence}"
         events.write(session, job.study_uid, Action.DECLINED, sentence, now)
         jobs.finish(session, job, JobState.DECLINED, str(declined), now)
-        results.retract(session, job.study_uid, job.model, "a later run of the model declined", now)
+        why = "a later run of the model declined"
+        retract(session, settings, job.study_uid, job.model, REASONS["quality"], why, now)
     return JobState.DECLINED
 
 
@@ -118,4 +126,4 @@ def end_stale(session: Session, job: Job, now: float) -> JobState:
 
 def recover(database: Database, settings: Settings) -> int:
     """lost job -> job: give the jobs of silent workers to others; how many."""
-    return jobs.recover(database, settings.work, time.time())
+    return jobs.recover(database, settings, time.time())

@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 import orjson
-from sqlalchemy import select, update
+from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session
 
-from radnode import events
-from radnode.destinations import takes
-from radnode.events import Action
+from radnode.destinations import NOTES, takes
 from radnode.settings import Destination
 from radnode.states import DeliveryState
 from radnode.tables import DeliveryRow, ReportRow, ResultRow
@@ -28,7 +26,7 @@ from radnode_inference.findings import uid_from
 class Result:
     """One object made from findings: bytes, immutable, so that every retry sends the same object.
 
-    kind: "sr", "seg", "key-image" or "fhir". uid: SOP Instance UID, or the Bundle's own. digest: of the findings.
+    kind: one of `radnode.destinations`. uid: SOP Instance UID, or the Bundle's own. digest: of the findings.
     """
 
     kind: str
@@ -85,7 +83,7 @@ def write_files(data: Path, results: Sequence[Result]) -> tuple[StoredResult, ..
 
 
 def write_file(data: Path, result: Result) -> StoredResult:
-    suffix = "json" if result.kind == "fhir" else "dcm"
+    suffix = "dcm" if result.sop_class_uid else "json"
     shard = hashlib.sha256(result.uid.encode()).hexdigest()[:2]
     path = data / "results" / shard / f"{result.uid}.{suffix}"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -137,12 +135,18 @@ def flush_folder(folder: Path) -> None:
 
 
 def record(
-    session: Session, job: EndedJob, stored: Sequence[StoredResult], destinations: Sequence[Destination], now: float
+    session: Session,
+    job: EndedJob,
+    stored: Sequence[StoredResult],
+    destinations: Sequence[Destination],
+    now: float,
+    *,
+    again: bool = False,
 ) -> None:
     """Within the caller's transaction: these are now the current results of the job's study and model, and owed.
 
     Recording the same results twice changes nothing and owes nothing twice. A result that had been superseded and comes
-    back is owed again: the destination must end up with what is current.
+    back is owed again: the destination must end up with what is current. again: equal results are owed anew as well.
     """
     uids = [r.uid for r in stored]
     supersede(session, job.study_uid, job.model, uids)
@@ -150,24 +154,33 @@ def record(
         returns = make_current(session, job, result, now)
         for destination in destinations:
             if result.kind in takes(destination):
-                owe(session, job.study_uid, result.uid, destination.name, now, again=returns)
+                owe(session, job.study_uid, result.uid, destination.name, now, again=returns or again)
         if result.kind == "fhir":
             upsert_report(session, job, orjson.loads(result.path.read_bytes()), now)
 
 
-def supersede(session: Session, study_uid: str, model: str, but: Sequence[str] = ()) -> None:
-    """No result of this study and model but those named is current any more; what had not left yet stays here."""
-    old = select(ResultRow.uid).where(
-        ResultRow.study_uid == study_uid, ResultRow.model == model, ResultRow.current, ResultRow.uid.not_in(but)
-    )
-    old_uids = list(session.scalars(old))
+def supersede(session: Session, study_uid: str, model: str, but: Sequence[str] = ()) -> bool:
+    """No result of this study and model but those named is current any more; what had not left yet stays here.
+
+    Returns whether any was. Notes that take back what was sent earlier stay owed.
+    """
+    old = standing(study_uid, model).where(ResultRow.uid.not_in(but))
+    old_uids = [row.uid for row in session.scalars(old)]
     if not old_uids:
-        return
+        return False
     session.execute(update(ResultRow).where(ResultRow.uid.in_(old_uids)).values(current=False))
     session.execute(
         update(DeliveryRow)
         .where(DeliveryRow.result_uid.in_(old_uids), DeliveryRow.state == DeliveryState.OWED)
         .values(state=DeliveryState.WITHDRAWN, error="superseded before it left")
+    )
+    return True
+
+
+def standing(study_uid: str, model: str) -> Select[ResultRow]:
+    """The current results of this study and model, without notes that take others back."""
+    return select(ResultRow).where(
+        ResultRow.study_uid == study_uid, ResultRow.model == model, ResultRow.current, ResultRow.kind.not_in(NOTES)
     )
 
 
@@ -238,26 +251,10 @@ def report_of(bundle: dict[str, Any]) -> dict[str, Any]:
     raise ValueError("the Bundle holds no DiagnosticReport")
 
 
-def retract(session: Session, study_uid: str, model: str, reason: str, now: float) -> bool:
-    """Nothing of this study and model stands any more; the report says entered-in-error, the story why.
-
-    Within the caller's transaction. Returns False when nothing stood.
-    """
-    supersede(session, study_uid, model)
-    query = select(ReportRow).where(ReportRow.study_uid == study_uid, ReportRow.model == model)
-    row = session.scalars(query).one_or_none()
-    if row is None or row.status == "entered-in-error":
-        return False
-    row.status, row.updated_at = "entered-in-error", now
-    events.write(session, study_uid, Action.RETRACTED, f"The report of {model} is retracted: {reason}.", now)
-    return True
-
-
 def previous(session: Session, study_uid: str, model: str) -> tuple[Previous, ...]:
     """The current results of this study and model, in the order of their UIDs."""
     report = select(ReportRow.status).where(ReportRow.study_uid == study_uid, ReportRow.model == model)
     amended = session.scalars(report).one_or_none() == "amended"
-    query = select(ResultRow).where(ResultRow.study_uid == study_uid, ResultRow.model == model, ResultRow.current)
     return tuple(
         Previous(
             kind=row.kind,
@@ -267,5 +264,5 @@ def previous(session: Session, study_uid: str, model: str) -> tuple[Previous, ..
             digest=row.digest,
             amended=amended,
         )
-        for row in session.scalars(query.order_by(ResultRow.uid))
+        for row in session.scalars(standing(study_uid, model).order_by(ResultRow.uid))
     )

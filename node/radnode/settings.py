@@ -33,6 +33,7 @@ class Receive(Section):
     association_idle_s: float = Field(default=60.0, gt=0)
     max_object_mb: int = Field(default=4096, gt=0)
     disk_free_min_mb: int = Field(default=1024, ge=0)  # below this, C-STORE is refused with 0xA700
+    journal_mb: int = Field(default=256, ge=1)  # at most, for each receiving process
 
 
 class Complete(Section):
@@ -88,7 +89,8 @@ class Destination(Section):
     user: str = ""
     password: str = ""
     folder: Path | None = None
-    results: tuple[Kind, ...] = ()  # empty: what the kind of destination can take
+    results: tuple[Kind, ...] = ()  # empty: what it takes (a PACS is asked by association negotiation)
+    rejection_notes: bool = True  # retracted objects are followed by a rejection note (KOS, IHE IOCM)
 
 
 class Condition(Section):

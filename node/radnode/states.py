@@ -26,6 +26,7 @@ class DeliveryState(StrEnum):
     DELIVERED = "delivered"
     DEAD = "dead"  # given up after days, or refused for good; a person may send it again
     WITHDRAWN = "withdrawn"  # superseded or retracted before it left
+    RETRACTED = "retracted"  # delivered, and a note that takes it back is owed since
     NOT_TAKEN = "not-taken"  # the destination does not take this kind of object
 
 
@@ -50,7 +51,8 @@ DELIVERY: Mapping[DeliveryState, frozenset[DeliveryState]] = {
     DeliveryState.OWED: frozenset(
         {DeliveryState.DELIVERED, DeliveryState.DEAD, DeliveryState.WITHDRAWN, DeliveryState.NOT_TAKEN}
     ),
-    DeliveryState.DELIVERED: frozenset({DeliveryState.OWED}),  # superseded, and current again
+    DeliveryState.DELIVERED: frozenset({DeliveryState.OWED, DeliveryState.RETRACTED}),  # owed: current again, or re-run
+    DeliveryState.RETRACTED: frozenset({DeliveryState.OWED}),
     DeliveryState.DEAD: frozenset({DeliveryState.OWED}),
     DeliveryState.WITHDRAWN: frozenset({DeliveryState.OWED}),  # superseded before it left, and current again
     DeliveryState.NOT_TAKEN: frozenset({DeliveryState.OWED}),

@@ -6,8 +6,9 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 
-from radnode import complete, jobs, pipeline, results
+from radnode import complete, jobs, pipeline, results, shadow, weights_use
 from radnode.database import Database
 from radnode.engine import Engine, StoppedError
 from radnode.engine_messages import Answer, Declined, Done, Failed, Task
@@ -15,8 +16,7 @@ from radnode.errors import LostClaimError
 from radnode.jobs import Job
 from radnode.settings import Settings
 from radnode.states import JobState
-from radnode_inference import registry
-from radnode_inference.model import DeclinedError
+from radnode_inference.model import DeclinedError, ModelCard
 
 POLL_S = 0.1
 AFTER_ERROR_S = 1.0
@@ -25,12 +25,19 @@ log = logging.getLogger(__name__)
 
 
 class Worker:
-    """One worker. `name` is what stands in the job's row; no two living workers may share it."""
+    """One worker. `name` is what stands in the job's row; no two living workers may share it.
 
-    def __init__(self, settings: Settings, database: Database, engine: Engine, name: str = "") -> None:
+    cards: the models there are; None: those whose weights are live when a job is claimed.
+    """
+
+    def __init__(
+        self, settings: Settings, database: Database, engine: Engine, name: str = "",
+        cards: Sequence[ModelCard] | None = None,
+    ) -> None:  # fmt: skip
         self._settings = settings
         self._database = database
         self._engine = engine
+        self._cards = cards
         self.name = name or f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
     def run(self, stop: threading.Event) -> None:
@@ -46,10 +53,10 @@ class Worker:
                 stop.wait(POLL_S)
 
     def turn(self, stop: threading.Event) -> bool:
-        """Claim a job and take it to its end; False when there was none."""
+        """Claim a job, or else a run in shadow, and take it to its end; False when there was neither."""
         job = pipeline.claim(self._database, self.name)
         if job is None:
-            return False
+            return shadow.turn(self._database, self._settings, self._engine, self.name, stop)
         try:
             state = self._end(job, self._read(job, stop))
             log.info("A job ended.", extra={"action": "end", "job_id": job.id, "model": job.model, "state": state})
@@ -68,7 +75,11 @@ class Worker:
                 previous=results.previous(session, job.study_uid, job.model),
                 rules=self._settings.rules,
             )
-        return self._engine.run(job.model, task, lambda part: self._beat(job, part), stop.is_set)
+        cards = weights_use.live_cards(self._database, self._settings) if self._cards is None else self._cards
+        card = next((c for c in cards if c.identity.name == job.model), None)
+        if card is None:
+            return Declined(gate="not-installed", sentence=f"there is no model {job.model} on this machine")
+        return self._engine.run(card, task, lambda part: self._beat(job, part), stop.is_set)
 
     def _beat(self, job: Job, part: float) -> None:
         jobs.beat(self._database, job, part, time.time())
@@ -79,7 +90,9 @@ class Worker:
             return self._try_again(job, answer.sentence)
         try:
             if isinstance(answer, Declined):
-                return pipeline.end_declined(self._database, job, DeclinedError(answer.gate, answer.sentence))
+                return pipeline.end_declined(
+                    self._database, self._settings, job, DeclinedError(answer.gate, answer.sentence)
+                )
             return self._end_done(job, answer)
         except LostClaimError:
             raise
@@ -91,16 +104,16 @@ class Worker:
         return pipeline.end(self._database, self._settings, job, done.stored, read_s=done.read_s)
 
     def _try_again(self, job: Job, reason: str) -> JobState:
-        return jobs.try_again(self._database, job, self._settings.work, reason, time.time())
+        return jobs.try_again(self._database, job, self._settings, reason, time.time())
 
 
 def serve(settings: Settings, stop: threading.Event, *, name: str = "") -> None:
     """Be a worker until `stop`. name: one that a supervisor gives to only one worker at a time; its old jobs are freed."""
     database = Database(settings.url)
     try:
-        with Engine(settings, registry.cards(settings.weights_folder)) as engine:
+        with Engine(settings) as engine:
             if name:
-                jobs.recover(database, settings.work, time.time(), worker=name)
+                jobs.recover(database, settings, time.time(), worker=name)
             Worker(settings, database, engine, name).run(stop)
     finally:
         database.close()

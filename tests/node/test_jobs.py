@@ -9,12 +9,16 @@ from support.results import Ended, four, record
 from radnode import jobs
 from radnode.errors import LostClaimError
 from radnode.jobs import Job
-from radnode.settings import Work
+from radnode.settings import Settings, Work
 from radnode.states import JOB, JobState, StudyState
 from radnode.states import STUDY as STUDY_LIFE
 from radnode.tables import JobRow, StudyRow
 
 WORK = Work(attempts=3, retry_s=10.0, lost_after_s=30.0)
+
+
+def settled(node: Node) -> Settings:
+    return node.settings.model_copy(update={"work": WORK})
 
 
 def claim(node: Node, worker: str = "w", now: float = 10.0) -> Job:
@@ -126,7 +130,7 @@ def test_a_heartbeat_keeps_a_job_and_tells_its_progress(node: Node) -> None:
     node.add_job()
     job = claim(node, now=10.0)
     jobs.beat(node.database, job, 0.4, 35.0)
-    assert jobs.recover(node.database, WORK, 60.0) == 0
+    assert jobs.recover(node.database, settled(node), 60.0) == 0
     assert node.jobs()[0].progress == pytest.approx(0.4)
 
 
@@ -134,7 +138,7 @@ def test_a_job_whose_heartbeat_stops_is_given_to_another_and_the_first_can_end_n
     node.add_study()
     node.add_job()
     first = claim(node, "first", 10.0)
-    assert jobs.recover(node.database, WORK, 41.0) == 1
+    assert jobs.recover(node.database, settled(node), 41.0) == 1
     second = claim(node, "second", 41.0)
     assert (second.id, second.attempt) == (first.id, 2)
     with pytest.raises(LostClaimError):
@@ -142,7 +146,7 @@ def test_a_job_whose_heartbeat_stops_is_given_to_another_and_the_first_can_end_n
     with pytest.raises(LostClaimError):
         finish(node, first, JobState.DONE)
     with pytest.raises(LostClaimError):
-        jobs.try_again(node.database, first, WORK, "late", 43.0)
+        jobs.try_again(node.database, first, settled(node), "late", 43.0)
     finish(node, second, JobState.DONE)
     assert node.jobs()[0].state is JobState.DONE
 
@@ -152,7 +156,7 @@ def test_a_job_that_loses_its_worker_too_often_fails_and_says_so(node: Node) -> 
     node.add_job()
     for attempt in range(3):
         claim(node, now=100.0 * attempt + 100.0)
-        assert jobs.recover(node.database, WORK, 100.0 * attempt + 150.0) == 1
+        assert jobs.recover(node.database, settled(node), 100.0 * attempt + 150.0) == 1
     job = node.jobs()[0]
     assert (job.state, job.attempt) == (JobState.FAILED, 3)
     assert job.reason == "its worker was lost (attempt 3 of 3)"
@@ -166,7 +170,7 @@ def test_a_worker_that_starts_anew_frees_its_own_jobs_at_once_and_no_others(node
     node.add_job("b")
     claim(node, "mine")
     other = claim(node, "other")
-    assert jobs.recover(node.database, WORK, 10.5, worker="mine") == 1
+    assert jobs.recover(node.database, settled(node), 10.5, worker="mine") == 1
     assert claim(node, "mine", 10.5).model == "a"
     jobs.beat(node.database, other, 0.1, 10.6)
 
@@ -178,13 +182,13 @@ def test_retries_wait_twice_as_long_each_time_and_end(node: Node) -> None:
     now = 10.0
     for _ in range(2):
         job = claim(node, now=now)
-        assert jobs.try_again(node.database, job, WORK, "it crashed", now) is JobState.QUEUED
+        assert jobs.try_again(node.database, job, settled(node), "it crashed", now) is JobState.QUEUED
         with node.database.reading() as session:
             waits.append(session.get_one(JobRow, job.id).due_at - now)
         assert jobs.claim(node.database, "w", now + waits[-1] - 0.1) is None
         now += waits[-1]
     assert waits == pytest.approx([10.0, 20.0])
-    assert jobs.try_again(node.database, claim(node, now=now), WORK, "it crashed", now) is JobState.FAILED
+    assert jobs.try_again(node.database, claim(node, now=now), settled(node), "it crashed", now) is JobState.FAILED
 
 
 def test_a_job_given_back_by_a_stopping_worker_has_not_lost_an_attempt(node: Node) -> None:
@@ -215,11 +219,13 @@ def test_an_earlier_report_does_not_stand_once_a_later_run_failed_for_good(node:
     node.add_job("m", revision=2)
     for attempt in (1, 2, 3):
         assert node.report_status() == "preliminary", attempt
-        jobs.try_again(node.database, claim(node, now=1e3 * attempt), WORK, "its process died", 1e3 * attempt)
+        jobs.try_again(node.database, claim(node, now=1e3 * attempt), settled(node), "its process died", 1e3 * attempt)
     assert node.jobs()[1].state is JobState.FAILED
     assert node.report_status() == "entered-in-error"
     assert not any(r.current for r in node.story().results)
-    assert "The report of m is retracted: a later run of the model failed." in [e.sentence for e in node.story().events]
+    assert "What m said is retracted (Rejected for Quality Reasons): a later run of the model failed." in [
+        e.sentence for e in node.story().events
+    ]
 
 
 def test_a_study_that_no_model_was_to_read_says_so(node: Node) -> None:

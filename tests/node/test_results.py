@@ -7,6 +7,7 @@ from support.results import Ended, add_job, add_study, four, prepare, record
 
 from radnode import results
 from radnode.database import Database
+from radnode.retract import REASONS, retract
 from radnode.settings import Destination, Settings
 from radnode.tables import DeliveryRow, ReportRow, ResultRow
 
@@ -149,7 +150,7 @@ def test_a_retracted_report_says_entered_in_error_until_there_is_another(
     settings, database, job = node
     record(database, settings.data, job, four(STUDY), TO)
     with database.transaction() as session:
-        results.retract(session, STUDY, job.model, "a test", 9.0)
+        retract(session, settings, STUDY, job.model, REASONS["quality"], "a test", 9.0)
     assert report(database).status == "entered-in-error"
     assert states(database) == ["withdrawn"] * 4
     record(database, settings.data, job, four(STUDY), TO)

@@ -49,13 +49,13 @@ def ready(node: Node, model: str, **work: Any) -> Node:
 
 
 def engine_of(settings: Settings) -> Engine:
-    return Engine(settings, CARDS, reporter="support.models:report")
+    return Engine(settings, reporter="support.models:report")
 
 
 def turn(node: Node, times: int = 1, stop: threading.Event = NEVER) -> None:
     with engine_of(node.settings) as engine:
         for _ in range(times):
-            assert Worker(node.settings, node.database, engine, "w").turn(stop)
+            assert Worker(node.settings, node.database, engine, "w", CARDS).turn(stop)
 
 
 def rows(node: Node, table: Any) -> int:
@@ -72,7 +72,7 @@ def busy(node: Node) -> Iterator[Callable[[str], threading.Thread]]:
         def run() -> None:
             database = Database(node.settings.url)
             with engine_of(node.settings) as engine:
-                Worker(node.settings, database, engine, worker).turn(NEVER)
+                Worker(node.settings, database, engine, worker, CARDS).turn(NEVER)
             database.close()
 
         threads.append(threading.Thread(target=run))
@@ -141,7 +141,7 @@ def test_a_model_whose_process_always_dies_fails_in_the_end_and_says_why(node: N
 def test_a_model_that_raises_is_tried_again_in_a_fresh_process(node: Node) -> None:
     ready(node, "raising", attempts=2)
     with engine_of(node.settings) as engine:
-        worker = Worker(node.settings, node.database, engine, "w")
+        worker = Worker(node.settings, node.database, engine, "w", CARDS)
         assert worker.turn(NEVER)
         assert engine.warm == ()
         assert worker.turn(NEVER)
@@ -197,7 +197,7 @@ def test_a_job_whose_worker_falls_silent_is_done_once_by_another(
     running = busy("silent")
     wait_for((node.settings.weights_folder / "slow.pid").exists)
     time.sleep(0.3)
-    assert jobs.recover(node.database, node.settings.work, time.time()) == 1
+    assert jobs.recover(node.database, node.settings, time.time()) == 1
     turn(node)
     running.join(60)
     assert [(j.state, j.attempt) for j in node.jobs()] == [(JobState.DONE, 2)]

@@ -131,9 +131,11 @@ def record(
     made: list[results.Result],
     destinations: tuple[Destination, ...] = (),
     now: float | None = None,
+    *,
+    again: bool = False,
 ) -> tuple[results.StoredResult, ...]:
     """As the worker does: files first, then the rows in one transaction."""
     stored = results.write_files(data, made)
     with database.transaction() as session:
-        results.record(session, job, stored, destinations, time.time() if now is None else now)
+        results.record(session, job, stored, destinations, time.time() if now is None else now, again=again)
     return stored

@@ -8,12 +8,15 @@ from typing import Protocol, cast
 
 from radnode.settings import Destination as Address
 
+REJECTION, RETRACTION = "rejection", "retraction"
+NOTES = frozenset({REJECTION, RETRACTION})
+"""What takes results back: a rejection note (Key Object Selection, IHE IOCM), a FHIR transaction of what was entered in error."""
 DICOM_KINDS = frozenset({"sr", "seg", "key-image"})
 TAKES: Mapping[str, frozenset[str]] = {
-    "dimse": DICOM_KINDS,
-    "orthanc": DICOM_KINDS,
-    "fhir": frozenset({"fhir"}),
-    "folder": DICOM_KINDS | {"fhir"},
+    "dimse": DICOM_KINDS | {REJECTION},
+    "orthanc": DICOM_KINDS | {REJECTION},
+    "fhir": frozenset({"fhir", RETRACTION}),
+    "folder": DICOM_KINDS | NOTES | {"fhir"},
 }
 """Which kinds of results each kind of destination can take."""
 
@@ -60,9 +63,10 @@ class Destination(Protocol):
 
 
 def takes(address: Address) -> frozenset[str]:
-    """The kinds of results this destination is to get."""
+    """The kinds of results this destination is to get. Notes go wherever results went, unless they are switched off."""
     possible = TAKES[address.kind]
-    return possible & frozenset(address.results) if address.results else possible
+    chosen = possible & (frozenset(address.results) | NOTES) if address.results else possible
+    return chosen if address.rejection_notes else chosen - {REJECTION}
 
 
 def open_destination(address: Address, *, calling_ae: str, timeout_s: float) -> Destination:

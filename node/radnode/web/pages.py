@@ -1,14 +1,14 @@
 """The pages that people read. Each shows what the tables say at that moment; fragments of them are fetched anew while open."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, HTTPException
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from pydantic import TypeAdapter, ValidationError
 
-from radnode import outbox, peers, results, studies
+from radnode import outbox, peers, results, studies, weights_use
 from radnode.database import Database
 from radnode.peers import Peer
 from radnode.results import StoredResult
@@ -18,11 +18,11 @@ from radnode.studies import Story
 from radnode.triage import OVERDUE_S
 from radnode.web import pictures, views
 from radnode.web.api import StudyUid
+from radnode.web.life import life_pages
+from radnode.web.views import Render
 from radnode.worklist import Reader
-from radnode_inference import registry
 
 MEDIA_TYPES = {"fhir": "application/fhir+json"}
-Render = Callable[..., HTMLResponse]
 
 
 def router(settings: Settings, database: Database, reader: Reader) -> APIRouter:
@@ -35,12 +35,13 @@ def router(settings: Settings, database: Database, reader: Reader) -> APIRouter:
 
     worklist_pages(made, render, reader)
     study_pages(made, render, settings, database, reader)
+    life_pages(made, render, settings, database)
     result_files(made, settings, database)
     peer_pages(made, render, database)
 
     @made.get("/models")
     def models() -> HTMLResponse:
-        return render("models.html", "Models", "models", cards=registry.cards(settings.weights_folder))
+        return render("models.html", "Models", "models", cards=weights_use.live_cards(database, settings))
 
     return made
 

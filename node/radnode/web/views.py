@@ -1,14 +1,16 @@
 """Values in the words of a page. Every text is escaped by the templates, not here."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from radnode.settings import Settings
+from radnode.shadow import in_words
 from radnode.states import StudyState
 from radnode.worklist import Answer, Outcome
 
@@ -18,6 +20,7 @@ STATES: Mapping[StudyState, str] = {
     StudyState.ROUTED: "AI at work",
     StudyState.READ: "AI ended",
 }
+Render = Callable[..., HTMLResponse]
 NO_MODEL = "no model ran"
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -42,6 +45,7 @@ def environment() -> Environment:
         "state": state,
         "label": label,
         "said": said,
+        "unseen": in_words,
     }
     return made
 

@@ -1,0 +1,38 @@
+"""Taking back what was sent: the same resources, entered in error (https://hl7.org/fhir/R4/diagnosticreport.html#notes)."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from radnode_fhir.codes import Json
+from radnode_fhir.identifiers import identifier, instant
+
+ENTERED_IN_ERROR = "entered-in-error"
+TAKEN_BACK = frozenset({"DiagnosticReport", "Observation"})
+
+
+def retraction(bundles: Sequence[Json], uid: str, *, reason: str, issued: datetime) -> Json:
+    """One transaction that takes back every report and Observation of `bundles`, the transactions that were sent.
+
+    uid: of the new Bundle. issued: with a time zone. What others may own (ImagingStudy, Device) is left as it is.
+    """
+    entries: dict[str, Json] = {}
+    for bundle in bundles:
+        for entry in bundle["entry"]:
+            entries[entry["fullUrl"]] = taken_back(entry, reason)
+    return {
+        "resourceType": "Bundle",
+        "type": "transaction",
+        "identifier": identifier(uid),
+        "timestamp": instant(issued),
+        "entry": list(entries.values()),
+    }
+
+
+def taken_back(entry: Json, reason: str) -> Json:
+    resource = entry["resource"]
+    if resource["resourceType"] not in TAKEN_BACK:
+        return entry
+    changed = {**resource, "status": ENTERED_IN_ERROR}
+    if resource["resourceType"] == "DiagnosticReport":
+        changed["conclusion"] = f"RETRACTED: {reason}. It said: {resource.get('conclusion', '')}"
+    return {**entry, "resource": changed}
