@@ -13,6 +13,7 @@ from radnode_inference.volume import BoolArray, Volume
 
 MM = Code(value="mm", scheme="UCUM", meaning="mm")
 ML = Code(value="mL", scheme="UCUM", meaning="mL")
+GRAM = Code(value="g", scheme="UCUM", meaning="g")
 PERCENT = Code(value="%", scheme="UCUM", meaning="%")
 HU = Code(value="[hnsf'U]", scheme="UCUM", meaning="Hounsfield unit")
 VOLUME = Code(value="118565006", scheme="SCT", meaning="Volume")

@@ -27,7 +27,7 @@ class ChestLungs:
     def read(self, study: Study, progress: Progress) -> Findings:
         """Lungs and airways of the study's best chest CT series.
 
-        Raises DeclinedError `no-suitable-series`, `no-lungs`, `coverage`, or the gate of `load` that refused the best
+        Raises DeclinedError `no-suitable-series`, `no-lungs`, `coverage`, `orientation`, or the gate of `load` that refused the best
         series when no other one loads.
         """
         progress(0.0, "choosing the series")
@@ -43,7 +43,7 @@ class ChestLungs:
             model=self.identity,
             volume=volume,
             items=items,
-            statements=(reason, *passed_over, *passed.statements),
+            statements=(reason, *passed_over, *segmented.doubts, *passed.statements),
             partial_because=coverage(segmented.cut),
             used_series_uids=(series.series_uid,),
         )

@@ -5,6 +5,7 @@ from radnode_inference.findings import Code
 LUNG = Code(value="39607008", scheme="SCT", meaning="Lung")
 AIRWAYS = Code(value="110726009", scheme="SCT", meaning="Trachea and bronchus")
 EMPHYSEMA = Code(value="87433001", scheme="SCT", meaning="Pulmonary emphysema")
+MASS = Code(value="118538004", scheme="SCT", meaning="Mass")
 MEAN_DENSITY = Code(value="112181", scheme="DCM", meaning="Mean Attenuation Coefficient")
 LAA_950 = Code(value="LAA-950", scheme="99RADNODE", meaning="Lung voxels below -950 HU")
 LAA_910 = Code(value="LAA-910", scheme="99RADNODE", meaning="Lung voxels below -910 HU")

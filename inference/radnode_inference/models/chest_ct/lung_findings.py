@@ -1,13 +1,14 @@
 """Lungs and airways as findings with codes and measurements."""
 
 from radnode_inference.findings import Code, Finding, Kind, Measurement, ModelIdentity, tracking_uid
-from radnode_inference.measure import BILATERAL, HU, LEFT, ML, PERCENT, RIGHT, VOLUME, volume_ml
+from radnode_inference.measure import BILATERAL, GRAM, HU, LEFT, ML, PERCENT, RIGHT, VOLUME, volume_ml
 from radnode_inference.models.chest_ct.lung_codes import (
     AIRWAYS,
     EMPHYSEMA,
     LAA_910,
     LAA_950,
     LUNG,
+    MASS,
     MEAN_DENSITY,
     PERC15,
 )
@@ -44,8 +45,8 @@ class Writer:
         )
 
     def lung(self, side: Code, mask: BoolArray, numbers: Density, *, density_stands: bool) -> Finding:
-        """One lung with its volume and densities."""
-        measured = (volume_of(volume_ml(mask, self.volume)), *densities(numbers, density_stands=density_stands))
+        """One lung with its volume, mass and densities."""
+        measured = sizes(volume_ml(mask, self.volume), numbers, density_stands=density_stands)
         name = f"{side.meaning.lower()}-lung"
         return self.finding(name, Kind.ANATOMY, LUNG, measured, laterality=side, mask=mask)
 
@@ -55,7 +56,7 @@ class Writer:
 
     def both(self, millilitres: float, numbers: Density, *, density_stands: bool) -> Finding:
         """Both lungs together: no mask, since those of the two lungs say where."""
-        measured = (volume_of(millilitres), *densities(numbers, density_stands=density_stands))
+        measured = sizes(millilitres, numbers, density_stands=density_stands)
         return self.finding("both-lungs", Kind.EXAMINATION, LUNG, measured, laterality=BILATERAL)
 
     def emphysema(self, numbers: Density, mask: BoolArray) -> Finding:
@@ -71,6 +72,17 @@ SIDES = {1: RIGHT, 2: LEFT}
 
 def volume_of(millilitres: float) -> Measurement:
     return Measurement(concept=VOLUME, value=millilitres, unit=ML)
+
+
+def sizes(millilitres: float, numbers: Density, *, density_stands: bool) -> tuple[Measurement, ...]:
+    """Volume, mass and the densities that may be given."""
+    mass = Measurement(concept=MASS, value=mass_g(millilitres, numbers), unit=GRAM)
+    return (volume_of(millilitres), mass, *densities(numbers, density_stands=density_stands))
+
+
+def mass_g(millilitres: float, numbers: Density) -> float:
+    """Grams of tissue and blood in a lung: -1000 HU weighs nothing, 0 HU 1 g/mL (Coxson et al., AJRCCM 1999;159:851)."""
+    return millilitres * (numbers.mean + 1000) / 1000
 
 
 def densities(numbers: Density, *, density_stands: bool) -> tuple[Measurement, ...]:

@@ -13,6 +13,7 @@ from radnode_inference.model import DeclinedError, Progress
 from radnode_inference.models.chest_ct.lung_airways import grow, trachea
 from radnode_inference.models.chest_ct.lung_grid import Grid, Turn, grid
 from radnode_inference.models.chest_ct.lung_lungs import AIR_HU, FREE_GAS_HU, Labels, body, close, parts, sides
+from radnode_inference.models.chest_ct.lung_orientation import check_spine, check_upright
 from radnode_inference.models.chest_ct.lung_refine import Refined, refine, regrid
 from radnode_inference.volume import BoolArray, Volume
 
@@ -25,22 +26,28 @@ OUTSIDE_ML = 30.0
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Segmented:
-    """Masks at full resolution, and how the scan cuts the lungs: at its top, its bottom or its sides."""
+    """Masks at full resolution, and how the scan cuts the lungs: at its top, its bottom or its sides.
+
+    doubts: sentences for the reader.
+    """
 
     refined: Refined
     cut: tuple[str, ...]
+    doubts: tuple[str, ...] = ()
 
 
 def segment(volume: Volume, progress: Progress) -> Segmented:
-    """Lungs and airways of a CT volume. Raises DeclinedError `no-lungs` or `coverage`."""
+    """Lungs and airways of a CT volume. Raises DeclinedError `no-lungs`, `coverage` or `orientation`."""
     turn = Turn.of(volume.affine)
     work = grid(volume, turn, WORK_MM)
     inside = body(work)
     progress(0.35, "body found")
     rough = parts(work, inside, np.zeros(inside.shape, bool))
     check_lungs(rough, work)
+    doubt = check_spine(work, inside, rough)
     tube = trachea(work, inside, lowest=float(np.nonzero(rough)[0].mean()))
     if tube is None:
+        check_upright(work, inside, rough)
         refuse_without_trachea(rough, work)
     fine = grid(volume, turn, FINE_MM)
     airways = grow(fine, regrid(tube, work.factors, fine)) if tube is not None else np.zeros(fine.hu.shape, bool)
@@ -51,7 +58,8 @@ def segment(volume: Volume, progress: Progress) -> Segmented:
     lungs = close(sides(pieces, work.spacing, middle(pieces, inside, work)), inside, tubes, work.spacing)
     progress(0.65, "lungs found")
     cut = cuts(lungs, inside, work)
-    return Segmented(refined=refine(volume, turn, work, lungs, fine.factors, airways), cut=cut)
+    refined = refine(volume, turn, work, lungs, fine.factors, airways)
+    return Segmented(refined=refined, cut=cut, doubts=(doubt,) if doubt else ())
 
 
 def check_lungs(pieces: Labels, work: Grid) -> None:
