@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Protocol
 
 from radnode_inference.findings import Code, Findings, ModelIdentity
@@ -30,6 +31,7 @@ class DeclinedError(Exception):
 class Availability(StrEnum):
     READY = "ready"
     NOT_INSTALLED = "not installed: weights missing"
+    OFF = "off: no version of its weights is in use"
     DEMONSTRATION = "demonstration weights: generated studies only"
 
 
@@ -39,6 +41,7 @@ class ModelCard:
 
     factory: "module:callable" taking `device` ("cpu" or "cuda") and `weights` (folder of site weights) and returning a `Model`; imported only to run.
     inputs: what the model needs, in words for people. findings: the concepts it can report.
+    takes_weights: False for training-free methods. weights: the folder of the version in use, None without one.
     """
 
     identity: ModelIdentity
@@ -48,11 +51,15 @@ class ModelCard:
     findings: tuple[Code, ...]
     availability: Availability
     factory: str
+    weights: Path | None = None
+    takes_weights: bool = False
 
     def unavailable_because(self, *, generated: bool) -> str | None:
         """Why this model may not run on a study (`generated`: marked by the node's own generator), or None."""
         if self.availability is Availability.NOT_INSTALLED:
             return "not installed: weights missing"
+        if self.availability is Availability.OFF:
+            return str(Availability.OFF)
         if self.availability is Availability.DEMONSTRATION and not generated:
             return "not installed: only demonstration weights are present, and they run on generated studies only"
         return None

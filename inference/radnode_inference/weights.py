@@ -1,11 +1,13 @@
 """Which weights there are for a model, and whether they are what their card says. No torch here.
 
-A site puts weights into `<weights folder>/<model name>/`: one weights file and its `card.json` or `card.toml`. Without that
-folder the demonstration weights of the package are found, if the model has any.
+`radnode weights add` puts a site's weights into `<weights folder>/<model name>/<version>/`: one weights file and its `card.json`.
+Without such a folder the demonstration weights of the package are found, if the model has any.
 """
 
 import hashlib
 import json
+import re
+import shutil
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,8 +20,11 @@ from radnode_inference.study import Study
 
 CARD_NAMES = ("card.json", "card.toml")
 SUFFIXES = (".safetensors", ".pt", ".pth")
+VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 NEEDED = ("name", "version", "file", "sha256", "intended_use", "classes")
 CHUNK = 1 << 22
+OFF = ""
+"""In place of a version: the site has weights for the model, and none of them is in use."""
 
 
 class WeightsError(ValueError):
@@ -72,30 +77,79 @@ class WeightsFile:
             )
 
 
-def find(model: str, site: Path, packaged: Path | None) -> WeightsFile | None:
+def find(model: str, site: Path, packaged: Path | None, version: str | None = None) -> WeightsFile | None:
     """The weights of a model: the site's, else those of the card `packaged`, else None. The bytes are not read (`verify`).
 
+    site: the folder of the site's weights, or the folder of one version. version: the one in use; None: the only one there is.
     Raises WeightsError when there is a card that cannot be used: a broken site card is no reason to fall back.
     """
-    cards = [site / model / name for name in CARD_NAMES if (site / model / name).is_file()]
-    if len(cards) > 1:
-        raise WeightsError(f"{site / model} has two cards; which one holds cannot be told")
-    if cards:
-        return read_card(model, cards[0])
-    if (site / model).is_dir() and any(p.suffix in SUFFIXES for p in (site / model).iterdir()):
-        raise WeightsError(f"{site / model} has weights but no card.json or card.toml")
+    if version == OFF:
+        return None
+    own = card_in(site)
+    if own is not None:
+        return read_card(model, own)
+    if version is not None:
+        own = card_in(site / model / version)
+        if own is None:
+            raise WeightsError(f"the version {version} of {model} is in use, and its card is not in {site}")
+        return read_card(model, own)
+    there = versions(model, site)
+    if len(there) > 1:
+        raise WeightsError(f"{model} has the versions {', '.join(there)}, and none is in use (radnode weights use)")
+    if there:
+        return find(model, site, None, there[0])
+    if (site / model).is_dir() and any(p.suffix in SUFFIXES for p in (site / model).rglob("*")):
+        raise WeightsError(
+            f"{site / model} has weights but no version with a card: install them by radnode weights add"
+        )
     return read_card(model, packaged) if packaged is not None and packaged.is_file() else None
 
 
-def read_card(model: str, card: Path) -> WeightsFile:
-    """The weights that a card describes. Raises WeightsError that says what is wrong with the card."""
+def versions(model: str, site: Path) -> tuple[str, ...]:
+    """The installed versions of a model's weights, in the order of their numbers."""
+    folder = site / model
+    there = [p.name for p in folder.iterdir() if VERSION.fullmatch(p.name) and card_in(p)] if folder.is_dir() else []
+    return tuple(
+        sorted(there, key=lambda v: [(p.isdigit(), int(p) if p.isdigit() else 0, p) for p in re.split(r"(\d+)", v)])
+    )
+
+
+def remove(model: str, version: str, site: Path) -> None:
+    """Take a version out. Raises WeightsError when it is not there."""
+    folder = site / model / version
+    if card_in(folder) is None:
+        raise WeightsError(f"there is no version {version} of {model} in {site}")
+    folder.chmod(0o755)  # it was stored read-only
+    gone = folder.with_name(f".removed-{version}")
+    folder.rename(gone)
+    shutil.rmtree(gone)
+
+
+def card_in(folder: Path) -> Path | None:
+    """The card in a version's folder, or None. Raises WeightsError when there are two."""
+    cards = [folder / name for name in CARD_NAMES if (folder / name).is_file()]
+    if len(cards) > 1:
+        raise WeightsError(f"{folder} has two cards; which one holds cannot be told")
+    return cards[0] if cards else None
+
+
+def read_settings(card: Path) -> dict[str, Any]:
+    """A card as it is written, TOML or JSON by its name. Raises WeightsError."""
     try:
         text = card.read_text(encoding="utf-8")
         given = tomllib.loads(text) if card.suffix == ".toml" else json.loads(text)
     except (OSError, ValueError) as e:
         raise WeightsError(f"{card} cannot be read: {e}") from e
-    if not isinstance(given, dict) or (lacking := [key for key in NEEDED if not given.get(key)]):
-        raise WeightsError(f"{card} lacks {', '.join(lacking) if isinstance(given, dict) else 'everything'}")
+    if not isinstance(given, dict):
+        raise WeightsError(f"{card} lacks everything")
+    return given
+
+
+def read_card(model: str, card: Path) -> WeightsFile:
+    """The weights that a card describes. Raises WeightsError that says what is wrong with the card."""
+    given = read_settings(card)
+    if lacking := [key for key in NEEDED if not given.get(key)]:
+        raise WeightsError(f"{card} lacks {', '.join(lacking)}")
     if given.get("model", model) != model:
         raise WeightsError(f"{card} is for the model {given['model']}, not {model}")
     file = str(given["file"])
@@ -172,9 +226,12 @@ def availability(found: WeightsFile | None) -> Availability:
 
 def weights_card(
     *, name: str, version: str, title: str, modality: str, inputs: tuple[str, ...], factory: str,
-    site: Path, packaged: Path,
+    site: Path, packaged: Path | None, in_use: str | None = None,
 ) -> ModelCard:  # fmt: skip
-    """The registry's card of a model that needs weights: what is installed, and when nothing usable is, why not."""
+    """The registry's card of a model that needs weights: what is installed, and when nothing usable is, why not.
+
+    in_use: the version of the weights, as for `find`.
+    """
     nothing = ModelIdentity(
         name=name,
         version=version,
@@ -184,8 +241,8 @@ def weights_card(
         intended_use="no weights installed",
     )
     try:
-        found = find(name, site, packaged)
-        why = ""
+        found = find(name, site, packaged, in_use)
+        why = "no version of its weights is in use" if in_use == OFF else ""
     except WeightsError as e:
         found, why = None, f"weights refused: {e}"
     return ModelCard(
@@ -194,6 +251,8 @@ def weights_card(
         modality=modality,
         inputs=inputs,
         findings=codes_of(found.settings, found.path) if found else (),
-        availability=availability(found),
+        availability=Availability.OFF if in_use == OFF else availability(found),
         factory=factory,
+        weights=found.path.parent if found else None,
+        takes_weights=True,
     )

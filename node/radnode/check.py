@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 
-from radnode import migrations, peers, start
+from radnode import migrations, peers, start, weights_use
 from radnode import settings as settings_module
 from radnode.database import Database
 from radnode.errors import DeliveryError, SettingsError
@@ -144,7 +144,7 @@ def folder(what: str, path: Path | None) -> Answer:
 
 def models(settings: Settings) -> Iterator[Answer]:
     try:
-        cards = registry.cards(settings.weights_folder)
+        cards = weights_use.known_cards(settings)
     except (ValueError, OSError) as e:
         yield Answer(what="models", ok=False, sentence=str(e))
         return
@@ -155,7 +155,7 @@ def models(settings: Settings) -> Iterator[Answer]:
 def model(card: ModelCard, settings: Settings) -> Answer:
     """A model's weights. Missing ones are no fault: the model is listed as not installed."""
     what = f"model {card.identity.name}"
-    if card.availability is Availability.NOT_INSTALLED or not card.identity.weights_sha256:
+    if card.availability in (Availability.NOT_INSTALLED, Availability.OFF) or not card.identity.weights_sha256:
         state = "training-free" if card.availability is Availability.READY else str(card.availability)
         return Answer(what=what, ok=True, sentence=state)
     try:

@@ -13,10 +13,9 @@ if TYPE_CHECKING:
 @click.command()
 def models() -> None:
     """What is installed: name, version, weights, inputs, findings, intended use."""
-    from radnode import settings
-    from radnode_inference import registry
+    from radnode import settings, weights_use
 
-    for card in registry.cards(settings.load().weights_folder):
+    for card in weights_use.known_cards(settings.load()):
         click.echo("\n".join(describe(card)))
 
 
@@ -59,6 +58,8 @@ def study(ctx: click.Context, uid: str) -> None:
 
 
 def told(story: "Story") -> list[str]:
+    from radnode.shadow import in_words
+
     s = story.study
     lines = [
         f"study      {s.study_uid}",
@@ -76,6 +77,7 @@ def told(story: "Story") -> list[str]:
     for d in story.deliveries:
         why = f": {d.error}" if d.error else ""
         lines.append(f"delivery   {d.kind} {d.result_uid} to {d.destination}: {d.state} (attempt {d.attempt}){why}")
+    lines += [f"shadow     {in_words(run)}" for run in story.shadow]
     lines += [f"{moment(e.at)} {e.action:<11} {e.sentence}" for e in story.events]
     return lines
 

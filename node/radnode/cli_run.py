@@ -47,15 +47,17 @@ def run(ctx: click.Context, model: str, folder: Path, out: Path, device: str, ve
 
 def read_folder(model: str, folder: Path, out: Path, device: str, progress: "Progress") -> tuple[Path, ...]:
     """The files that were written. Raises DeclinedError, KeyError for an unknown model, or what the model raises."""
-    from radnode import report, settings
+    from radnode import report, settings, weights_use
     from radnode.engine_child import device as choose
     from radnode.engine_child import infer
     from radnode_inference import registry
     from radnode_inference.model import DeclinedError
     from radnode_inference.study import Study
 
-    weights = settings.load().weights_folder
-    card = registry.card(model, weights)
+    loaded_settings = settings.load()
+    weights = loaded_settings.weights_folder
+    found = {c.identity.name: c for c in weights_use.known_cards(loaded_settings)}
+    card = found.get(model) or registry.card(model, weights)  # which raises with the names there are
     study = Study.from_folder(folder)
     unavailable = card.unavailable_because(generated=study.generated)
     if unavailable:

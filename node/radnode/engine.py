@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any
@@ -21,6 +21,7 @@ import psutil
 from radnode.engine_messages import Answer, Declined, Failed, Progressed, Spec, Task
 from radnode.errors import RadnodeError
 from radnode.settings import Settings
+from radnode_inference.findings import ModelIdentity
 from radnode_inference.model import ModelCard
 
 LOOK_S = 0.1
@@ -82,11 +83,10 @@ class Engine:
     The least recently used models are let go when the idle ones take more than `work.warm_mb`.
     """
 
-    def __init__(self, settings: Settings, cards: Sequence[ModelCard], *, reporter: str = REPORTER) -> None:
+    def __init__(self, settings: Settings, *, reporter: str = REPORTER) -> None:
         self._settings = settings
-        self._cards = {c.identity.name: c for c in cards}
         self._reporter = reporter
-        self._warm: OrderedDict[str, Child] = OrderedDict()
+        self._warm: OrderedDict[ModelIdentity, Child] = OrderedDict()
 
     def __enter__(self) -> "Engine":
         return self
@@ -98,33 +98,38 @@ class Engine:
     @property
     def warm(self) -> tuple[str, ...]:
         """The models that are loaded, the least recently used first."""
-        return tuple(self._warm)
+        return tuple(identity.name for identity in self._warm)
 
-    def run(self, model: str, task: Task, beat: Callable[[float], None], stop: Callable[[], bool]) -> Answer:
-        """The model's answer; Failed also when its process died or took longer than `work.timeout_s`.
+    def run(self, card: ModelCard, task: Task, beat: Callable[[float], None], stop: Callable[[], bool]) -> Answer:
+        """The answer of the model of this card, with the weights it names; Failed also when its process died or took
+        longer than `work.timeout_s`.
 
         beat: called every `work.beat_s` with the part done; what it raises ends the run. Raises StoppedError when
         `stop` says so.
         """
-        if model not in self._cards:
-            return Declined(gate="not-installed", sentence=f"there is no model {model} on this machine")
+        unavailable = card.unavailable_because(generated=True)
+        if unavailable:
+            return Declined(gate="not-installed", sentence=unavailable)
         try:
-            answer = self._wait(self._child(model), task, beat, stop)
+            answer = self._wait(self._child(card, shadow=task.shadow), task, beat, stop)
         except BaseException:
-            self._let_go(model)
+            self._let_go(card.identity)
             raise
         if isinstance(answer, Failed):
-            self._let_go(model)  # what is left in its memory cannot be trusted
+            self._let_go(card.identity)  # what is left in its memory cannot be trusted
         return answer
 
-    def _child(self, model: str) -> Child:
-        """The model's warm child, or a new one."""
+    def _child(self, card: ModelCard, *, shadow: bool) -> Child:
+        """The warm child that holds this model with these weights, or a new one in place of other weights of it."""
+        model = card.identity
         if model in self._warm and not self._warm[model].alive:
             self._let_go(model)
         if model not in self._warm:
+            for other in [w for w in self._warm if w.name == model.name and not shadow]:
+                self._let_go(other)
             self._make_room()
             spec = Spec(
-                card=self._cards[model],
+                card=card,
                 device=self._settings.work.device,
                 weights=self._settings.weights_folder.resolve(),
                 reporter=self._reporter,
@@ -161,7 +166,7 @@ class Engine:
         while self._warm and sum(c.memory for c in self._warm.values()) > limit:
             self._let_go(next(iter(self._warm)))
 
-    def _let_go(self, model: str) -> None:
+    def _let_go(self, model: ModelIdentity) -> None:
         child = self._warm.pop(model, None)
         if child is not None:
             with contextlib.suppress(OSError):

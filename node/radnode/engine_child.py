@@ -18,6 +18,7 @@ from radnode.faults import Point, crash_point
 from radnode.lifeline import die_with_parent
 from radnode.results import write_files
 from radnode.settings import Rule
+from radnode.shadow import summary
 from radnode_inference import registry
 from radnode_inference.findings import Findings
 from radnode_inference.model import DeclinedError, Model, ModelCard
@@ -61,6 +62,8 @@ def read(spec: Spec, model: Model, task: Task, connection: "Connection[Any, Any]
     began = time.monotonic()
     findings = infer(spec.card, model, study, task.rules, progress)
     read_s = time.monotonic() - began
+    if task.shadow:
+        return Done(stored=(), read_s=read_s, shadow=summary(findings), weights_sha256=findings.model.weights_sha256)
     progress(0.95, "reporting")
     made = reporter(spec.reporter)(findings, study, previous=task.previous)
     return Done(stored=write_files(task.data, made), read_s=read_s)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from radnode.results import Previous, StoredResult
 from radnode.settings import Rule
@@ -20,12 +21,13 @@ class Spec:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One study to read. files: relative to `data`, all of them and no others."""
+    """One study to read. files: relative to `data`, all of them and no others. shadow: say what was found, make no results."""
 
     data: Path
     files: tuple[str, ...]
     previous: tuple[Previous, ...]
     rules: tuple[Rule, ...] | None
+    shadow: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +38,15 @@ class Progressed:
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """The results are durable; nobody knows of them yet. read_s: how long the model itself took."""
+    """The results are durable; nobody knows of them yet. read_s: how long the model itself took.
+
+    shadow: of a run in shadow, what was found (`radnode.shadow.summary`), by the weights with that digest.
+    """
 
     stored: tuple[StoredResult, ...]
     read_s: float = 0.0
+    shadow: tuple[dict[str, Any], ...] = ()
+    weights_sha256: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,13 +49,17 @@ class StudyFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Route:
-    """One decision. `model` is "" for the sentence about a study that no rule sends anywhere."""
+    """One decision. `model` is "" for the sentence about a study that no rule sends anywhere.
+
+    shadow: the version of the weights that is to run unseen; "" for a decision about what is reported.
+    """
 
     study_uid: str
     model: str
     urgency: int
     chosen: bool
     reason: str
+    shadow: str = ""
 
 
 def decide(study: StudyFacts, cards: Sequence[ModelCard], rules: Sequence[Rule] | None = None) -> tuple[Route, ...]:

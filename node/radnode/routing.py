@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from radnode import events, jobs
+from radnode import events, jobs, shadow
 from radnode.complete import of_study
 from radnode.database import Database
 from radnode.events import Action
@@ -70,6 +70,9 @@ def keep(database: Database, study_uid: str, revision: int, routes: Sequence[Rou
 
 
 def keep_one(session: Session, revision: int, route: Route, now: float) -> None:
+    if route.shadow:
+        shadow.add(session, route, revision, now)
+        return
     session.add(
         RouteRow(
             study_uid=route.study_uid,

@@ -11,7 +11,6 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from radnode import complete, pipeline
 from radnode.database import Database
 from radnode.settings import Settings
-from radnode_inference import registry
 from radnode_inference.model import ModelCard
 
 TURN_S = 0.15
@@ -22,12 +21,12 @@ log = logging.getLogger(__name__)
 
 
 class Clock:
-    """Turns every crank until it is stopped; use as a context manager."""
+    """Turns every crank until it is stopped; use as a context manager. cards: as for `pipeline.route`."""
 
-    def __init__(self, settings: Settings, database: Database, cards: Sequence[ModelCard]) -> None:
+    def __init__(self, settings: Settings, database: Database, cards: Sequence[ModelCard] | None = None) -> None:
         self._settings = settings
         self._database = database
-        self._cards = tuple(cards)
+        self._cards = cards
         self._since = time.time()
         self._scheduler = BackgroundScheduler(timezone=UTC)
 
@@ -70,7 +69,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     """Turn the cranks until `stop`."""
     database = Database(settings.url)
     try:
-        with Clock(settings, database, registry.cards(settings.weights_folder)):
+        with Clock(settings, database):
             stop.wait()
     finally:
         database.close()

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from radnode import events
+from radnode import events, shadow
 from radnode.events import Event
+from radnode.shadow import ShadowRun
 from radnode.states import DeliveryState, JobState, StudyState
 from radnode.tables import DeliveryRow, InstanceRow, JobRow, ResultRow, RouteRow, StudyRow
 
@@ -110,6 +111,7 @@ class Story:
     results: tuple[ResultView, ...]
     deliveries: tuple[DeliveryView, ...]
     events: tuple[Event, ...]
+    shadow: tuple[ShadowRun, ...] = ()  # never part of what is reported
 
 
 def studies(session: Session, *, limit: int = 500, state: StudyState | None = None) -> tuple[StudySummary, ...]:
@@ -144,6 +146,7 @@ def story(session: Session, study_uid: str) -> Story | None:
         results=results(session, study_uid),
         deliveries=deliveries(session, study_uid),
         events=events.of_study(session, study_uid),
+        shadow=shadow.runs(session, study_uid),
     )
 
 

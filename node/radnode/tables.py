@@ -234,3 +234,40 @@ class OmissionRow(Table):
     kind: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str] = mapped_column(Text)
     __table_args__ = (UniqueConstraint("study_uid", "model", "destination", "kind"),)
+
+
+class WeightsUseRow(Table):
+    """One change of what a version of weights is used for: the newest row of a version holds. Never changed, never deleted."""
+
+    __tablename__ = "weights_uses"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(String(64), index=True)
+    version: Mapped[str] = mapped_column(String(64))
+    use_before: Mapped[str] = mapped_column(String(16))  # live, shadow, off, or "" for a version that is new
+    use: Mapped[str] = mapped_column(String(16))  # live, shadow, off, removed
+    who: Mapped[str] = mapped_column(String(128))
+    at: Mapped[float] = mapped_column(Float)
+
+
+class ShadowRow(Table):
+    """One unseen run of a version in shadow. It has no results, no deliveries and no report: `findings` stays here."""
+
+    __tablename__ = "shadow_runs"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_uid: Mapped[str] = mapped_column(UID, index=True)
+    revision: Mapped[int] = mapped_column(Integer)
+    model: Mapped[str] = mapped_column(String(64))
+    version: Mapped[str] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(String(16))  # as a job's
+    attempt: Mapped[int] = mapped_column(Integer, default=0)
+    created_at: Mapped[float] = mapped_column(Float)
+    claimed_by: Mapped[str] = mapped_column(String(128), default="")
+    beat_at: Mapped[float | None] = mapped_column(Float)
+    ended_at: Mapped[float | None] = mapped_column(Float)
+    reason: Mapped[str] = mapped_column(Text, default="")
+    weights_sha256: Mapped[str] = mapped_column(String(64), default="")
+    findings: Mapped[list[dict[str, object]]] = mapped_column(JSON, default=list)
+    __table_args__ = (
+        UniqueConstraint("study_uid", "revision", "model", "version"),
+        Index("ix_shadow_runs_state_id", "state", "id"),
+    )

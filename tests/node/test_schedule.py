@@ -40,8 +40,8 @@ def test_a_study_goes_its_whole_way_by_the_clock_and_again_when_it_is_amended(no
     node.settings = node.settings.model_copy(update={"complete": Complete(quiet_s=0.3)})
     stop = threading.Event()
     database = Database(node.settings.url)
-    with Engine(node.settings, CARDS, reporter="support.models:report") as engine:
-        worker = threading.Thread(target=Worker(node.settings, database, engine).run, args=(stop,))
+    with Engine(node.settings, reporter="support.models:report") as engine:
+        worker = threading.Thread(target=Worker(node.settings, database, engine, cards=CARDS).run, args=(stop,))
         with Clock(node.settings, node.database, CARDS):
             worker.start()
             node.arrive(time.time())

@@ -1,5 +1,6 @@
 """The cards of the breast_mri models. No torch here."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from radnode_inference.findings import ModelIdentity
@@ -17,13 +18,31 @@ KINETICS_IDENTITY = ModelIdentity(
     "beside the radiologist's reading. Gives no probability of malignancy.",
 )
 
-MOME, MOME_VERSION = "mr-breast-mome", "1.0.0"
+MOME, MOME_VERSION = "mr-breast-mome", "1.1.0"
+MOME_SUBTYPE, MOME_RESPONSE = "mr-breast-mome-subtype", "mr-breast-mome-response"
+MOME_TASKS = {
+    MOME: frozenset({"lesion", "malignancy"}),
+    MOME_SUBTYPE: frozenset({"subtype"}),
+    MOME_RESPONSE: frozenset({"response"}),
+}
+"""What the head of each model's weights may have been trained to tell (the card's `task`)."""
 MOME_PACKAGED = Path(__file__).with_name("demo.json")
 
 
-def cards(weights: Path) -> tuple[ModelCard, ...]:
-    """Every model of the family, with what is installed for it in the folder `weights`."""
-    return (kinetics_card(), mome_card(weights))
+def cards(weights: Path, in_use: Mapping[str, str]) -> tuple[ModelCard, ...]:
+    """Every model of the family, with the weights in the folder `weights` that are in use."""
+    tasks = (
+        (MOME, "MOME, multiparametric breast MR", "create", MOME_PACKAGED),
+        (MOME_SUBTYPE, "MOME, molecular subtype on breast MR", "create_subtype", None),
+        (MOME_RESPONSE, "MOME, response to chemotherapy on breast MR", "create_response", None),
+    )
+    return (
+        kinetics_card(),
+        *(
+            mome_card(weights, in_use.get(name), name, title, factory, packaged)
+            for name, title, factory, packaged in tasks
+        ),
+    )
 
 
 def kinetics_card() -> ModelCard:
@@ -41,18 +60,21 @@ def kinetics_card() -> ModelCard:
     )
 
 
-def mome_card(weights: Path) -> ModelCard:
+def mome_card(
+    weights: Path, in_use: str | None, name: str, title: str, factory: str, packaged: Path | None
+) -> ModelCard:
     return weights_card(
-        name=MOME,
+        name=name,
         version=MOME_VERSION,
-        title="MOME, multiparametric breast MR",
+        title=title,
         modality="MR",
         inputs=(
             "a dynamic series before and after contrast",
             "diffusion-weighted images, high b value",
             "T2-weighted images",
         ),
-        factory="radnode_inference.models.breast_mri.mome_model:create",
+        factory=f"radnode_inference.models.breast_mri.mome_model:{factory}",
         site=weights,
-        packaged=MOME_PACKAGED,
+        packaged=packaged,
+        in_use=in_use,
     )

@@ -1,5 +1,6 @@
 """The cards of the chest_ct models. No torch here."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from radnode_inference.findings import ModelIdentity
@@ -21,9 +22,9 @@ VOCO, VOCO_VERSION = "ct-voco", "1.0.0"
 PACKAGED = Path(__file__).with_name("demo.json")
 
 
-def cards(weights: Path) -> tuple[ModelCard, ...]:
-    """Every model of the family, with what is installed for it in the folder `weights`."""
-    return (lung_card(), voco_card(weights))
+def cards(weights: Path, in_use: Mapping[str, str]) -> tuple[ModelCard, ...]:
+    """Every model of the family, with the weights in the folder `weights` that are in use."""
+    return (lung_card(), voco_card(weights, in_use.get(VOCO)))
 
 
 def lung_card() -> ModelCard:
@@ -38,7 +39,7 @@ def lung_card() -> ModelCard:
     )
 
 
-def voco_card(weights: Path) -> ModelCard:
+def voco_card(weights: Path, in_use: str | None = None) -> ModelCard:
     return weights_card(
         name=VOCO,
         version=VOCO_VERSION,
@@ -48,4 +49,5 @@ def voco_card(weights: Path) -> ModelCard:
         factory="radnode_inference.models.chest_ct.voco_model:create",
         site=weights,
         packaged=PACKAGED,
+        in_use=in_use,
     )

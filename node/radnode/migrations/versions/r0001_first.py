@@ -204,9 +204,49 @@ def upgrade() -> None:
         ),
     )
     op.create_index(op.f("ix_omissions_study_uid"), "omissions", ["study_uid"], unique=False)
+    op.create_table(
+        "weights_uses",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("model", sa.String(length=64), nullable=False),
+        sa.Column("version", sa.String(length=64), nullable=False),
+        sa.Column("use_before", sa.String(length=16), nullable=False),
+        sa.Column("use", sa.String(length=16), nullable=False),
+        sa.Column("who", sa.String(length=128), nullable=False),
+        sa.Column("at", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_weights_uses")),
+    )
+    op.create_index(op.f("ix_weights_uses_model"), "weights_uses", ["model"], unique=False)
+    op.create_table(
+        "shadow_runs",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("study_uid", sa.String(length=64), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("model", sa.String(length=64), nullable=False),
+        sa.Column("version", sa.String(length=64), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.Float(), nullable=False),
+        sa.Column("claimed_by", sa.String(length=128), nullable=False),
+        sa.Column("beat_at", sa.Float(), nullable=True),
+        sa.Column("ended_at", sa.Float(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("weights_sha256", sa.String(length=64), nullable=False),
+        sa.Column("findings", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_shadow_runs")),
+        sa.UniqueConstraint(
+            "study_uid", "revision", "model", "version", name=op.f("uq_shadow_runs_study_uid_revision_model_version")
+        ),
+    )
+    op.create_index("ix_shadow_runs_state_id", "shadow_runs", ["state", "id"], unique=False)
+    op.create_index(op.f("ix_shadow_runs_study_uid"), "shadow_runs", ["study_uid"], unique=False)
 
 
 def downgrade() -> None:
+    op.drop_index(op.f("ix_shadow_runs_study_uid"), table_name="shadow_runs")
+    op.drop_index("ix_shadow_runs_state_id", table_name="shadow_runs")
+    op.drop_table("shadow_runs")
+    op.drop_index(op.f("ix_weights_uses_model"), table_name="weights_uses")
+    op.drop_table("weights_uses")
     op.drop_index(op.f("ix_omissions_study_uid"), table_name="omissions")
     op.drop_table("omissions")
     op.drop_table("capabilities")

@@ -1,0 +1,122 @@
+"""The site's weights are put in. A file is stored only after its network has accepted it.
+
+What is stored is never changed: safetensors and the card in a read-only folder, named by the version.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from radnode_inference import card_schema, registry
+from radnode_inference.model import ModelCard
+from radnode_inference.state_dict import StateDictError, named, read_tensors
+from radnode_inference.weights import WeightsError, WeightsFile, digest, read_card, read_settings
+
+CONTAINERS = ("state_dict", "network_weights", "net", "student", "model")
+"""Where checkpoints keep the state dictionary (PyTorch's habit, nnU-Net, VoCo's self-training, BEiT-3)."""
+FILE = "weights.safetensors"
+READ_ONLY_FILE, READ_ONLY_FOLDER = 0o444, 0o555
+
+
+def add(file: Path, model: str, card: Path, site: Path, *, sha256: str = "") -> WeightsFile:
+    """Check, convert and store the weights in `file` for `model`, described by `card`; what was stored.
+
+    sha256: what the file must have; "": as the card says, if it does. The file is mapped, not read into memory.
+    Raises WeightsError or StateDictError that says why nothing was stored, KeyError for an unknown model.
+    """
+    registered = registry.card(model, site)
+    if not registered.takes_weights:
+        raise WeightsError(f"{model} takes no weights")
+    given = {"model": model} | read_settings(card)
+    checked = card_schema.check(given, card.name)
+    if checked.model != model:
+        raise WeightsError(f"{card.name} is for the model {checked.model}, not {model}")
+    into = site / model / checked.version
+    if into.exists():
+        raise WeightsError(f"the version {checked.version} of {model} is there already; a stored version never changes")
+    found = pinned(file, (sha256 or checked.sha256).lower())
+    into.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".adding-", dir=into.parent) as folder:
+        making = Path(folder) / checked.version
+        convert(file, found, given, making)
+        accepted(registered, making)
+        keep(making, into)
+    return read_card(model, into / "card.json")
+
+
+def pinned(file: Path, wanted: str) -> str:
+    """The SHA-256 of a file. Raises WeightsError when it is not the wanted one, or there is no file."""
+    if not file.is_file():
+        raise WeightsError(f"there is no file {file}")
+    found = digest(file)
+    if wanted and found != wanted:
+        raise WeightsError(f"{file.name} has SHA-256 {found}, not {wanted}: not stored")
+    return found
+
+
+def convert(file: Path, sha256: str, given: Mapping[str, Any], into: Path) -> None:
+    """The folder `into` with the tensors of `file` as safetensors and the card that describes them."""
+    into.mkdir()
+    save_file(tensors(file), into / FILE)
+    described = {
+        **given,
+        "file": FILE,
+        "sha256": digest(into / FILE),
+        "source": {"file": file.name, "sha256": sha256},
+    }
+    (into / "card.json").write_text(json.dumps(described, indent=2, ensure_ascii=False, default=str), encoding="utf-8")
+
+
+def tensors(file: Path) -> dict[str, Tensor]:
+    """The state dictionary in a checkpoint, its keys as they are.
+
+    Raises StateDictError that names what is no tensor, or has numbers that are none.
+    """
+    inner: Any = read_tensors(file)
+    for container in CONTAINERS:
+        if isinstance(inner.get(container), Mapping):
+            inner = inner[container]
+            break
+    faults = [
+        *named("not tensors:", [str(k) for k, v in inner.items() if not isinstance(v, Tensor)]),
+        *named("not finite:", [k for k, v in inner.items() if isinstance(v, Tensor) and not finite(v)]),
+    ]
+    if faults or not inner:
+        raise StateDictError(f"{file.name}: {'; '.join(faults) or 'no tensors'}")
+    return {k: v.contiguous() for k, v in inner.items()}
+
+
+def finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(torch.isfinite(tensor.sum(dtype=torch.float64)))
+
+
+def accepted(model: ModelCard, folder: Path) -> None:
+    """Load the model with these weights as a worker would. Raises what it raises: the network has the last word."""
+    registry.load(replace(model, weights=folder), "cpu", folder)
+
+
+def keep(making: Path, into: Path) -> None:
+    """Durable, read-only, and only then under its name."""
+    for path in making.iterdir():
+        path.chmod(READ_ONLY_FILE)
+        flush(path)
+    flush(making)
+    making.rename(into)
+    into.chmod(READ_ONLY_FOLDER)
+    flush(into.parent)
+
+
+def flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,173 @@
+"""`radnode weights`: the site's weights; which version is live, in shadow, or off; card templates."""
+
+import getpass
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from radnode.cli_peers import opened
+
+if TYPE_CHECKING:
+    from radnode.settings import Settings
+
+WHO = click.option("--who", default="", help="Who decides this, for the history; left out: the system's user.")
+
+
+def person(who: str) -> str:
+    return who or os.environ.get("SUDO_USER") or getpass.getuser()
+
+
+@contextmanager
+def refusals() -> Iterator["Settings"]:
+    """The settings; every refusal of weights as one line and exit code 1."""
+    from radnode import settings
+    from radnode.errors import RadnodeError
+
+    try:
+        yield settings.load()
+    except (ValueError, KeyError) as e:
+        raise RadnodeError(" ".join(str(e.args[0] if e.args else e).split())) from e
+
+
+@click.group()
+def weights() -> None:
+    """The site's weights: add, list, use, verify, roll back, remove."""
+
+
+@weights.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--model", required=True, help="The model they are for; `radnode models` lists the models.")
+@click.option("--card", required=True, type=click.Path(path_type=Path), help="What the weights are (TOML or JSON).")
+@click.option("--sha256", default="", help="What the file must have, as its publisher says.")
+@click.option(
+    "--use", type=click.Choice(["live", "shadow", "off"]), help="Left out: live when it is the first version."
+)
+@WHO
+def add(file: Path, model: str, card: Path, sha256: str, use: str | None, who: str) -> None:
+    """Check FILE, convert it to safetensors and store it beside its card. Nothing is stored that the network refuses."""
+    from radnode import weights_use
+    from radnode_inference import weights_store
+
+    with refusals() as settings, opened() as database:
+        stored = weights_store.add(file, model, card, settings.weights_folder, sha256=sha256)
+        with database.reading() as session:
+            first = not any(m == model for m, _ in weights_use.uses(weights_use.history(session)))
+        chosen = weights_use.Use(use or ("live" if first else "off"))
+        weights_use.put(database, settings, model, stored.version, chosen, person(who))
+    click.echo(f"{model} {stored.version} ({stored.name}) is stored, SHA-256 {stored.sha256}; it is {chosen}.")
+
+
+@weights.command("list")
+def list_() -> None:
+    """Every stored version and what it is used for."""
+    from radnode import weights_use
+    from radnode_inference.weights import find
+
+    with refusals() as settings, opened() as database:
+        with database.reading() as session:
+            uses = weights_use.uses(weights_use.history(session))
+        for model, version in weights_use.stored(settings):
+            found = find(model, settings.weights_folder, None, version)
+            use = uses.get((model, version), "without a setting")
+            assert found is not None
+            click.echo(f"{model} {version}: {use}; {found.name}; SHA-256 {found.sha256}; {found.intended_use}")
+
+
+@weights.command()
+@click.argument("model", required=False)
+@click.argument("version", required=False)
+@click.pass_context
+def verify(ctx: click.Context, model: str | None, version: str | None) -> None:
+    """Read every stored file, or those of MODEL, or one VERSION, and compare it with its card. Exit code 1 when one differs."""
+    from radnode import weights_use
+    from radnode_inference import weights as files
+
+    wrong = 0
+    with refusals() as settings:
+        asked = [(m, v) for m, v in weights_use.stored(settings) if model in (None, m) and version in (None, v)]
+        if model is not None and not asked:
+            raise ValueError(f"there are no such weights in {settings.weights_folder}")
+        for m, v in asked:
+            try:
+                found = files.find(m, settings.weights_folder, None, v)
+                assert found is not None
+                files.verify(found)
+                click.echo(f"ok    {m} {v}: SHA-256 {found.sha256}")
+            except files.WeightsError as e:
+                wrong += 1
+                click.echo(f"WRONG {m} {v}: {e}")
+    ctx.exit(1 if wrong else 0)
+
+
+@weights.command()
+@click.argument("model")
+@click.argument("version")
+@click.argument("use", type=click.Choice(["live", "shadow", "off"]))
+@WHO
+def use(model: str, version: str, use: str, who: str) -> None:
+    """Use VERSION of MODEL so, from the next job on. Only one version is live: the one before it goes off."""
+    from radnode import weights_use
+
+    with refusals() as settings, opened() as database:
+        weights_use.put(database, settings, model, version, weights_use.Use(use), person(who))
+    click.echo(f"{model} {version} is {use}.")
+
+
+@weights.command()
+@click.argument("model")
+@WHO
+def rollback(model: str, who: str) -> None:
+    """Make the version live that was so before."""
+    from radnode import weights_use
+
+    with refusals() as settings, opened() as database:
+        version = weights_use.rollback(database, settings, model, person(who))
+    click.echo(f"{model} {version} is live again.")
+
+
+@weights.command()
+@click.argument("model")
+@click.argument("version")
+@WHO
+def remove(model: str, version: str, who: str) -> None:
+    """Delete a stored version that is off. What it reported stays, but cannot be made again."""
+    from radnode import weights_use
+    from radnode_inference import weights as files
+
+    with refusals() as settings, opened() as database:
+        with database.reading() as session:
+            now = weights_use.uses(weights_use.history(session)).get((model, version))
+        if now in (weights_use.Use.LIVE, weights_use.Use.SHADOW):
+            raise ValueError(
+                f"{model} {version} is {now}: turn it off first (radnode weights use {model} {version} off)"
+            )
+        files.remove(model, version, settings.weights_folder)
+        weights_use.put(database, settings, model, version, weights_use.Use.REMOVED, person(who))
+    click.echo(f"{model} {version} is removed.")
+
+
+@weights.command()
+@click.argument("model", default="")
+def history(model: str) -> None:
+    """Who used which version for what, and when."""
+    from radnode import weights_use
+    from radnode.cli_look import moment
+
+    with refusals(), opened() as database, database.reading() as session:
+        for c in weights_use.history(session, model):
+            click.echo(f"{moment(c.at)} {c.model} {c.version}: {c.before or 'new'} -> {c.use}, by {c.who}")
+
+
+@weights.command()
+@click.argument("study_uid", default="")
+def shadow(study_uid: str) -> None:
+    """What versions in shadow found, in one study or in the newest of all. None of it is reported."""
+    from radnode import shadow as runs
+
+    with refusals(), opened() as database, database.reading() as session:
+        for run in runs.runs(session, study_uid):
+            click.echo(f"{run.study_uid} revision {run.revision}: {runs.in_words(run)}")
