@@ -1,7 +1,20 @@
-"""Findings to DICOM: structured reports, segmentations and key images."""
+"""Findings to DICOM: structured reports, segmentations and what else a destination takes; and reports read back."""
 
 from radnode_dicom_sr.identity import DicomObject, Previous
 from radnode_dicom_sr.objects import build
 from radnode_dicom_sr.profile import DEFAULT, Profile
+from radnode_dicom_sr.read import read
+from radnode_dicom_sr.read_back import Document, Outline, ReadFinding, SegmentReference
 
-__all__ = ["DEFAULT", "DicomObject", "Previous", "Profile", "build"]
+__all__ = [
+    "DEFAULT",
+    "DicomObject",
+    "Document",
+    "Outline",
+    "Previous",
+    "Profile",
+    "ReadFinding",
+    "SegmentReference",
+    "build",
+    "read",
+]

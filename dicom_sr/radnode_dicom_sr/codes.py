@@ -61,6 +61,7 @@ LONG_AXIS, SHORT_AXIS, AREA, LENGTH = "103339001", "103340004", "42798000", "410
 IN_PLANE = frozenset({LONG_AXIS, SHORT_AXIS, AREA, LENGTH, "131184002", "131187009"})
 """SCT codes of what is measured on one slice (CID 7470 and neighbours): they go to the planar group, the rest to the volume."""
 VOLUME = "118565006"
+VOLUME_CONCEPT = sct(VOLUME, "Volume")
 
 
 def item(code: Code) -> Dataset:

@@ -8,7 +8,7 @@ from pydicom.dataset import Dataset
 
 from radnode_dicom_sr.codes import VOLUME
 from radnode_dicom_sr.identity import DicomObject
-from radnode_dicom_sr.read import Segment, segments
+from radnode_dicom_sr.read_segmentation import Segment, segments
 from radnode_dicom_sr.source import exact
 from radnode_inference.findings import Finding, Findings
 from radnode_inference.study import Study

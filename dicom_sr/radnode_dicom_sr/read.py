@@ -1,97 +1,90 @@
-"""Our own segmentations read back, with pydicom alone: what a stranger would see."""
+"""Results read back as findings: our own reports and segmentations, and the TID 1500 reports of others. READ FIRST for reading.
 
-from dataclasses import dataclass
+Used for radiologists' edited copies. What a file does not say is empty, never guessed.
+"""
+
+from dataclasses import replace
 from io import BytesIO
+from typing import Literal
 
-import numpy as np
 import pydicom
-from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
 
-from radnode_inference.findings import Code
-from radnode_inference.volume import Affine, BoolArray
+from radnode_dicom_sr import codes
+from radnode_dicom_sr.read_back import Document, ReadFinding, SegmentReference
+from radnode_dicom_sr.read_report import findings, observers, statements, title
+from radnode_dicom_sr.read_segmentation import Segment, segments
+from radnode_inference.findings import Code, Measurement
 
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Plane:
-    """One frame. mask: bool [row, column]. affine: (0, row, column, 1) -> LPS mm. source_frame counts from 1, None for a classic image."""
-
-    mask: BoolArray
-    affine: Affine
-    source_sop_uid: str
-    source_frame: int | None
+MILLILITRE = Code(value="ml", scheme="UCUM", meaning="ml")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Segment:
-    """One segment with its non-empty frames."""
-
-    number: int
-    label: str
-    tracking_uid: str
-    concept: Code
-    planes: tuple[Plane, ...]
-    voxel_mm3: float
-
-    def points(self) -> NDArray[np.float64]:
-        """float64 [voxel, 3]: the patient coordinates in LPS mm of the centre of every voxel of the segment."""
-        found = []
-        for plane in self.planes:
-            rows, columns = np.nonzero(plane.mask)
-            index = np.stack([np.zeros_like(rows), rows, columns, np.ones_like(rows)]).astype(float)
-            found.append((plane.affine @ index)[:3].T)
-        return np.concatenate(found)
-
-    @property
-    def volume_ml(self) -> float:
-        return sum(int(p.mask.sum()) for p in self.planes) * self.voxel_mm3 / 1000
+def read(body: bytes) -> Document:
+    """The findings in a DICOM file (PS3.10). Raises ValueError, with a sentence, for anything but a whole SR or SEG."""
+    try:
+        ds = pydicom.dcmread(BytesIO(body))
+        modality = str(ds.get("Modality", ""))
+        if modality == "SEG":
+            return segmentation(ds, segments(body))
+        if "ContentSequence" in ds or modality == "SR":
+            return report(ds)
+    except InvalidDicomError as e:
+        raise ValueError("this is not a DICOM file") from e
+    except (AttributeError, KeyError, IndexError, TypeError, EOFError, NotImplementedError) as e:
+        raise ValueError(f"this file is not whole, or not as the standard has it: {type(e).__name__}: {e}") from e
+    raise ValueError(
+        f"this is neither a structured report nor a segmentation ({ds.get('SOPClassUID', 'no SOP class')})"
+    )
 
 
-def segments(body: bytes) -> tuple[Segment, ...]:
-    """The segments of a BINARY segmentation file."""
-    ds = pydicom.dcmread(BytesIO(body))
-    count = int(ds.NumberOfFrames) * ds.Rows * ds.Columns
-    bits = np.unpackbits(np.frombuffer(ds.PixelData, np.uint8), count=count, bitorder="little")
-    masks = bits.reshape(-1, ds.Rows, ds.Columns).astype(bool)
-    groups = ds.PerFrameFunctionalGroupsSequence
-    shared = ds.SharedFunctionalGroupsSequence[0]
-    planes: dict[int, list[Plane]] = {}
-    for mask, group in zip(masks, groups, strict=True):
-        number = int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
-        planes.setdefault(number, []).append(plane(mask, group, shared))
-    measures = shared.PixelMeasuresSequence[0]
-    voxel = float(np.prod([float(v) for v in measures.PixelSpacing])) * float(measures.SpacingBetweenSlices)
-    return tuple(
-        Segment(
-            number=int(s.SegmentNumber),
-            label=str(s.SegmentLabel),
-            tracking_uid=str(s.TrackingUID),
-            concept=code(s.SegmentedPropertyTypeCodeSequence[0]),
-            planes=tuple(planes.get(int(s.SegmentNumber), ())),
-            voxel_mm3=voxel,
+def segmentation(ds: Dataset, held: tuple[Segment, ...]) -> Document:
+    """Each segment as a finding with its volume."""
+    found = tuple(
+        ReadFinding(
+            tracking_id=s.tracking_id or s.label,
+            tracking_uid=s.tracking_uid,
+            concept=s.concept,
+            site=s.site,
+            laterality=s.laterality,
+            measurements=(Measurement(concept=codes.VOLUME_CONCEPT, value=s.volume_ml, unit=MILLILITRE),),
+            segments=(SegmentReference(sop_uid=str(ds.SOPInstanceUID), number=s.number),),
         )
-        for s in ds.SegmentSequence
+        for s in held
+    )
+    said = str(ds.get("ContentDescription") or "")
+    return replace(empty(ds, "seg"), findings=found, statements=(said,) if said else ())
+
+
+def report(ds: Dataset) -> Document:
+    previous = [
+        str(instance.ReferencedSOPInstanceUID)
+        for study in ds.get("PredecessorDocumentsSequence", ())
+        for series in study.ReferencedSeriesSequence
+        for instance in series.ReferencedSOPSequence
+    ]
+    return replace(
+        empty(ds, "sr"),
+        title=title(ds),
+        observers=observers(ds),
+        verified=ds.get("VerificationFlag") == "VERIFIED",
+        predecessors=tuple(previous),
+        statements=statements(ds),
+        findings=findings(ds),
     )
 
 
-def plane(mask: BoolArray, group: Dataset, shared: Dataset) -> Plane:
-    """PS3.3 C.7.6.2.1.1: position + row spacing down the columns + column spacing along the rows."""
-    orientation = [float(v) for v in shared.PlaneOrientationSequence[0].ImageOrientationPatient]
-    down, right = (float(v) for v in shared.PixelMeasuresSequence[0].PixelSpacing)
-    affine = np.eye(4)
-    affine[:3, 1] = np.asarray(orientation[3:]) * down
-    affine[:3, 2] = np.asarray(orientation[:3]) * right
-    affine[:3, 3] = [float(v) for v in group.PlanePositionSequence[0].ImagePositionPatient]
-    source = group.DerivationImageSequence[0].SourceImageSequence[0]
-    frame = source.get("ReferencedFrameNumber")
-    return Plane(
-        mask=mask,
-        affine=affine,
-        source_sop_uid=str(source.ReferencedSOPInstanceUID),
-        source_frame=None if frame is None else int(frame),
+def empty(ds: Dataset, kind: Literal["sr", "seg"]) -> Document:
+    return Document(
+        kind=kind,
+        sop_uid=str(ds.SOPInstanceUID),
+        series_uid=str(ds.SeriesInstanceUID),
+        study_uid=str(ds.StudyInstanceUID),
+        patient_id=str(ds.get("PatientID") or ""),
+        title=None,
+        observers=(),
+        verified=False,
+        predecessors=(),
+        statements=(),
+        findings=(),
     )
-
-
-def code(item: Dataset) -> Code:
-    value = item.get("CodeValue") or item.get("LongCodeValue") or item.get("URNCodeValue")
-    return Code(value=str(value), scheme=str(item.CodingSchemeDesignator), meaning=str(item.CodeMeaning))

@@ -11,7 +11,7 @@ import pytest
 from support.findings import ORIENTATIONS, Scene, findings, lesion, scene
 
 from radnode_dicom_sr import DicomObject, build
-from radnode_dicom_sr.read import Segment, segments
+from radnode_dicom_sr.read_segmentation import Segment, segments
 from radnode_inference.volume import BoolArray
 
 WAYS = [*((o, False) for o in ORIENTATIONS), ("axial", True), ("oblique", True)]
