@@ -25,10 +25,7 @@ def resolve(wanted: str) -> torch.device:
 
 
 def precision(device: torch.device) -> AbstractContextManager[object]:
-    """bfloat16 autocast on a GPU that has it; single precision otherwise.
-
-    On a CPU bfloat16 changed one voxel in 75 of VoCo-B, so it is not taken without a check against those weights.
-    """
+    """bfloat16 autocast on a GPU that has it; single precision otherwise. Models with check windows choose by `engines` instead."""
     if device.type == "cuda" and torch.cuda.is_bf16_supported():
         return torch.autocast("cuda", dtype=torch.bfloat16)
     return nullcontext()

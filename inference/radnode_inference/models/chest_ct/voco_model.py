@@ -7,6 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from radnode_inference import device as devices
+from radnode_inference.engines.check import check, windows_of
+from radnode_inference.engines.choose import Chosen, choose
+from radnode_inference.engines.record import Agreement
 from radnode_inference.findings import Finding, Findings, Kind, ModelIdentity, tracking_uid
 from radnode_inference.load import load
 from radnode_inference.match import best_ct
@@ -23,6 +26,7 @@ from radnode_inference.volume import Volume
 from radnode_inference.weights import WeightsError, WeightsFile, verified
 from radnode_inference.window import slide
 
+CHECK_WINDOWS = 4
 DIAMETERS_BELOW_MM3 = 3e5
 """Parts larger than 300 mL are organs: two diameters say nothing of them."""
 
@@ -42,10 +46,22 @@ class VocoModel:
         self.weights, self.device = weights, device
         self.settings = VocoSettings.from_weights(weights)
         self.network = loaded(weights, len(self.settings.classes)).to(device)
+        self.engine: Chosen | None = None
 
     @property
     def identity(self) -> ModelIdentity:
         return self.weights.identity(VOCO_VERSION)
+
+    def choose_engine(self, weights: Path) -> None:
+        """See engines.record.Tunable."""
+        self.engine = choose(self.network, weights=weights, sha256=self.weights.sha256, device=self.device)
+
+    def check_engines(self, study: Study, weights: Path, tell: Callable[[str], None]) -> tuple[Agreement, ...]:
+        """See engines.record.Tunable. Raises DeclinedError as `read` does."""
+        match = best_ct(study)
+        prepared, _ = prepare(load(match.series.headers, match.series.series_uid), self.settings, self.device)
+        windows = windows_of(prepared[None], self.settings.roi, CHECK_WINDOWS)
+        return check(self.network, windows, weights=weights, sha256=self.weights.sha256, device=self.device, tell=tell)
 
     def read(self, study: Study, progress: Progress) -> Findings:
         """Every class of the card that the network sees. Raises DeclinedError as `match` and `load` do."""
@@ -61,15 +77,20 @@ class VocoModel:
             model=self.identity,
             volume=volume,
             items=self.findings(study, volume, probabilities, box),
-            statements=(*self.weights.statements, f"Read: {match.reason}."),
+            statements=(
+                *self.weights.statements,
+                f"Read: {match.reason}.",
+                *(self.engine.statements if self.engine else ()),
+            ),
             used_series_uids=(volume.series_uid,),
         )
 
     def infer(self, volume: Volume, done: Callable[[float], None]) -> tuple[Tensor, Box]:
         """Class probabilities (classes, i, j, k) and the places they are for."""
         prepared, box = prepare(volume, self.settings, self.device)
-        with torch.inference_mode(), devices.threads(), devices.precision(self.device):
-            logits = slide(prepared[None], self.settings.roi, self.network, overlap=self.settings.overlap, done=done)
+        predict = self.engine.predict if self.engine else self.network
+        with torch.inference_mode(), devices.threads():
+            logits = slide(prepared[None], self.settings.roi, predict, overlap=self.settings.overlap, done=done)
             return logits.softmax(dim=0).cpu(), box
 
     def findings(self, study: Study, volume: Volume, probabilities: Tensor, box: Box) -> tuple[Finding, ...]:

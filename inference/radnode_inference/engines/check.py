@@ -1,0 +1,137 @@
+"""The comparison of every engine with torch in single precision, on the check windows of some weights."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from radnode_inference import device as devices
+from radnode_inference import window
+from radnode_inference.engines import openvino_cpu, record
+from radnode_inference.engines.choose import Predict, called, hardware
+from radnode_inference.engines.openvino_cpu import OpenvinoError
+from radnode_inference.engines.record import FASTER, FASTER_ON_GPU, Agreement
+from radnode_inference.preprocess import Size
+
+FEWEST_VOXELS = 100
+"""A class that neither engine sees in as many voxels of all windows is not compared: its Dice is chance."""
+
+
+def check(
+    network: nn.Module, windows: Tensor, *, weights: Path, sha256: str, device: torch.device,
+    tell: Callable[[str], None],
+) -> tuple[Agreement, ...]:  # fmt: skip
+    """Every faster engine of the device beside torch-fp32; recorded for `choose`, and returned.
+
+    network: on `device`, in eval mode; windows: (windows, channels, *roi), prepared as the model prepares them.
+    """
+    folder = record.place(weights, sha256)
+    windows = windows.to(device)
+    agreements = []
+    with devices.threads():
+        with torch.inference_mode():
+            reference = timed(network, windows)
+        converted = Converted.of(network, windows[:1], folder) if device.type == "cpu" else Converted()
+        for engine in FASTER_ON_GPU if device.type == "cuda" else FASTER:
+            tell(engine)
+            agreements.append(compared(engine, network, windows, reference, folder, converted))
+    record.write(folder, tuple(agreements))
+    return tuple(agreements)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Converted:
+    """The network written for OpenVINO: its digest, or why there is none."""
+
+    sha256: str = ""
+    failed: str = ""
+
+    @classmethod
+    def of(cls, network: nn.Module, one: Tensor, folder: Path) -> "Converted":
+        try:
+            return cls(sha256=openvino_cpu.convert(network, one, folder))
+        except OpenvinoError as e:
+            return cls(failed=str(e))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Timed:
+    """outputs: (windows, classes, *roi), float32, on the CPU. seconds: of the quickest window."""
+
+    outputs: Tensor
+    seconds: float
+
+
+def compared(
+    engine: str, network: nn.Module, windows: Tensor, reference: Timed, folder: Path, converted: Converted
+) -> Agreement:
+    """One engine's agreement, or why it could not be tried."""
+    by_openvino = engine.startswith("openvino")
+    failed = converted.failed if by_openvino else ""
+    dice = delta_p = seconds = 0.0
+    if not failed:
+        try:
+            with torch.inference_mode():
+                found = timed(called(engine, network, windows.device, folder), windows)
+            seconds, (dice, delta_p) = found.seconds, agreement(reference.outputs, found.outputs)
+        except RuntimeError as e:
+            failed = str(e).splitlines()[0][:300]
+    return Agreement(
+        engine=engine,
+        version=record.version(engine),
+        hardware=hardware(windows.device),
+        windows=len(windows),
+        dice=dice,
+        delta_p=delta_p,
+        seconds=seconds,
+        reference_s=reference.seconds,
+        converted_sha256=converted.sha256 if by_openvino else "",
+        failed=failed,
+    )
+
+
+def timed(predict: Predict, windows: Tensor) -> Timed:
+    """One window after the other."""
+    outs, seconds = [], []
+    for one in windows:
+        began = time.perf_counter()
+        outs.append(predict(one[None]).float().cpu())
+        seconds.append(time.perf_counter() - began)
+    return Timed(outputs=torch.cat(outs), seconds=min(seconds))
+
+
+def agreement(reference: Tensor, found: Tensor) -> tuple[float, float]:
+    """(lowest Dice over the classes, largest difference of a class's mean probability where the reference sees it).
+
+    Both: (windows, classes, i, j, k), before the softmax. One class alone is a probability at threshold one half.
+    """
+    if reference.shape[1] == 1:
+        reference, found = (torch.cat((torch.zeros_like(x), x), dim=1) for x in (reference, found))
+    p, q = reference.softmax(dim=1), found.softmax(dim=1)
+    mine, theirs = p.argmax(dim=1), q.argmax(dim=1)
+    dice, delta_p = 1.0, 0.0
+    for c in range(p.shape[1]):
+        own, other = mine == c, theirs == c
+        seen = int(own.sum() + other.sum())
+        if seen < FEWEST_VOXELS:
+            continue
+        dice = min(dice, 2 * int((own & other).sum()) / seen)
+        if own.any():
+            delta_p = max(delta_p, abs(float(p[:, c][own].mean() - q[:, c][own].mean())))
+    return dice, delta_p
+
+
+def windows_of(volume: Tensor, roi: Size, count: int) -> Tensor:
+    """The `count` windows of a prepared volume (channels, i, j, k) with the most in them (largest variance)."""
+    whole = window.padded(volume, roi)
+    places = [
+        tuple(slice(a, a + w) for a, w in zip((i, j, k), roi, strict=True))
+        for i in window.starts(whole.shape[1], roi[0], 0.5)
+        for j in window.starts(whole.shape[2], roi[1], 0.5)
+        for k in window.starts(whole.shape[3], roi[2], 0.5)
+    ]
+    cut = sorted((whole[(slice(None), *at)] for at in places), key=lambda w: -float(w.var()))
+    return torch.stack(cut[:count])

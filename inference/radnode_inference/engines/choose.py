@@ -1,0 +1,75 @@
+"""The engine of a loaded network: what its records allow, ready to be called."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from radnode_inference.engines import openvino_cpu, record
+from radnode_inference.engines.openvino_cpu import OpenvinoError
+from radnode_inference.engines.record import REFERENCE, Choice
+
+Predict = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Chosen:
+    """predict: (windows, channels, *roi) -> (windows, classes, *roi), on the device of its input. reason: why this engine."""
+
+    engine: str
+    reason: str
+    predict: Predict
+
+    @property
+    def statements(self) -> tuple[str, ...]:
+        """What a result must say: nothing for the reference."""
+        return () if self.engine == REFERENCE else (f"Computed with {self.reason}.",)
+
+
+def choose(network: nn.Module, *, weights: Path, sha256: str, device: torch.device) -> Chosen:
+    """The fastest engine that agreed with torch-fp32 on these weights and this hardware, else torch-fp32 and why.
+
+    network: on `device`, in eval mode. weights: the folder of the site's weights, where the records are (`record.place`).
+    """
+    choice = record.choose(weights, sha256, hardware(device))
+    try:
+        return Chosen(
+            engine=choice.engine,
+            reason=choice.reason,
+            predict=predictor(choice, network, record.place(weights, sha256), device),
+        )
+    except OpenvinoError as e:
+        return Chosen(engine=REFERENCE, reason=f"{choice.engine} could not be used: {e}", predict=network)
+
+
+def predictor(choice: Choice, network: nn.Module, folder: Path, device: torch.device) -> Predict:
+    """The engine as a function. Raises OpenvinoError when the converted network is not the one that was compared."""
+    agreed = choice.agreement
+    if agreed and agreed.converted_sha256 and openvino_cpu.digest(folder) != agreed.converted_sha256:
+        raise OpenvinoError("the converted network is not the one that was compared")
+    return called(choice.engine, network, device, folder)
+
+
+def called(engine: str, network: nn.Module, device: torch.device, folder: Path) -> Predict:
+    """An engine as a function; those of OpenVINO read the converted network in `folder`."""
+    if engine.startswith("openvino"):
+        return openvino_cpu.opened(folder, engine.removeprefix("openvino-"), torch.get_num_threads())
+    return in_half(network, device) if engine == "torch-bf16" else network
+
+
+def in_half(network: nn.Module, device: torch.device) -> Predict:
+    """The network under bfloat16 autocast."""
+
+    def predict(windows: Tensor) -> Tensor:
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            out: Tensor = network(windows)
+            return out
+
+    return predict
+
+
+def hardware(device: torch.device) -> str:
+    """What the networks of `device` are computed on, as records name it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else record.cpu()

@@ -1,0 +1,81 @@
+"""`radnode engines`: how each model's network is computed on this machine, and the comparison that decides it."""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from radnode_inference.model import ModelCard
+    from radnode_inference.study import Study
+
+
+@click.group()
+def engines() -> None:
+    """Faster ways to compute a model's network, used only after they agreed with single precision."""
+
+
+@engines.command("list")
+def listed() -> None:
+    """The engine of each model that has weights, on this machine's processor, and why."""
+    from radnode import settings
+    from radnode_inference import registry
+
+    weights = settings.load().weights_folder
+    for card in registry.cards(weights):
+        if card.identity.weights_sha256:
+            click.echo(f"{card.identity.name}: {told(card, weights)}")
+
+
+def told(card: "ModelCard", weights: Path) -> str:
+    """The engine on this machine's processor, and why."""
+    from radnode_inference.engines import record
+
+    choice = record.choose(weights, card.identity.weights_sha256, record.cpu())
+    return f"{choice.engine} ({choice.reason})"
+
+
+@engines.command()
+@click.argument("model")
+@click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.pass_context
+def check(ctx: click.Context, model: str, folder: Path | None, device: str) -> None:
+    """Compare every engine with single precision for MODEL, and keep the comparison for later runs.
+
+    On windows of the study in FOLDER, else of a generated one. To be repeated when the weights, a version or the machine changes.
+    """
+    from radnode import settings
+    from radnode.engine_child import device as resolved
+    from radnode_inference import registry
+    from radnode_inference.engines.record import Tunable, choose
+    from radnode_inference.study import Study
+
+    weights = settings.load().weights_folder
+    try:
+        card = registry.card(model, weights)
+    except KeyError as e:
+        raise click.ClickException(str(e.args[0])) from e
+    loaded = registry.load(card, resolved(card, device), weights)
+    if not isinstance(loaded, Tunable):
+        click.echo(f"radnode: {model} has no network that another engine could compute", err=True)
+        ctx.exit(1)
+    with tempfile.TemporaryDirectory() as made:
+        study = Study.from_folder(folder) if folder else generated(card.modality, Path(made))
+        found = loaded.check_engines(study, weights, lambda engine: click.echo(f"trying {engine}", err=True))
+    for agreement in found:
+        refused = agreement.refused_because
+        click.echo(f"{'not used' if refused else 'may be used'}  {agreement.told if not agreement.failed else agreement.engine}"
+                   + (f": {refused}" if refused else ""))  # fmt: skip
+    choice = choose(weights, card.identity.weights_sha256, found[0].hardware)
+    click.echo(f"{model} is computed with {choice.engine} on {found[0].hardware}")
+
+
+def generated(modality: str, folder: Path) -> "Study":
+    """A study of the demonstration set with a finding in it."""
+    from radnode_inference.generator.studies import demo_studies
+    from radnode_inference.study import Study
+
+    next(s for s in demo_studies() if s.modality == modality and s.purpose == "lesion").write(folder)
+    return Study.from_folder(folder)

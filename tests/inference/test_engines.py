@@ -1,0 +1,147 @@
+"""Faster engines: used only after they agreed with torch in single precision."""
+
+import json
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from radnode_inference.engines import openvino_cpu, record
+from radnode_inference.engines.check import agreement, check, windows_of
+from radnode_inference.engines.choose import choose
+from radnode_inference.engines.record import Agreement
+
+CPU = torch.device("cpu")
+SHA = "ab" * 32
+
+
+def network(classes: int = 3) -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Conv3d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv3d(8, classes, 1)).eval()
+
+
+def windows() -> Tensor:
+    return torch.rand(2, 1, 16, 16, 16, generator=torch.Generator().manual_seed(2))
+
+
+def agreed(engine: str, **changes: object) -> Agreement:
+    good = Agreement(
+        engine=engine, version=record.version(engine), hardware=record.cpu(), windows=2, dice=0.999, delta_p=0.001,
+        seconds=0.1, reference_s=1.0,
+    )  # fmt: skip
+    return replace(good, **changes)
+
+
+def test_every_engine_is_compared_and_the_comparison_is_kept(tmp_path: Path) -> None:
+    found = check(network(), windows(), weights=tmp_path, sha256=SHA, device=CPU, tell=lambda _: None)
+    assert {a.engine for a in found} == {"torch-bf16", "openvino-fp32", "openvino-bf16"}
+    assert [a.failed for a in found] == ["", "", ""]
+    assert record.read(record.place(tmp_path, SHA)) == found
+    single = next(a for a in found if a.engine == "openvino-fp32")
+    assert single.dice > 0.999
+    assert single.delta_p < 1e-5
+
+
+def test_openvino_computes_the_network_and_calls_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    net, given = network(), windows()
+    openvino_cpu.convert(net, given[:1], tmp_path)
+    with torch.inference_mode():
+        assert (openvino_cpu.opened(tmp_path, "fp32", 1)(given) - net(given)).abs().max() < 1e-5
+
+
+def test_without_a_comparison_single_precision_is_used(tmp_path: Path) -> None:
+    net = network()
+    chosen = choose(net, weights=tmp_path, sha256=SHA, device=CPU)
+    assert (chosen.engine, chosen.statements) == ("torch-fp32", ())
+    assert chosen.predict is net
+    assert "compared" in chosen.reason
+
+
+def test_the_fastest_engine_that_agreed_is_used_and_the_result_says_so(tmp_path: Path) -> None:
+    net, given = network(), windows()
+    folder = record.place(tmp_path, SHA)
+    converted = openvino_cpu.convert(net, given[:1], folder)
+    record.write(folder, (agreed("torch-bf16", seconds=0.5), agreed("openvino-fp32", converted_sha256=converted)))
+    chosen = choose(net, weights=tmp_path, sha256=SHA, device=CPU)
+    assert chosen.engine == "openvino-fp32"
+    assert "openvino-fp32" in chosen.statements[0]
+    with torch.inference_mode():
+        assert (chosen.predict(given) - net(given)).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"dice": 0.98}, "Dice 0.9800"),
+        ({"delta_p": 0.02}, "0.0200"),
+        ({"seconds": 0.99}, "not faster"),
+        ({"failed": "no such operation"}, "no such operation"),
+        ({"version": "torch 1.0"}, "another version (torch 1.0)"),
+        ({"hardware": "another processor"}, "no faster engine was compared"),
+    ],
+)
+def test_an_engine_that_did_not_agree_here_is_not_used(tmp_path: Path, changes: dict[str, object], why: str) -> None:
+    record.write(record.place(tmp_path, SHA), (agreed("torch-bf16", **changes),))
+    choice = record.choose(tmp_path, SHA, record.cpu())
+    assert choice.engine == "torch-fp32"
+    assert why in choice.reason
+
+
+def test_other_weights_have_no_share_in_an_agreement(tmp_path: Path) -> None:
+    record.write(record.place(tmp_path, SHA), (agreed("torch-bf16"),))
+    assert record.choose(tmp_path, SHA, record.cpu()).engine == "torch-bf16"
+    assert record.choose(tmp_path, "cd" * 32, record.cpu()).engine == "torch-fp32"
+
+
+def test_a_converted_network_that_was_changed_is_not_used(tmp_path: Path) -> None:
+    folder = record.place(tmp_path, SHA)
+    converted = openvino_cpu.convert(network(), windows()[:1], folder)
+    record.write(folder, (agreed("openvino-fp32", converted_sha256=converted),))
+    with (folder / "network.bin").open("r+b") as f:
+        f.write(b"\xff")
+    chosen = choose(network(), weights=tmp_path, sha256=SHA, device=CPU)
+    assert chosen.engine == "torch-fp32"
+    assert "not the one that was compared" in chosen.reason
+
+
+def test_without_openvino_the_comparison_says_that_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino_cpu, "installed", lambda: False)
+    found = check(network(), windows(), weights=tmp_path, sha256=SHA, device=CPU, tell=lambda _: None)
+    assert ["not installed" in a.refused_because for a in found] == [False, True, True]
+
+
+def test_records_of_another_machine_stay_and_broken_ones_are_measured_again(tmp_path: Path) -> None:
+    folder = record.place(tmp_path, SHA)
+    record.write(folder, (agreed("torch-bf16", hardware="elsewhere"),))
+    record.write(folder, (agreed("torch-bf16"),))
+    assert {a.hardware for a in record.read(folder)} == {"elsewhere", record.cpu()}
+    (folder / record.RECORDS).write_text(json.dumps([{"engine": "?"}]))
+    assert record.read(folder) == ()
+
+
+def test_a_class_that_one_engine_misses_lowers_the_agreement() -> None:
+    reference = torch.zeros(1, 2, 10, 10, 10)
+    reference[:, 1, :5] = 4.0
+    worse = reference.clone()
+    worse[:, 1, 4] = 0.0
+    assert agreement(reference, reference) == (1.0, 0.0)
+    dice, delta_p = agreement(reference, worse)
+    assert dice == pytest.approx(2 * 400 / 900)
+    assert delta_p == pytest.approx((torch.tensor(4.0).sigmoid() - 0.5).item() / 5, abs=1e-4)
+
+
+def test_the_check_windows_are_those_with_the_most_in_them() -> None:
+    volume = torch.zeros(1, 32, 16, 16)
+    volume[0, 20:26, 4:10, 4:10] = 1
+    cut = windows_of(volume, (16, 16, 16), 2)
+    assert cut.shape == (2, 1, 16, 16, 16)
+    assert cut[0].var() > 0

@@ -1,0 +1,46 @@
+"""`radnode engines`: the comparison of engines, from the command line to the result."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from radnode.cli import cli
+from radnode_inference import registry
+from radnode_inference.engines.record import Tunable
+from radnode_inference.generator.studies import demo_studies
+from radnode_inference.study import Study
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("RADNODE_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("RADNODE_WEIGHTS", str(tmp_path / "weights"))
+    return tmp_path / "weights"
+
+
+def test_an_engine_that_agreed_computes_the_next_study_and_its_result_says_so(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("radnode_inference.models.chest_ct.voco_model.CHECK_WINDOWS", 1)
+    before = CliRunner().invoke(cli, ["engines", "list"], catch_exceptions=False)
+    assert "ct-voco: torch-fp32 (no faster engine was compared" in before.output
+    checked = CliRunner().invoke(cli, ["engines", "check", "ct-voco", "--device", "cpu"], catch_exceptions=False)
+    assert checked.exit_code == 0, checked.output
+    for engine in ("torch-bf16", "openvino-fp32", "openvino-bf16"):
+        assert f"{engine}: Dice" in checked.output
+    used = checked.output.rpartition("ct-voco is computed with ")[2].split()[0]
+    assert used in CliRunner().invoke(cli, ["engines", "list"]).output
+    spec = next(s for s in demo_studies() if s.modality == "CT" and s.purpose == "lesion")
+    spec.write(tmp_path / "study")
+    model = registry.load(registry.card("ct-voco", weights), "cpu", weights)
+    assert isinstance(model, Tunable)
+    found = model.read(Study.from_folder(tmp_path / "study"), lambda part, words: None)
+    assert any(f"Computed with {used}" in s for s in found.statements) == (used != "torch-fp32")
+    assert found.items
+
+
+def test_a_model_without_a_network_has_no_engines(weights: Path) -> None:
+    refused = CliRunner().invoke(cli, ["engines", "check", "ct-lung"])
+    assert refused.exit_code == 1
+    assert "no network" in refused.output
