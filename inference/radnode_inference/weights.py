@@ -209,6 +209,13 @@ def verify(weights: WeightsFile) -> None:
         raise WeightsError(f"{weights.path.name} has SHA-256 {found}, its card says {weights.sha256}: not used")
 
 
+def verify_all(weights: WeightsFile) -> None:
+    """As `verify`, the folds of an ensemble (the card's `folds`: file and sha256 each) too."""
+    verify(weights)
+    for fold in weights.settings.get("folds", ()):
+        verify(replace(weights, path=weights.path.with_name(fold["file"]), sha256=fold["sha256"]))
+
+
 def verified(model: str, site: Path, packaged: Path | None) -> WeightsFile:
     """The weights that `find` finds, byte for byte as their card says. Raises WeightsError when there are none such."""
     found = find(model, site, packaged)

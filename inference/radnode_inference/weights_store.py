@@ -6,7 +6,7 @@ What is stored is never changed: safetensors and the card in a read-only folder,
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,11 @@ FILE = "weights.safetensors"
 READ_ONLY_FILE, READ_ONLY_FOLDER = 0o444, 0o555
 
 
-def add(file: Path, model: str, card: Path, site: Path, *, sha256: str = "") -> WeightsFile:
-    """Check, convert and store the weights in `file` for `model`, described by `card`; what was stored.
+def add(files: Sequence[Path], model: str, card: Path, site: Path, *, sha256: str = "") -> WeightsFile:
+    """Check, convert and store the weights in `files` for `model`, described by `card`; what was stored.
 
-    sha256: what the file must have; "": as the card says, if it does. The file is mapped, not read into memory.
+    files: one, or the folds of an ensemble. sha256: what the first must have; "": as the card says, if it does. The files
+    are mapped, not read into memory.
     Raises WeightsError or StateDictError that says why nothing was stored, KeyError for an unknown model.
     """
     registered = registry.card(model, site)
@@ -42,11 +43,14 @@ def add(file: Path, model: str, card: Path, site: Path, *, sha256: str = "") -> 
     into = site / model / checked.version
     if into.exists():
         raise WeightsError(f"the version {checked.version} of {model} is there already; a stored version never changes")
-    found = pinned(file, (sha256 or checked.sha256).lower())
+    wanted = [(sha256 or checked.sha256).lower(), *(str(f["sha256"]).lower() for f in given.get("folds", ()))]
+    if len(wanted) > len(files):
+        raise WeightsError(f"{card.name} describes {len(wanted)} files, and {len(files)} were given")
+    sources = [(f, pinned(f, w)) for f, w in zip(files, [*wanted, *[""] * len(files)], strict=False)]
     into.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".adding-", dir=into.parent) as folder:
         making = Path(folder) / checked.version
-        convert(file, found, given, making)
+        convert(sources, given, making)
         accepted(registered, making)
         keep(making, into)
     return read_card(model, into / "card.json")
@@ -62,16 +66,16 @@ def pinned(file: Path, wanted: str) -> str:
     return found
 
 
-def convert(file: Path, sha256: str, given: Mapping[str, Any], into: Path) -> None:
-    """The folder `into` with the tensors of `file` as safetensors and the card that describes them."""
+def convert(sources: Sequence[tuple[Path, str]], given: Mapping[str, Any], into: Path) -> None:
+    """The folder `into` with the tensors of each file as safetensors and the card that describes them."""
     into.mkdir()
-    save_file(tensors(file), into / FILE)
-    described = {
-        **given,
-        "file": FILE,
-        "sha256": digest(into / FILE),
-        "source": {"file": file.name, "sha256": sha256},
-    }
+    made = []
+    for number, (file, sha256) in enumerate(sources, 1):
+        name = FILE if number == 1 else f"fold-{number}.safetensors"
+        save_file(tensors(file), into / name)
+        source = {"file": file.name, "sha256": sha256}
+        made.append({"file": name, "sha256": digest(into / name), "source": source})
+    described = {**given, **made[0]} | ({"folds": made[1:]} if made[1:] else {})
     (into / "card.json").write_text(json.dumps(described, indent=2, ensure_ascii=False, default=str), encoding="utf-8")
 
 

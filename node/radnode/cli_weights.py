@@ -39,7 +39,7 @@ def weights() -> None:
 
 
 @weights.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
 @click.option("--model", required=True, help="The model they are for; `radnode models` lists the models.")
 @click.option("--card", required=True, type=click.Path(path_type=Path), help="What the weights are (TOML or JSON).")
 @click.option("--sha256", default="", help="What the file must have, as its publisher says.")
@@ -47,13 +47,16 @@ def weights() -> None:
     "--use", type=click.Choice(["live", "shadow", "off"]), help="Left out: live when it is the first version."
 )
 @WHO
-def add(file: Path, model: str, card: Path, sha256: str, use: str | None, who: str) -> None:
-    """Check FILE, convert it to safetensors and store it beside its card. Nothing is stored that the network refuses."""
+def add(files: tuple[Path, ...], model: str, card: Path, sha256: str, use: str | None, who: str) -> None:
+    """Check FILE (or the folds of an ensemble), convert it to safetensors and store it beside its card.
+
+    Nothing is stored that the network refuses.
+    """
     from radnode import weights_use
     from radnode_inference import weights_store
 
     with refusals() as settings, opened() as database:
-        stored = weights_store.add(file, model, card, settings.weights_folder, sha256=sha256)
+        stored = weights_store.add(files, model, card, settings.weights_folder, sha256=sha256)
         with database.reading() as session:
             first = not any(m == model for m, _ in weights_use.uses(weights_use.history(session)))
         chosen = weights_use.Use(use or ("live" if first else "off"))
@@ -95,7 +98,7 @@ def verify(ctx: click.Context, model: str | None, version: str | None) -> None:
             try:
                 found = files.find(m, settings.weights_folder, None, v)
                 assert found is not None
-                files.verify(found)
+                files.verify_all(found)
                 click.echo(f"ok    {m} {v}: SHA-256 {found.sha256}")
             except files.WeightsError as e:
                 wrong += 1

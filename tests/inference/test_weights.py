@@ -11,14 +11,14 @@ from safetensors.torch import save_file
 from radnode_inference import registry
 from radnode_inference.model import Availability
 from radnode_inference.state_dict import StateDictError, read_tensors
-from radnode_inference.weights import WeightsError, digest, find, verify
+from radnode_inference.weights import OFF, WeightsError, digest, find, remove, verify, versions
 
 CONCEPT = {"value": "52988006", "scheme": "SCT", "meaning": "Lesion"}
 
 
 def install(folder: Path, place: str = "ct-voco", **changed: Any) -> Path:
-    """Weights and a card in the site's folder; the card's path."""
-    into = folder / place
+    """Weights and a card in the site's folder, as `radnode weights add` stores them; the card's path."""
+    into = folder / place / str(changed.pop("under", "3"))
     into.mkdir(parents=True)
     save_file({"a": torch.arange(3.0)}, into / "mine.safetensors")
     card = {
@@ -100,7 +100,7 @@ def test_a_card_that_cannot_be_used_is_refused_with_the_reason(
 
 def test_weights_without_a_card_are_refused(tmp_path: Path) -> None:
     install(tmp_path).unlink()
-    with pytest.raises(WeightsError, match="no card"):
+    with pytest.raises(WeightsError, match="no version with a card"):
         find("ct-voco", tmp_path, None)
 
 
@@ -108,6 +108,35 @@ def test_a_card_that_is_no_json_is_refused(tmp_path: Path) -> None:
     install(tmp_path).write_text("{")
     with pytest.raises(WeightsError, match="cannot be read"):
         find("ct-voco", tmp_path, None)
+
+
+def test_of_two_versions_the_one_in_use_is_found_and_without_a_setting_none(tmp_path: Path) -> None:
+    for version in ("3", "10"):
+        install(tmp_path, under=version, version=version)
+    assert versions("ct-voco", tmp_path) == ("3", "10")
+    for version in ("3", "10"):
+        found = find("ct-voco", tmp_path, None, version)
+        assert found is not None
+        assert found.version == version
+    with pytest.raises(WeightsError, match="has the versions 3, 10, and none is in use"):
+        find("ct-voco", tmp_path, None)
+    with pytest.raises(WeightsError, match="the version 4 of ct-voco is in use, and its card is not in"):
+        find("ct-voco", tmp_path, None, "4")
+
+
+def test_a_model_that_is_turned_off_has_no_weights_not_even_the_packaged_ones(tmp_path: Path) -> None:
+    install(tmp_path)
+    card = registry.card("ct-voco", tmp_path, {"ct-voco": OFF})
+    assert card.availability is Availability.OFF
+    assert card.unavailable_because(generated=True) == "off: no version of its weights is in use"
+
+
+def test_weights_that_went_away_after_their_card_was_read_are_not_replaced_by_others(tmp_path: Path) -> None:
+    install(tmp_path)
+    card = registry.card("ct-voco", tmp_path)
+    remove("ct-voco", "3", tmp_path)
+    with pytest.raises(WeightsError, match="are gone"):
+        registry.load(card, "cpu", tmp_path)
 
 
 class Malicious:
