@@ -5,6 +5,8 @@ from radnode_dicom_sr.objects import build
 from radnode_dicom_sr.profile import DEFAULT, Profile
 from radnode_dicom_sr.read import read
 from radnode_dicom_sr.read_back import Document, Outline, ReadFinding, SegmentReference
+from radnode_dicom_sr.selection import retraction
+from radnode_dicom_sr.status import status
 
 __all__ = [
     "DEFAULT",
@@ -17,4 +19,6 @@ __all__ = [
     "SegmentReference",
     "build",
     "read",
+    "retraction",
+    "status",
 ]

@@ -41,7 +41,19 @@ IMAGE_LIBRARY = dcm("111028", "Image Library")
 IMAGE_LIBRARY_GROUP = dcm("126200", "Image Library Group")
 MODALITY = dcm("121139", "Modality")
 LATERALITY = sct("272741003", "Laterality")
+FINDING = dcm("121071", "Finding")
+KEY_OBJECT_DESCRIPTION = dcm("113012", "Key Object Description")
 DEVICE = dcm("121007", "Device")
+
+# PS3.16 CID 7010 Key Object Selection Document Titles
+OF_INTEREST = dcm("113000", "Of Interest")
+REJECTED_FOR_QUALITY = dcm("113001", "Rejected for Quality Reasons")
+REJECTED_FOR_SAFETY = dcm("113037", "Rejected for Patient Safety Reasons")
+
+# PS3.16 CID 7000 Diagnostic Imaging Report Document Titles, CID 7001 headings, CID 7002 elements
+IMAGING_REPORT = Code(value="18748-4", scheme="LN", meaning="Diagnostic Imaging Report")
+CONCLUSIONS = dcm("121076", "Conclusions")
+CONCLUSION = dcm("121077", "Conclusion")
 
 # PS3.16 CID 100 Quantitative Diagnostic Imaging Procedures, by modality
 PROCEDURES = {

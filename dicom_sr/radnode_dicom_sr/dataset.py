@@ -1,7 +1,9 @@
 """What every object says about itself, whatever its kind: patient, study, series, equipment, and that it is AI."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Protocol
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
@@ -10,15 +12,52 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from radnode_dicom_sr import codes
 from radnode_dicom_sr.elements import encoded
-from radnode_dicom_sr.identity import Form, Identity
-from radnode_dicom_sr.profile import DEFAULT, Profile
+from radnode_dicom_sr.identity import ROLES, Identity
+from radnode_dicom_sr.profile import DEFAULT, Form, Profile
 from radnode_dicom_sr.source import Source, clip
+from radnode_dicom_sr.words import ENGLISH, Words, words
 from radnode_inference.findings import Findings, ModelIdentity, uid_from
 
 MANUFACTURER = "radnode"
-NOT_VERIFIED = "AI, not verified by a radiologist"
-DEMONSTRATION = "DEMONSTRATION WEIGHTS TRAINED ON PHANTOMS: NOT FOR CLINICAL USE"
+NOT_VERIFIED = ENGLISH.not_verified
+DEMONSTRATION = ENGLISH.demonstration
+"""In English wherever letters are drawn or an attribute is short: no font of another script is shipped."""
 IMPLEMENTATION_CLASS_UID = uid_from(("radnode", "implementation class"))
+
+
+class Setting(Protocol):
+    """What every object needs to know, whatever it is made from. inherited: see `source.inherited`.
+
+    taken: series numbers of the study by Series Instance UID.
+    """
+
+    @property
+    def model(self) -> ModelIdentity: ...
+    @property
+    def inherited(self) -> Dataset: ...
+    @property
+    def study_uid(self) -> str: ...
+    @property
+    def taken(self) -> Mapping[str, int]: ...
+    @property
+    def identity(self) -> Identity: ...
+    @property
+    def now(self) -> datetime: ...
+    @property
+    def profile(self) -> Profile: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plain:
+    """A setting without findings: for what is said of a study that has no result, or of objects that exist."""
+
+    model: ModelIdentity
+    inherited: Dataset
+    study_uid: str
+    taken: Mapping[str, int]
+    identity: Identity
+    now: datetime
+    profile: Profile = DEFAULT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +74,25 @@ class Context:
     def model(self) -> ModelIdentity:
         return self.findings.model
 
+    @property
+    def inherited(self) -> Dataset:
+        return self.source.inherited
+
+    @property
+    def study_uid(self) -> str:
+        return self.source.study_uid
+
+    @property
+    def taken(self) -> Mapping[str, int]:
+        return self.source.series_numbers
+
+    @property
+    def words(self) -> Words:
+        return words(self.profile.language)
+
 
 def described(
-    context: Context,
+    context: Setting,
     *,
     sop_class_uid: str,
     role: str,
@@ -52,21 +107,30 @@ def described(
     role: names the series (see `identity.ROLES`); instance: unique within the result; form: see `Identity.sop_uid`.
     """
     ds = Dataset()
-    ds.update(context.source.inherited)
+    ds.update(context.inherited)
     stamp = local(context)
     ds.SOPClassUID = sop_class_uid
     ds.SOPInstanceUID = context.identity.sop_uid(instance, form)
     ds.InstanceCreationDate, ds.InstanceCreationTime = stamp
     ds.ContentDate, ds.ContentTime = stamp
     ds.SeriesDate, ds.SeriesTime = stamp
-    ds.StudyInstanceUID = context.source.study_uid
+    ds.StudyInstanceUID = context.study_uid
     ds.SeriesInstanceUID = context.identity.series_uid(role, form)
-    ds.SeriesNumber = context.identity.series_number(role)
+    ds.SeriesNumber = free_number(context, role, str(ds.SeriesInstanceUID))
     ds.InstanceNumber = number
     ds.Modality = modality
     ds.SeriesDescription = series_description(context.model, description)
     equipment(ds, context)
     return ds
+
+
+def free_number(context: Setting, role: str, series_uid: str) -> int:
+    """The series number of a role, moved on where another series of the study has it."""
+    taken = {number for uid, number in context.taken.items() if uid != series_uid}
+    number = context.identity.series_number(role)
+    while number in taken:
+        number += len(ROLES)
+    return number
 
 
 def series_description(model: ModelIdentity, description: str) -> str:
@@ -75,7 +139,7 @@ def series_description(model: ModelIdentity, description: str) -> str:
     return clip(f"{mark} {model.name} {description}", 64)
 
 
-def equipment(ds: Dataset, context: Context) -> None:
+def equipment(ds: Dataset, context: Setting) -> None:
     """Who made it: enhanced general equipment, contributing equipment (IHE AIR 6.5.3.1), content qualification."""
     model = context.model
     ds.Manufacturer = MANUFACTURER
@@ -104,9 +168,9 @@ def weights_sentence(model: ModelIdentity) -> str:
     return f"{model.name} {model.version}; weights: {model.weights_name} {model.weights_version}".rstrip() + digest
 
 
-def local(context: Context) -> tuple[str, str]:
+def local(context: Setting) -> tuple[str, str]:
     """`now` as DICOM date and time, in the study's own time zone where it names one."""
-    offset = context.source.inherited.get("TimezoneOffsetFromUTC")
+    offset = context.inherited.get("TimezoneOffsetFromUTC")
     now = context.now if context.now.tzinfo else context.now.replace(tzinfo=UTC)
     if offset:
         sign = -1 if offset[0] == "-" else 1

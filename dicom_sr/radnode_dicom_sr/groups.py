@@ -8,7 +8,7 @@ from highdicom.sr.coding import CodedConcept
 
 from radnode_dicom_sr import codes
 from radnode_dicom_sr.contour import key_slice, polyline
-from radnode_dicom_sr.dataset import MANUFACTURER, Context, weights
+from radnode_dicom_sr.dataset import MANUFACTURER, Context, Setting, weights
 from radnode_dicom_sr.identity import DicomObject
 from radnode_dicom_sr.source import clip
 from radnode_inference.findings import Code, Finding, Measurement
@@ -126,7 +126,7 @@ def evaluations(finding: Finding) -> list[Any]:
     return found
 
 
-def device_observer(context: Context) -> Any:
+def device_observer(context: Setting) -> Any:
     """TID 1001/1004: the model as the observer."""
     return sr.ObservationContext(
         observer_device_context=sr.ObserverContext(
@@ -140,3 +140,8 @@ def device_observer(context: Context) -> Any:
             ),
         )
     )
+
+
+def language(spoken: Code) -> Any:
+    """TID 1204: the language of a document."""
+    return sr.LanguageOfContentItemAndDescendants(concept(spoken))

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from radnode_dicom_sr.profile import Form
 from radnode_inference.findings import Findings, ModelIdentity, device_uid, uid_from
 
-Kind = Literal["sr", "seg", "key-image", "parametric-map"]
-Form = tuple[str, ...]
+Kind = Literal["sr", "seg", "key-image", "parametric-map", "pdf", "kos", "rtstruct", "status", "rejection"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class Identity:
     def series_number(self, role: str) -> int:
         """A number far above those of scanners, the same for the same model; roles lie side by side."""
         model = int(uid_from(("series-number", self.model.name)).rpartition(".")[2]) % 9000
-        return 900000 + model * 10 + ROLES.index(role)
+        return 900000 + model * len(ROLES) + ROLES.index(role)
 
     def _weights(self) -> Sequence[str]:
         return self.model.weights_name, self.model.weights_version, self.model.weights_sha256
@@ -70,4 +70,7 @@ class Identity:
 
 
 SEG, LOCATED, EXAMINATION, KEY_IMAGES, MAPS = "seg", "sr-located", "sr-examination", "key-images", "maps"
-ROLES = (SEG, LOCATED, EXAMINATION, KEY_IMAGES, MAPS)
+PDF, SELECTION, CONTOURS, STATUS, STATUS_PAGE = "pdf", "kos", "rtstruct", "status", "status-page"
+REJECTION = "rejection"
+ROLES = (SEG, LOCATED, EXAMINATION, KEY_IMAGES, MAPS, PDF, SELECTION, CONTOURS, STATUS, STATUS_PAGE, REJECTION)
+"""One series each."""

@@ -1,6 +1,7 @@
 """Key images: one Secondary Capture per abnormality, for viewers that show neither SEG nor SR (PS3.3 A.8.1)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,22 +26,35 @@ LUNG_CODES = frozenset({"39607008", "3341006", "44029006", "89187006", "44567001
 """SCT lung, right and left lung, airways, trachea, nodules: seen in the lung window."""
 
 
-def key_images(context: Context) -> tuple[DicomObject, ...]:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class KeyPicture:
+    """One drawn picture. pixels: uint8 [row, column, RGB]; index: of the slice; words: its first caption line."""
+
+    pixels: NDArray[np.uint8]
+    index: int
+    words: str
+
+
+def key_pictures(context: Context) -> tuple[KeyPicture, ...]:
     """The abnormalities with a place, most probable and then largest first, and one overview of all organs."""
     found = located(context.findings.items)
     colours = {f.tracking_uid: codes.colour(f, i) for i, f in enumerate(found)}
     abnormal = sorted((f for f in found if f.kind is Kind.ABNORMALITY), key=importance)
     shown, left_out = abnormal[:AT_MOST], len(abnormal) - len(abnormal[:AT_MOST])
-    objects = []
+    pictures = []
     for number, finding in enumerate(shown, start=1):
         rest = [f"{left_out} smaller or less probable findings have no picture."] if left_out and number == 1 else []
         words = [f"{number} of {len(abnormal)}: {sentence(finding)}", *rest]
-        objects.append(key_image(context, [finding], colours, words, number))
+        pictures.append(key_picture(context, [finding], colours, words))
     organs = [f for f in found if f.kind is Kind.ANATOMY]
     if organs:
         words = ["Outlined: " + ", ".join(codes.place(f) for f in organs)]
-        objects.append(key_image(context, organs, colours, words, len(shown) + 1))
-    return tuple(objects)
+        pictures.append(key_picture(context, organs, colours, words))
+    return tuple(pictures)
+
+
+def key_images(context: Context, pictures: Sequence[KeyPicture]) -> tuple[DicomObject, ...]:
+    return tuple(captured(context, picture, number) for number, picture in enumerate(pictures, start=1))
 
 
 def importance(finding: Finding) -> tuple[float, int]:
@@ -59,13 +73,9 @@ def sentence(finding: Finding) -> str:
     return ", ".join(parts)
 
 
-def key_image(
-    context: Context,
-    findings: Sequence[Finding],
-    colours: dict[str, tuple[int, int, int]],
-    words: Sequence[str],
-    number: int,
-) -> DicomObject:
+def key_picture(
+    context: Context, findings: Sequence[Finding], colours: dict[str, tuple[int, int, int]], words: Sequence[str]
+) -> KeyPicture:
     """One picture of the slice on which `findings` together are largest."""
     masks = [f.mask for f in findings if f.mask is not None]
     index = int(np.sum([areas(m) for m in masks], axis=0).argmax())
@@ -83,7 +93,7 @@ def key_image(
         banner=DEMONSTRATION if model.demonstration else "",
         directions=directions(source.orientation),
     )
-    return captured(context, picture.draw(), index, words[0], number)
+    return KeyPicture(pixels=picture.draw(), index=index, words=words[0])
 
 
 def window(context: Context, finding: Finding, index: int) -> tuple[float, float]:
@@ -108,7 +118,7 @@ def letter(axis: NDArray[np.float64]) -> str:
     return ("LR", "PA", "HF")[main][0 if axis[main] > 0 else 1]
 
 
-def captured(context: Context, pixels: NDArray[np.uint8], index: int, words: str, number: int) -> DicomObject:
+def captured(context: Context, picture: KeyPicture, number: int) -> DicomObject:
     """The picture as a Secondary Capture that names the image it was drawn on."""
     source = context.source
     ds = described(
@@ -120,22 +130,16 @@ def captured(context: Context, pixels: NDArray[np.uint8], index: int, words: str
         modality="OT",
         description="key images",
     )
-    ds.ConversionType = "WSD"
-    ds.ImageType = ["DERIVED", "SECONDARY"]
-    ds.DateOfSecondaryCapture, ds.TimeOfSecondaryCapture = ds.ContentDate, ds.ContentTime
-    if ds.get("BodyPartExamined") not in codes.UNPAIRED:
-        ds.Laterality = ""  # a paired or unknown part: unknown for the series, and told for each finding
     _, right, _, bottom = directions(source.orientation)
     ds.PatientOrientation = [right, bottom]
-    ds.ImageComments = clip(words, 1024)
-    ds.DerivationDescription = clip(words, 1024)
-    origin = source.slices[index]
+    ds.ImageComments = ds.DerivationDescription = clip(picture.words, 1024)
+    origin = source.slices[picture.index]
     reference = dataset(ReferencedSOPClassUID=origin.sop_class_uid, ReferencedSOPInstanceUID=origin.sop_uid)
     if origin.frame is not None:
         reference.ReferencedFrameNumber = origin.frame
     reference.PurposeOfReferenceCodeSequence = [codes.item(codes.SOURCE_IMAGE)]
     ds.SourceImageSequence = [reference]
-    rgb(ds, pixels)
+    capture(ds, picture.pixels)
     compression(ds, source)
     return DicomObject(
         kind="key-image",
@@ -144,6 +148,18 @@ def captured(context: Context, pixels: NDArray[np.uint8], index: int, words: str
         series_uid=str(ds.SeriesInstanceUID),
         body=file_bytes(ds),
     )
+
+
+def capture(ds: Dataset, pixels: NDArray[np.uint8]) -> None:
+    """The modules of a Secondary Capture, its pixels uint8 [row, column, RGB]."""
+    ds.ConversionType = "WSD"
+    ds.ImageType = ["DERIVED", "SECONDARY"]
+    ds.DateOfSecondaryCapture, ds.TimeOfSecondaryCapture = ds.ContentDate, ds.ContentTime
+    if ds.get("BodyPartExamined") not in codes.UNPAIRED:
+        ds.Laterality = ""  # a paired or unknown part: unknown for the series, and told for each finding
+    if "PatientOrientation" not in ds:
+        ds.PatientOrientation = ""
+    rgb(ds, pixels)
 
 
 def rgb(ds: Dataset, pixels: NDArray[np.uint8]) -> None:

@@ -5,12 +5,14 @@ from datetime import UTC, datetime
 
 from radnode_dicom_sr.dataset import Context
 from radnode_dicom_sr.identity import DicomObject, Identity, Previous
-from radnode_dicom_sr.key_images import key_images
+from radnode_dicom_sr.key_images import key_images, key_pictures
 from radnode_dicom_sr.maps import parametric_maps
 from radnode_dicom_sr.profile import DEFAULT, Profile
 from radnode_dicom_sr.report import examination_report, located_report
 from radnode_dicom_sr.segmentation import segmentations
+from radnode_dicom_sr.selection import selection
 from radnode_dicom_sr.source import Source
+from radnode_dicom_sr.status import status
 from radnode_inference.findings import Findings
 from radnode_inference.study import Study
 
@@ -43,6 +45,21 @@ def build(
     if profile.sr:
         reports = located_report(context, drawn, previous), examination_report(context, previous)
         objects += [report for report in reports if report is not None]
-    if profile.key_images:
-        objects += key_images(context)
-    return tuple(objects)
+    return (*objects, *pictured(context), *unfinished(context, study))
+
+
+def pictured(context: Context) -> tuple[DicomObject, ...]:
+    """What shows key images, each drawn once."""
+    profile = context.profile
+    pictures = key_pictures(context) if profile.key_images or profile.kos else ()
+    images = key_images(context, pictures) if profile.key_images else ()
+    chosen = selection(context, pictures, images) if profile.kos else None
+    return (*images, *((chosen,) if chosen else ()))
+
+
+def unfinished(context: Context, study: Study) -> tuple[DicomObject, ...]:
+    """The status of a result that was made from a part of the study."""
+    because = context.findings.partial_because
+    if not because:
+        return ()
+    return status(study, context.model, "partial", because, now=context.now, profile=context.profile)

@@ -63,6 +63,14 @@ class Picture:
         return max(1, round(high * scale)), max(1, round(wide * scale))
 
 
+def page(title: str, lines: Sequence[str]) -> NDArray[np.uint8]:
+    """uint8 [row, column, RGB]: words on black, a title in yellow above them."""
+    parts = [strip([title], LONG_SIDE, YELLOW, 26), strip(lines, LONG_SIDE, WHITE, 19)]
+    height = sum(p.height for p in parts)
+    rest = Image.new("RGB", (LONG_SIDE, max(LONG_SIDE // 2 - height, 1)))
+    return np.concatenate([np.asarray(p, dtype=np.uint8) for p in (*parts, rest)], axis=0)
+
+
 def grey(pixels: FloatArray, window: tuple[float, float]) -> NDArray[np.uint8]:
     """0..255 by the linear window of PS3.3 C.11.2.1.2, near enough for a picture."""
     centre, width = window

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from radnode_dicom_sr.words import Language
+
+Form = tuple[str, ...]
 Segmented = Literal["binary", "labelmap", "labelmap-rle"]
 
 
@@ -13,7 +16,8 @@ class Profile:
     seg: how masks are written; None: not at all, and the report then says everything with outlines alone. A label map
     cannot show overlapping findings, which then come in several objects; "labelmap-rle" compresses it without loss.
     frame_cap: the most frames that one object may have; a longer one is split (None: no limit).
-    parametric_maps: the maps of a model, as 32-bit numbers.
+    parametric_maps: the maps of a model, as 32-bit numbers. kos: a selection of the key images.
+    status: a visible object where the AI declined, failed or saw only a part. language: of the sentences in reports.
     """
 
     seg: Segmented | None = "binary"
@@ -21,10 +25,18 @@ class Profile:
     sr: bool = True
     key_images: bool = True
     parametric_maps: bool = True
+    kos: bool = False
+    status: bool = False
+    language: Language = "en"
 
     def __post_init__(self) -> None:
         if self.frame_cap is not None and self.frame_cap < 1:
             raise ValueError("an object has at least one frame")
+
+    @property
+    def spoken(self) -> Form:
+        """What the language makes different about an object with sentences in it."""
+        return () if self.language == "en" else (self.language,)
 
     @property
     def labelled(self) -> bool:

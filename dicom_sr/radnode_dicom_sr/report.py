@@ -7,20 +7,19 @@ screen for a document that has a group without coordinates.
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from highdicom import sr
 from pydicom.dataset import Dataset
 from pydicom.uid import Comprehensive3DSRStorage
 
 from radnode_dicom_sr import codes
-from radnode_dicom_sr.dataset import DEMONSTRATION, NOT_VERIFIED, Context, described, file_bytes, weights_sentence
-from radnode_dicom_sr.elements import dataset, encoded, instance, raw_sequence, sequence, text
-from radnode_dicom_sr.groups import concept, device_observer, planar, unlocated, volumetric
-from radnode_dicom_sr.identity import EXAMINATION, LOCATED, DicomObject, Form, Previous
+from radnode_dicom_sr.content import coded, comment, container, image_item, root, series_item
+from radnode_dicom_sr.dataset import Context, described, file_bytes, weights_sentence
+from radnode_dicom_sr.elements import dataset, encoded, raw_sequence
+from radnode_dicom_sr.groups import device_observer, language, planar, unlocated, volumetric
+from radnode_dicom_sr.identity import EXAMINATION, LOCATED, DicomObject, Previous
+from radnode_dicom_sr.profile import Form
 from radnode_dicom_sr.segmentation import Drawn, located
-from radnode_inference.findings import Code
 
 SOP_CLASS_UID = str(Comprehensive3DSRStorage)
-NOTHING_FOUND = "The model looked at these images and reported no finding."
 
 
 def located_report(context: Context, drawn: Sequence[Drawn], previous: Sequence[Previous]) -> DicomObject | None:
@@ -38,7 +37,7 @@ def located_report(context: Context, drawn: Sequence[Drawn], previous: Sequence[
         groups.append(planar(finding, context, alone=held is None))
         if held:
             groups.append(volumetric(finding, context, held.object, held.numbers[finding.tracking_uid]))
-    form = drawn[0].form if drawn else ("outlines",)
+    form = (*(drawn[0].form if drawn else ("outlines",)), *context.profile.spoken)
     segs = [d.object for d in drawn]
     return document(context, LOCATED, "findings", groups, notes(context), previous, segs, form)
 
@@ -48,18 +47,18 @@ def examination_report(context: Context, previous: Sequence[Previous]) -> DicomO
     findings = [f for f in context.findings.items if f.mask is None]
     if context.findings.items and not findings:
         return None
-    statements = notes(context) if findings else [NOTHING_FOUND, *notes(context)]
+    statements = notes(context) if findings else [context.words.nothing_found, *notes(context)]
     groups = [unlocated(f, context) for f in findings]
-    return document(context, EXAMINATION, "examination", groups, statements, previous)
+    return document(context, EXAMINATION, "examination", groups, statements, previous, form=context.profile.spoken)
 
 
 def notes(context: Context) -> list[str]:
     """The sentences that a reader must see, the gravest first."""
-    findings, model = context.findings, context.model
-    partial = [f"PARTIAL: {findings.partial_because}"] if findings.partial_because else []
-    demonstration = [DEMONSTRATION] if model.demonstration else []
-    use = [f"Intended use: {model.intended_use}"] if model.intended_use else []
-    return [*demonstration, *partial, f"{NOT_VERIFIED}.", *findings.statements, *use, weights_sentence(model)]
+    findings, model, words = context.findings, context.model, context.words
+    partial = [f"{words.partial}: {findings.partial_because}"] if findings.partial_because else []
+    demonstration = [words.demonstration] if model.demonstration else []
+    use = [f"{words.intended_use}: {model.intended_use}"] if model.intended_use else []
+    return [*demonstration, *partial, f"{words.not_verified}.", *findings.statements, *use, weights_sentence(model)]
 
 
 def document(
@@ -106,7 +105,7 @@ def tree(context: Context, groups: Sequence[Any], statements: Iterable[str]) -> 
     """The root content item of TID 1500."""
     procedure = codes.PROCEDURES.get(context.source.modality, codes.OTHER_PROCEDURE)
     content = [
-        *sr.LanguageOfContentItemAndDescendants(concept(ENGLISH)),
+        *language(context.words.language),
         *device_observer(context),
         coded("HAS CONCEPT MOD", codes.PROCEDURE_REPORTED, procedure),
         image_library(context),
@@ -114,41 +113,7 @@ def tree(context: Context, groups: Sequence[Any], statements: Iterable[str]) -> 
     if groups:
         content.append(container(codes.IMAGING_MEASUREMENTS, [item for group in groups for item in group]))
     content.append(container(codes.QUALITATIVE_EVALUATIONS, [comment(s) for s in statements]))
-    root = container(codes.REPORT, content)
-    del root.RelationshipType
-    root.ContentTemplateSequence = [dataset(MappingResource="DCMR", TemplateIdentifier="1500")]
-    return root
-
-
-ENGLISH = Code(value="en-US", scheme="RFC5646", meaning="English (United States)")
-
-
-def container(name: Code, items: Sequence[Dataset]) -> Dataset:
-    return dataset(
-        RelationshipType="CONTAINS",
-        ValueType="CONTAINER",
-        ConceptNameCodeSequence=[codes.item(name)],
-        ContinuityOfContent="SEPARATE",
-        ContentSequence=list(items),
-    )
-
-
-def coded(relationship: str, name: Code, value: Code) -> Dataset:
-    return dataset(
-        RelationshipType=relationship,
-        ValueType="CODE",
-        ConceptNameCodeSequence=[codes.item(name)],
-        ConceptCodeSequence=[codes.item(value)],
-    )
-
-
-def comment(sentence: str) -> Dataset:
-    return dataset(
-        RelationshipType="CONTAINS",
-        ValueType="TEXT",
-        ConceptNameCodeSequence=[codes.item(codes.COMMENT)],
-        TextValue=sentence,
-    )
+    return root(codes.REPORT, "1500", content)
 
 
 def image_library(context: Context) -> Dataset:
@@ -162,12 +127,6 @@ def image_library(context: Context) -> Dataset:
     return container(codes.IMAGE_LIBRARY, [group])
 
 
-def image_item(sop_class_uid: str, sop_uid: str) -> bytes:
-    """An IMAGE content item without a name (TID 1601, row 1), as bytes: there is one for each of hundreds of images."""
-    reference = sequence(0x00081199, instance(sop_class_uid, sop_uid))
-    return reference + text(0x0040A010, "CS", "CONTAINS") + text(0x0040A040, "CS", "IMAGE")
-
-
 def evidence(context: Context, referenced: Sequence[DicomObject]) -> Dataset:
     """Every instance that the content tree names, by series (PS3.3 C.17.2)."""
     source = context.source
@@ -175,12 +134,6 @@ def evidence(context: Context, referenced: Sequence[DicomObject]) -> Dataset:
     series = [series_item(source.series_uid, list(images))]
     series += [series_item(o.series_uid, [(o.sop_class_uid, o.sop_uid)]) for o in referenced]
     return dataset(StudyInstanceUID=source.study_uid, ReferencedSeriesSequence=series)
-
-
-def series_item(series_uid: str, instances: Sequence[tuple[str, str]]) -> Dataset:
-    ds = dataset(SeriesInstanceUID=series_uid)
-    ds[0x00081199] = raw_sequence(0x00081199, *(instance(*i) for i in instances))
-    return ds
 
 
 def predecessors(ds: Dataset, previous: Sequence[Previous]) -> None:

@@ -12,7 +12,7 @@ from radnode_dicom_sr import codes
 from radnode_dicom_sr.dataset import NOT_VERIFIED, Context, described, file_bytes, weights_sentence
 from radnode_dicom_sr.elements import dataset
 from radnode_dicom_sr.frames import encapsulated, functional_groups, label_type, labelled, packed
-from radnode_dicom_sr.identity import SEG, DicomObject, Form
+from radnode_dicom_sr.identity import SEG, DicomObject
 from radnode_dicom_sr.multiframe import (
     ENCAPSULATED,
     compression,
@@ -23,7 +23,7 @@ from radnode_dicom_sr.multiframe import (
     shared_groups,
 )
 from radnode_dicom_sr.parts import Part, parts
-from radnode_dicom_sr.profile import Profile
+from radnode_dicom_sr.profile import Form, Profile
 from radnode_dicom_sr.source import clip
 from radnode_inference.findings import Code, Finding, Kind, ModelIdentity
 from radnode_inference.volume import BoolArray

@@ -39,6 +39,7 @@ class Source:
     """The series that a result lies on.
 
     inherited: patient and study attributes, valid, decoded. slices: in the order of the volume.
+    series_numbers: of the whole study, by Series Instance UID.
     orientation: Image Orientation (Patient), row then column direction cosines. spacing: mm along (slice, row, column index).
     """
 
@@ -55,6 +56,7 @@ class Source:
     columns: int
     headers: dict[str, Header]
     lossy: bool
+    series_numbers: dict[str, int]
 
     @classmethod
     def of(cls, study: Study, volume: Volume) -> "Source":
@@ -86,7 +88,14 @@ class Source:
             columns=columns,
             headers=headers,
             lossy=first.text("LossyImageCompression") == "01",
+            series_numbers=series_numbers(study),
         )
+
+
+def series_numbers(study: Study) -> dict[str, int]:
+    """Series Instance UID -> Series Number, of the series that have one."""
+    numbers = {s.series_uid: s.headers[0].number("SeriesNumber") for s in study.series}
+    return {uid: int(number) for uid, number in numbers.items() if number is not None}
 
 
 def slices(volume: Volume, headers: dict[str, Header]) -> tuple[Slice, ...]:
