@@ -7,8 +7,10 @@ from radnode_dicom_sr.dataset import Context
 from radnode_dicom_sr.identity import DicomObject, Identity, Previous
 from radnode_dicom_sr.key_images import key_images, key_pictures
 from radnode_dicom_sr.maps import parametric_maps
+from radnode_dicom_sr.pdf import pdf
 from radnode_dicom_sr.profile import DEFAULT, Profile
 from radnode_dicom_sr.report import examination_report, located_report
+from radnode_dicom_sr.rtstruct import structure_set
 from radnode_dicom_sr.segmentation import segmentations
 from radnode_dicom_sr.selection import selection
 from radnode_dicom_sr.source import Source
@@ -45,16 +47,20 @@ def build(
     if profile.sr:
         reports = located_report(context, drawn, previous), examination_report(context, previous)
         objects += [report for report in reports if report is not None]
+    contours = structure_set(context) if profile.rtstruct else None
+    if contours:
+        objects.append(contours)
     return (*objects, *pictured(context), *unfinished(context, study))
 
 
 def pictured(context: Context) -> tuple[DicomObject, ...]:
     """What shows key images, each drawn once."""
     profile = context.profile
-    pictures = key_pictures(context) if profile.key_images or profile.kos else ()
+    pictures = key_pictures(context) if profile.key_images or profile.kos or profile.pdf else ()
     images = key_images(context, pictures) if profile.key_images else ()
     chosen = selection(context, pictures, images) if profile.kos else None
-    return (*images, *((chosen,) if chosen else ()))
+    document = pdf(context, pictures) if profile.pdf else None
+    return (*images, *(o for o in (chosen, document) if o))
 
 
 def unfinished(context: Context, study: Study) -> tuple[DicomObject, ...]:

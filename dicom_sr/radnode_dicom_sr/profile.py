@@ -16,7 +16,8 @@ class Profile:
     seg: how masks are written; None: not at all, and the report then says everything with outlines alone. A label map
     cannot show overlapping findings, which then come in several objects; "labelmap-rle" compresses it without loss.
     frame_cap: the most frames that one object may have; a longer one is split (None: no limit).
-    parametric_maps: the maps of a model, as 32-bit numbers. kos: a selection of the key images.
+    parametric_maps: the maps of a model, as 32-bit numbers. pdf: the report as a page to read. kos: a selection of the key images.
+    rtstruct: outlines on every slice.
     status: a visible object where the AI declined, failed or saw only a part. language: of the sentences in reports.
     """
 
@@ -25,7 +26,9 @@ class Profile:
     sr: bool = True
     key_images: bool = True
     parametric_maps: bool = True
+    pdf: bool = False
     kos: bool = False
+    rtstruct: bool = False
     status: bool = False
     language: Language = "en"
 

@@ -1,0 +1,183 @@
+"""The report as a page to read, with the key images in it: Encapsulated PDF (PS3.3 A.45.1)."""
+
+import re
+from collections.abc import Iterator, Sequence
+from io import BytesIO
+from xml.sax.saxutils import escape
+
+from PIL import Image as Picture
+from pydicom.uid import EncapsulatedPDFStorage
+from reportlab.lib.colors import HexColor
+from reportlab.lib.pagesizes import A4
+from reportlab.lib.styles import ParagraphStyle
+from reportlab.lib.units import mm
+from reportlab.pdfbase.cidfonts import UnicodeCIDFont
+from reportlab.pdfbase.pdfmetrics import registerFont
+from reportlab.platypus import Flowable, Image, KeepTogether, Paragraph, SimpleDocTemplate, Spacer
+
+from radnode_dicom_sr import codes
+from radnode_dicom_sr.dataset import Context, described, file_bytes, local
+from radnode_dicom_sr.elements import dataset
+from radnode_dicom_sr.identity import PDF, DicomObject
+from radnode_dicom_sr.key_images import KeyPicture
+from radnode_dicom_sr.report import notes
+from radnode_dicom_sr.source import clip
+from radnode_inference.findings import Evaluation, Finding, Measurement
+
+SOP_CLASS_UID = str(EncapsulatedPDFStorage)
+FONTS = (
+    ("big5", "MSung-Light"),
+    ("gb18030", "STSong-Light"),
+    ("shift_jis", "HeiseiMin-W3"),
+    ("euc_kr", "HYSMyeongJo-Medium"),
+)
+"""Characters beyond Latin by the first of Adobe's standard fonts that has them; readers bring these fonts along."""
+TITLE = ParagraphStyle("title", fontName="Helvetica-Bold", fontSize=16, leading=20)
+HEADING = ParagraphStyle("heading", fontName="Helvetica-Bold", fontSize=12, leading=16, spaceBefore=8)
+BODY = ParagraphStyle("body", fontName="Helvetica", fontSize=9.5, leading=13, wordWrap="CJK")
+WARNING = ParagraphStyle("warning", parent=BODY, textColor=HexColor(0xA00000))
+PICTURE_MM = 110
+
+
+def pdf(context: Context, pictures: Sequence[KeyPicture]) -> DicomObject:
+    """The whole result, located findings and those of the examination, on pages."""
+    ds = described(
+        context,
+        sop_class_uid=SOP_CLASS_UID,
+        role=PDF,
+        instance=PDF,
+        number=1,
+        modality="DOC",
+        description="report as PDF",
+        form=context.profile.spoken,
+    )
+    ds.ConversionType = "WSD"
+    ds.AcquisitionDateTime = ""
+    ds.BurnedInAnnotation = "YES"
+    ds.RecognizableVisualFeatures = "NO"
+    ds.DocumentTitle = clip(f"AI {context.model.name}", 1024)
+    ds.ConceptNameCodeSequence = [codes.item(codes.IMAGING_REPORT)]
+    source = context.source
+    ds.SourceInstanceSequence = [
+        dataset(ReferencedSOPClassUID=c, ReferencedSOPInstanceUID=u)
+        for c, u in dict.fromkeys((s.sop_class_uid, s.sop_uid) for s in source.slices)
+    ]
+    if ds.get("BodyPartExamined") not in codes.UNPAIRED:
+        ds.Laterality = ""
+    ds.MIMETypeOfEncapsulatedDocument = "application/pdf"
+    written = pages(context, pictures)
+    ds.EncapsulatedDocumentLength = len(written)
+    ds.EncapsulatedDocument = written + b"\0" * (len(written) % 2)
+    return DicomObject(
+        kind="pdf",
+        sop_class_uid=SOP_CLASS_UID,
+        sop_uid=str(ds.SOPInstanceUID),
+        series_uid=str(ds.SeriesInstanceUID),
+        body=file_bytes(ds),
+    )
+
+
+def pages(context: Context, pictures: Sequence[KeyPicture]) -> bytes:
+    """The PDF file; the same bytes for the same content and time."""
+    for _, font in FONTS:
+        registerFont(UnicodeCIDFont(font))
+    out = BytesIO()
+    title = f"AI {context.model.name}"
+    document = SimpleDocTemplate(
+        out, pagesize=A4, title=title, author="radnode", invariant=1, leftMargin=20 * mm, rightMargin=20 * mm,
+        topMargin=16 * mm, bottomMargin=16 * mm,
+    )  # fmt: skip
+    document.build(list(story(context, pictures)))
+    return out.getvalue()
+
+
+def story(context: Context, pictures: Sequence[KeyPicture]) -> Iterator[Flowable]:
+    words, items = context.words, context.findings.items
+    yield line(f"{words.report}: {context.model.name} {context.model.version}", TITLE)
+    for sentence in head(context):
+        yield line(sentence)
+    for sentence in notes(context)[: 1 + context.model.demonstration + bool(context.findings.partial_because)]:
+        yield line(sentence, WARNING)
+    parts = (
+        (words.findings, [f for f in items if f.mask is not None]),
+        (
+            words.examination,
+            [f for f in items if f.mask is None],
+        ),
+    )
+    for heading, findings in parts:
+        if findings:
+            yield line(heading, HEADING)
+        for number, finding in enumerate(findings, start=1):
+            yield KeepTogether([line(s) for s in told(finding, number, context)])
+    if not items:
+        yield line(words.nothing_found, HEADING)
+    yield line(words.notes, HEADING)
+    for sentence in notes(context)[1:]:
+        yield line(sentence)
+    if pictures:
+        yield line(words.images, HEADING)
+    for picture in pictures:
+        yield KeepTogether([shown(picture), Spacer(1, 3 * mm)])
+
+
+def head(context: Context) -> Iterator[str]:
+    """Who and what: as the images have it."""
+    words, ds = context.words, context.inherited
+    name = str(ds.PatientName).replace("^", " ").replace("=", " = ").strip()
+    born = f", {words.born} {ds.PatientBirthDate}" if ds.PatientBirthDate else ""
+    yield f"{words.patient}: {name} ({ds.PatientID or '–'}){born}"
+    yield f"{words.study}: {ds.StudyDate or '–'} {ds.get('StudyDescription', '')}"
+    if ds.AccessionNumber:
+        yield f"{words.accession}: {ds.AccessionNumber}"
+    yield f"{words.written}: {' '.join(local(context))[:15]}"
+
+
+def told(finding: Finding, number: int, context: Context) -> Iterator[str]:
+    """One finding in lines: what and where, the score, the numbers, the answers, the comparison."""
+    yield f"<b>{number}. {codes.label(finding)}</b> [{finding.tracking_id}]"
+    parts = []
+    if finding.probability is not None:
+        parts.append(f"{codes.in_text(codes.probability_concept(finding))} {100 * finding.probability:.4g} %")
+    parts += [number_of(m) for m in finding.measurements] + [answer(e) for e in finding.evaluations]
+    if parts:
+        yield "; ".join(parts)
+    if finding.prior:
+        then = "; ".join(number_of(m) for m in finding.prior.measurements)
+        yield f"{context.words.previous} {finding.prior.study_date}: {then}. {finding.prior.sentence}"
+
+
+def number_of(m: Measurement) -> str:
+    method = f" ({codes.in_text(m.method)})" if m.method else ""
+    return f"{codes.in_text(m.concept)} {m.value:.6g} {codes.unit(m.unit)}".strip() + method
+
+
+def answer(e: Evaluation) -> str:
+    return f"{codes.in_text(e.concept)}: {codes.in_text(e.value)}"
+
+
+def shown(picture: KeyPicture) -> Flowable:
+    """A key image with its caption drawn in."""
+    height, width = picture.pixels.shape[:2]
+    scale = PICTURE_MM * mm / max(height, width)
+    file = BytesIO()
+    Picture.fromarray(picture.pixels).save(file, "JPEG", quality=85)
+    file.seek(0)
+    return Image(file, width=width * scale, height=height * scale)
+
+
+def line(sentence: str, style: ParagraphStyle = BODY) -> Paragraph:
+    """A sentence; only <b> is markup in it."""
+    marked = escape(sentence).replace("&lt;b&gt;", "<b>").replace("&lt;/b&gt;", "</b>")
+    return Paragraph(re.sub(r"[^\x00-\xff]+", lambda m: in_font(m.group()), marked), style)
+
+
+def in_font(text: str) -> str:
+    """Characters beyond Latin in a font that has them; those that no font has as question marks."""
+    for encoding, font in FONTS:
+        try:
+            text.encode(encoding)
+        except UnicodeEncodeError:
+            continue
+        return f'<font name="{font}">{text}</font>'
+    return "?" * len(text)
