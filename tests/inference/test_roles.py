@@ -1,6 +1,8 @@
 """The roles of a breast MR's images, in every layout of the generator, and each refusal."""
 
+import re
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from radnode_inference.generator.dicom_parts import Layout, Order
 from radnode_inference.generator.dicom_writer import write_breast
 from radnode_inference.model import DeclinedError
 from radnode_inference.models.breast_mri.roles import Roles, roles_of
-from radnode_inference.models.breast_mri.roles_series import seconds
+from radnode_inference.models.breast_mri.roles_facts import seconds
 from radnode_inference.study import Study
 
 Edit = Callable[[pydicom.Dataset], None]
@@ -20,7 +22,7 @@ Edit = Callable[[pydicom.Dataset], None]
 
 @pytest.fixture(scope="module")
 def made() -> breast.BreastPhantom:
-    return breast.phantom(3, lesion=True, shape=(10, 24, 24), phases=6)
+    return breast.phantom(3, lesion=True, shape=(11, 24, 24), phases=6)
 
 
 def study(
@@ -152,6 +154,100 @@ def test_a_study_with_one_time_point_is_no_dynamic_study(made: breast.BreastPhan
     with pytest.raises(DeclinedError) as declined:
         roles_of(few)
     assert declined.value.gate == "missing-role:dynamic"
+
+
+def late_agent(ds: pydicom.Dataset) -> None:
+    if ds.SeriesNumber == 6:
+        ds.ContrastBolusAgent = "Gadobutrol"
+    elif ds.SeriesNumber == 7:
+        del ds.ContrastBolusAgent
+
+
+def early_injection(ds: pydicom.Dataset) -> None:
+    if "ContrastBolusStartTime" in ds:
+        ds.ContrastBolusStartTime = "090000"
+
+
+def late_injection(ds: pydicom.Dataset) -> None:
+    if "ContrastBolusStartTime" in ds:
+        ds.ContrastBolusStartTime = "100000"
+
+
+def two_injections(ds: pydicom.Dataset) -> None:
+    if ds.SeriesNumber == 9:
+        ds.ContrastBolusStartTime = "093400"
+
+
+def swapped_positions(ds: pydicom.Dataset) -> None:
+    if ds.SeriesNumber in (8, 9):
+        ds.TemporalPositionIdentifier = str(17 - ds.SeriesNumber - 5)
+
+
+def swapped_content(ds: pydicom.Dataset) -> None:
+    if ds.SeriesNumber == 8:
+        ds.ContentTime = "235900"
+
+
+@pytest.mark.parametrize(
+    ("edit", "named"),
+    [
+        (late_agent, "ContrastBolusAgent"),
+        (early_injection, "ContrastBolusStartTime"),
+        (late_injection, "ContrastBolusStartTime"),
+        (two_injections, "ContrastBolusStartTime differs"),
+        (swapped_positions, "TemporalPositionIdentifier and AcquisitionTime order the phases differently"),
+        (swapped_content, "ContentTime and AcquisitionTime order the phases differently"),
+    ],
+)
+def test_times_that_contradict_each_other_are_declined_with_the_attributes_names(
+    edit: Edit, named: str, made: breast.BreastPhantom, tmp_path: Path
+) -> None:
+    with pytest.raises(DeclinedError, match=re.escape(named)) as declined:
+        roles_of(study(made, tmp_path, edit=edit))
+    assert declined.value.gate == "timing"
+
+
+def test_an_examination_around_midnight_keeps_its_times(made: breast.BreastPhantom, tmp_path: Path) -> None:
+    order = Order(patient_name="DEMO^ROLES", patient_id="R", began=datetime(2026, 3, 2, 23, 56, 30))
+    roles = roles_of(Study.from_files(write_breast(made, tmp_path, order)))
+    assert np.allclose(times(roles), made.times_s, atol=0.5)
+
+
+def test_a_phase_that_is_missing_is_said(made: breast.BreastPhantom, tmp_path: Path) -> None:
+    whole = study(made, tmp_path)
+    fewer = Study(study_uid=whole.study_uid, series=tuple(s for n, s in enumerate(whole.series) if n != 7))
+    assert "NumberOfTemporalPositions says 6 phases, and 5 are there." in roles_of(fewer).assumptions
+
+
+def test_phases_that_philips_scaled_differently_are_brought_to_one_scale(
+    made: breast.BreastPhantom, tmp_path: Path
+) -> None:
+    def scale(ds: pydicom.Dataset) -> None:
+        if ds.get("TemporalPositionIdentifier") == 3:
+            block = ds.private_block(0x2005, "Philips MR Imaging DD 001")
+            block[0x0E].value = float(block[0x0E].value) / 2
+            ds.RescaleSlope = float(ds.RescaleSlope) / 2
+
+    plain = roles_of(study(made, tmp_path / "plain", layout=Layout.PHILIPS))
+    assert plain.assumptions == ()
+    scaled = roles_of(study(made, tmp_path / "scaled", layout=Layout.PHILIPS, edit=scale))
+    assert "scale slope" in " ".join(scaled.assumptions)
+    rise = [
+        scaled.posts[n].images.volume().voxels.mean() / plain.posts[n].images.volume().voxels.mean() for n in (0, 1)
+    ]
+    assert rise[1] / rise[0] == pytest.approx(2, rel=0.02)
+
+
+@pytest.mark.parametrize(("laterality", "side"), [("L", "L"), ("R", "R"), ("", "B")])
+def test_the_side_comes_from_laterality_or_from_where_the_images_lie(
+    laterality: str, side: str, made: breast.BreastPhantom, tmp_path: Path
+) -> None:
+    def tell(ds: pydicom.Dataset) -> None:
+        ds.Laterality = laterality
+
+    roles = roles_of(study(made, tmp_path, edit=tell))
+    assert roles.side == side
+    assert any(("Laterality" if laterality else "where the images lie") in r for r in roles.reasons.values())
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Which images of a breast MR are T2, diffusion, ADC, before contrast and each phase after it, and why."""
 
-import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -9,22 +9,22 @@ from radnode_inference.frames import Frame
 from radnode_inference.load import load_frames
 from radnode_inference.match import name
 from radnode_inference.model import DeclinedError
-from radnode_inference.models.breast_mri.roles_series import (
-    DAY_S,
-    NOT_SOURCES,
-    SUBTRACTED,
-    Seen,
-    TimePoint,
-    seconds,
-    see,
-    time_points,
-)
+from radnode_inference.models.breast_mri.roles_series import SIDES, Seen, see
+from radnode_inference.models.breast_mri.roles_times import Timed, TimePoint, time_points, timed
 from radnode_inference.study import Study
 from radnode_inference.volume import Volume
 
 FEWEST_SLICES = 8
 T2_ECHO_MS, T2_REPETITION_MS = 60.0, 1500.0
 T1_REPETITION_MS, T1_ECHO_MS = 30.0, 10.0
+UNEQUAL = 1e-3
+NOT_SOURCES = frozenset(
+    ("LOCALIZER", "SCOUT", "MIP", "MAX_IP", "MIN_IP", "PROJECTION IMAGE", "MPR", "SCREEN SAVE", "POSDISP")
+)
+SUBTRACTED = frozenset(("SUB", "SUBTRACT", "SUBTRACTION", "SUBTRACTED"))
+SAID_DYNAMIC = frozenset(("DYN", "DYNAMIC", "DCE", "VIBRANT", "THRIVE", "ETHRIVE", "FLASH3D"))
+SAID_DIFFUSION = frozenset(("DWI", "DIFF", "DIFFUSION", "TRACEW"))
+SAID_ADC = frozenset(("ADC", "APPARENT", "DADC"))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,8 +51,8 @@ class Phase:
 class Roles:
     """The roles of a study. posts: at least two, in time. dwi: b value in s/mm2 -> images, ascending.
 
-    reasons: per series one sentence. assumptions: what the headers did not state and was taken as true.
-    fat_suppressed: of the dynamic series; None where the header does not say.
+    side: L, R, B or "" (unknown): which breast the dynamic series shows. reasons: per series one sentence. assumptions:
+    what the headers did not state and was taken as true. fat_suppressed: of the dynamic series; None: not stated.
     """
 
     pre: Phase
@@ -61,6 +61,7 @@ class Roles:
     dwi: dict[float, ImageSet]
     adc: ImageSet | None
     subtractions: tuple[str, ...]
+    side: str
     reasons: dict[str, str]
     assumptions: tuple[str, ...]
     fat_suppressed: bool | None
@@ -71,6 +72,27 @@ def roles_of(study: Study) -> Roles:
 
     Raises DeclinedError `missing-role:dynamic`, `missing-role:pre-contrast`, `missing-role:post-contrast` and `timing`.
     """
+    seen, reasons = sorted_by_role(study)
+    points, one = dynamic(seen["dynamic"], reasons)
+    points, scaled = quantitative(points)
+    found = timed(points)
+    describe_phases(found, reasons)
+    return Roles(
+        pre=phase(found, found.before[-1]),
+        posts=tuple(phase(found, p) for p in found.after),
+        t2=best(seen["t2"]),
+        dwi=by_b_value(seen["dwi"]),
+        adc=best(seen["adc"]),
+        subtractions=tuple(s.series.series_uid for s in seen["subtraction"]),
+        side=one.side,
+        reasons=reasons,
+        assumptions=(*found.assumptions, *scaled),
+        fat_suppressed=one.technique.fat_suppressed,
+    )
+
+
+def sorted_by_role(study: Study) -> tuple[dict[str, list[Seen]], dict[str, str]]:
+    """The series of each role, and for every series of the study the reason for its role or for none."""
     reasons: dict[str, str] = {}
     seen: dict[str, list[Seen]] = {"dynamic": [], "t2": [], "dwi": [], "adc": [], "subtraction": []}
     for series in study.series:
@@ -83,48 +105,66 @@ def roles_of(study: Study) -> Roles:
             reasons[series.series_uid] = f"{name(series)}: not used, {e.sentence}"
             continue
         role, reason = role_of(one)
-        reasons[series.series_uid] = f"{name(series)}: {role or 'not used'}, {reason}"
+        side = f"; {SIDES[one.side]}" + (f" by {one.side_by}" if one.side else "") if role else ""
+        reasons[series.series_uid] = f"{name(series)}: {role or 'not used'}, {reason}{side}"
         if role:
             seen[role].append(one)
-    points, technique = dynamic(seen["dynamic"], reasons)
-    pre, posts, assumptions = phases(points, technique.technique.contrast_time)
-    return Roles(
-        pre=pre,
-        posts=posts,
-        t2=best(seen["t2"]),
-        dwi=by_b_value(seen["dwi"]),
-        adc=best(seen["adc"]),
-        subtractions=tuple(s.series.series_uid for s in seen["subtraction"]),
-        reasons=reasons,
-        assumptions=assumptions,
-        fat_suppressed=technique.technique.fat_suppressed,
-    )
+    return seen, reasons
 
 
 def role_of(seen: Seen) -> tuple[str, str]:
-    """The role that a series' attributes speak for, "" for none, and the reason."""
-    t, words = seen.technique, set(re.findall(r"[A-Z0-9_]+", seen.technique.description))
-    if t.words & NOT_SOURCES:
+    """The role that a series' attributes speak for, "" for none, and the reason. Descriptions count last."""
+    t, count = seen.technique, len(seen.frames)
+    if t.words & NOT_SOURCES or any(w.startswith("MIP") for w in t.words):
         return "", "a localizer, projection or reformatted image by ImageType"
-    if t.words & SUBTRACTED or words & SUBTRACTED:
-        return "subtraction", "a subtraction by " + ("ImageType" if t.words & SUBTRACTED else "its description")
-    if "ADC" in t.words or "ADC" in words or "APPARENT" in words:
-        return "adc", "an ADC map by " + ("ImageType" if "ADC" in t.words else "its description")
-    if any(b is not None for b in seen.b_values) or ("EP" in t.kinds and "DIFFUSION" in t.words | words):
-        return "dwi", "diffusion-weighted by its b values" if seen.b_values[0] is not None else "diffusion by ImageType"
-    if "DERIVED" in t.words and "SECONDARY" in t.words and len(seen.frames) < FEWEST_SLICES:
-        return "", "a derived image"
-    if len(seen.frames) < FEWEST_SLICES:
-        return "", f"only {len(seen.frames)} images"
-    if "SE" in t.kinds and (t.echo_ms or 0) >= T2_ECHO_MS and (t.repetition_ms or 0) >= T2_REPETITION_MS:
-        return "t2", f"a spin echo with TE {t.echo_ms:g} and TR {t.repetition_ms:g} ms"
-    short = 0 < (t.repetition_ms or 0) <= T1_REPETITION_MS and (t.echo_ms or 0) <= T1_ECHO_MS
-    if "GR" in t.kinds and short:
-        return "dynamic", f"a T1-weighted gradient echo with TR {t.repetition_ms:g} ms"
-    if not t.kinds and words & {"DYN", "DYNAMIC", "DCE", "VIBRANT", "THRIVE", "FLASH3D"}:
+    if t.words & SUBTRACTED:
+        return "subtraction", "a subtraction by ImageType"
+    if "ADC" in t.words:
+        return "adc", "an ADC map by ImageType"
+    if any(f.b_value is not None for f in seen.facts):
+        values = ", ".join(f"{b:g}" for b in sorted({f.b_value for f in seen.facts if f.b_value is not None}))
+        return "dwi", f"diffusion-weighted by its b values ({values})"
+    if count < FEWEST_SLICES:
+        return "", f"only {count} images"
+    return derived_role(seen) if "DERIVED" in t.words else original_role(seen)
+
+
+def derived_role(seen: Seen) -> tuple[str, str]:
+    """Of images computed from others: the attributes do not say from what, so the description has to."""
+    words = seen.technique.said
+    if words & SUBTRACTED:
+        return "subtraction", "a derived image, a subtraction by its description"
+    if words & SAID_ADC:
+        return "adc", "a derived image, an ADC map by its description"
+    return "", "a derived image that no attribute names"
+
+
+def original_role(seen: Seen) -> tuple[str, str]:
+    """Of acquired images, by how they were acquired; where no attribute says that, by the description."""
+    t = seen.technique
+    by = "by the sequence's name" if t.by_name else "by ScanningSequence"
+    if t.said & SUBTRACTED:
+        return "subtraction", "a subtraction by its description (ImageType does not say so)"
+    if t.said & SAID_ADC:
+        return "adc", "an ADC map by its description (ImageType does not say so)"
+    if "EP" in t.kinds or "DIFFUSION" in t.words:
+        return "dwi", f"diffusion {by if 'EP' in t.kinds else 'by ImageType'}; no b value is stated"
+    long_ = (t.echo_ms or 0) >= T2_ECHO_MS and (t.repetition_ms or 0) >= T2_REPETITION_MS
+    if t.said & SAID_DIFFUSION and "GR" not in t.kinds:
+        return "dwi", "diffusion by its description; no b value is stated"
+    if long_ and "GR" not in t.kinds:
+        return "t2", f"TE {t.echo_ms:g} and TR {t.repetition_ms:g} ms" + (f", spin echo {by}" if t.kinds else "")
+    if "SE" in t.kinds and (t.echo_ms is None or t.repetition_ms is None) and "T2" in t.said | t.words:
+        return "t2", "spin echo, T2 by its description (EchoTime or RepetitionTime is missing)"
+    short = (t.repetition_ms or 0) <= T1_REPETITION_MS and (t.echo_ms or 0) <= T1_ECHO_MS
+    stated = bool(t.repetition_ms or t.echo_ms)
+    if "GR" in t.kinds and short and (stated or t.dimensions == "3D"):
+        timing = f" with TR {t.repetition_ms:g} ms" if t.repetition_ms else ""
+        return "dynamic", f"a T1-weighted gradient echo {by}{timing}"
+    if not t.kinds and stated and short and t.dimensions == "3D":
+        return "dynamic", "a short TR and TE in 3D (no ScanningSequence)"
+    if not t.kinds and t.said & SAID_DYNAMIC:
         return "dynamic", "dynamic by its description (no ScanningSequence)"
-    if not t.kinds and "T2" in words:
-        return "t2", "T2 by its description (no ScanningSequence)"
     return "", "neither T1-weighted gradient echo, T2, diffusion nor ADC"
 
 
@@ -155,73 +195,45 @@ def likeness(seen: Seen) -> tuple[object, ...]:
         tuple(np.round(np.abs(f.normal), 2)),
         None if t.repetition_ms is None else round(t.repetition_ms, 1),
         None if t.flip is None else round(t.flip),
+        seen.side if seen.side in ("L", "R") else "",
     )
 
 
-def phases(points: list[TimePoint], contrast_time: str) -> tuple[Phase, tuple[Phase, ...], tuple[str, ...]]:
-    """Before and after contrast, with the time after injection, and what had to be assumed.
+def quantitative(points: Sequence[TimePoint]) -> tuple[list[TimePoint], tuple[str, ...]]:
+    """The phases on one scale, and what to say of it.
 
-    Raises DeclinedError `timing`, `missing-role:pre-contrast` or `missing-role:post-contrast`.
+    Where a Philips scanner scaled each phase differently, stored values become (stored * slope + intercept) /
+    (slope * scale slope), which is what was measured (Chenevert et al., Transl Oncol 2014;7:65).
     """
-    untimed = [p for p in points if p.begins_s is None]
-    if untimed:
-        where = name(untimed[0].series)
-        raise DeclinedError("timing", f"AcquisitionTime (or ContentTime, TriggerTime) is missing in {where}")
-    points = sorted(points, key=begins)
-    injection = next((t for p in points if (t := injected(p, contrast_time)) is not None), None)
-    before, assumptions = split(points, injection)
-    after = [p for p in points if p not in before]
-    if not before:
-        raise DeclinedError("missing-role:pre-contrast", "every dynamic phase was acquired after contrast was given")
-    if len(after) < 2:
-        raise DeclinedError("missing-role:post-contrast", f"{len(after)} phase after contrast, at least 2 are needed")
-    lasts = duration(after)
-    if injection is None or not -120 <= begins(after[0]) - injection <= 900:
-        injection = begins(after[0])
-        assumptions += (
-            "The headers do not state when contrast was given (ContrastBolusStartTime);"
-            " the start of the first phase after contrast is taken for it.",
-        )
-    made = [
-        Phase(
-            images=ImageSet(series_uid=p.series.series_uid, frames=p.frames),
-            after_injection_s=begins(p) + (p.lasts_s or lasts) / 2 - injection,
-        )
-        for p in (before[-1], *after)
+    pairs = [(f, scale) for p in points for f, scale in zip(p.frames, p.scales, strict=True)]
+    factors = [f.slope * scale for f, scale in pairs if scale]
+    if len(factors) < len(pairs) or max(factors) / min(factors) < 1 + UNEQUAL:
+        return list(points), ()
+    changed = [
+        replace(p, frames=tuple(measured(f, s or 1.0) for f, s in zip(p.frames, p.scales, strict=True))) for p in points
     ]
-    return made[0], tuple(made[1:]), assumptions
+    return changed, ("The scanner scaled the phases differently; its scale slope (2005,xx0E) was applied.",)
 
 
-def split(points: list[TimePoint], injection: float | None) -> tuple[list[TimePoint], tuple[str, ...]]:
-    """The phases before contrast, and what had to be assumed to tell."""
-    before = [p for p in points if p.contrast is False]
-    given = [p for p in points if p.contrast]
-    if before and given and max(map(begins, before)) < min(map(begins, given)):
-        return before, ()
-    if injection is not None:
-        return [p for p in points if begins(p) + (p.lasts_s or 0) / 2 < injection], ()
-    return points[:1], (
-        "The headers do not state which phases were acquired after contrast (ContrastBolusAgent);"
-        " the first in time is taken for the one before it.",
-    )
+def measured(frame: Frame, scale: float) -> Frame:
+    return replace(frame, slope=1 / scale, intercept=frame.intercept / (frame.slope * scale))
 
 
-def begins(point: TimePoint) -> float:
-    return point.begins_s or 0.0
+def describe_phases(found: Timed, reasons: dict[str, str]) -> None:
+    """Add to the reason of every dynamic series which phases it holds."""
+    times: dict[str, list[str]] = {}
+    for point in (*found.before, *found.after):
+        text = f"{found.centre_s(point):.0f} s"
+        times.setdefault(point.series.series_uid, []).append(
+            text + (" (before contrast)" if point in found.before else "")
+        )
+    for uid, said in times.items():
+        reasons[uid] += f"; {'phases' if len(said) > 1 else 'phase'} at {', '.join(said)} by {found.clock}"
 
 
-def injected(point: TimePoint, shared_time: str) -> float | None:
-    """When contrast was given, on the same clock as the phase's time."""
-    written = seconds(point.frames[0].header.text("ContrastBolusStartTime") or shared_time)
-    if written is None or point.begins_s is None:
-        return None
-    return written if written >= DAY_S else written + point.begins_s // DAY_S * DAY_S
-
-
-def duration(points: list[TimePoint]) -> float:
-    """How long a phase takes where it does not say so: the shortest step between phases."""
-    steps = np.diff([begins(p) for p in points])
-    return float(steps.min()) if len(steps) else 60.0
+def phase(found: Timed, point: TimePoint) -> Phase:
+    images = ImageSet(series_uid=point.series.series_uid, frames=point.frames)
+    return Phase(images=images, after_injection_s=found.centre_s(point))
 
 
 def best(candidates: list[Seen]) -> ImageSet | None:
@@ -237,9 +249,9 @@ def by_b_value(candidates: list[Seen]) -> dict[float, ImageSet]:
     """The images of each b value; a value whose places repeat (directions not averaged) is left out."""
     groups: dict[float, list[tuple[str, Frame]]] = {}
     for one in candidates:
-        for frame, b in zip(one.frames, one.b_values, strict=True):
-            if b is not None:
-                groups.setdefault(b, []).append((one.series.series_uid, frame))
+        for frame, facts in zip(one.frames, one.facts, strict=True):
+            if facts.b_value is not None:
+                groups.setdefault(facts.b_value, []).append((one.series.series_uid, frame))
     found = {}
     for b, pairs in sorted(groups.items()):
         frames = tuple(f for _, f in pairs)

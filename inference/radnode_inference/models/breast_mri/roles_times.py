@@ -1,0 +1,204 @@
+"""The phases of a dynamic series in time: which clock tells them apart, which were acquired after contrast, and doubts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from radnode_inference.frames import Frame
+from radnode_inference.match import name
+from radnode_inference.model import DeclinedError
+from radnode_inference.models.breast_mri.roles_facts import DAY_S, Facts
+from radnode_inference.models.breast_mri.roles_series import Seen
+from radnode_inference.study import Series
+
+APART_S = 1.0
+CLOCKS = ("AcquisitionTime", "TriggerTime", "TemporalPositionTimeOffset", "Dynamic Scan Begin Time", "ContentTime")
+"""In the order in which they are believed."""
+LONGEST_BEFORE_S, LONGEST_AFTER_S = 900.0, 120.0
+"""Contrast is given at most so long before and so long after the first phase with it begins."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TimePoint:
+    """The frames of one time. clocks: when it began by each of CLOCKS that says so, in s.
+
+    position: Temporal Position; lasts_s: the acquisition's length; contrast: whether the images say that contrast was
+    given (None: they say nothing); injected_s: when, as they say. scales: Philips' scale slope of each frame.
+    expected: Number of Temporal Positions.
+    """
+
+    series: Series
+    frames: tuple[Frame, ...]
+    clocks: dict[str, float]
+    position: int | None
+    lasts_s: float | None
+    contrast: bool | None
+    injected_s: float | None
+    scales: tuple[float | None, ...]
+    expected: int | None
+    begins_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Timed:
+    """The phases in time. clock: of CLOCKS. injection_s: on that clock. assumptions: what was not stated."""
+
+    clock: str
+    before: tuple[TimePoint, ...]
+    after: tuple[TimePoint, ...]
+    injection_s: float
+    assumptions: tuple[str, ...]
+
+    def centre_s(self, point: TimePoint) -> float:
+        """The middle of a phase's acquisition, in s after contrast was given."""
+        steps = np.diff([p.begins_s for p in self.after])
+        step = float(steps.min()) if len(steps) else 60.0
+        return point.begins_s + min(point.lasts_s or step, step) / 2 - self.injection_s
+
+
+def time_points(seen: Seen) -> tuple[TimePoint, ...]:
+    """The time points of a series, in order; one where every place is there once.
+
+    Told apart by Temporal Position, else by any time. Raises DeclinedError `timing` when places repeat and nothing tells
+    the images apart.
+    """
+    pairs = list(zip(seen.frames, seen.facts, strict=True))
+    if len(places(pairs)) == len(pairs):
+        return (time_point(seen, pairs),)
+    for attribute in ("position", "acquired_s", "trigger_s", "offset_s", "dynamic_s", "content_s"):
+        groups: dict[float, list[tuple[Frame, Facts]]] = {}
+        for pair in pairs:
+            value = getattr(pair[1], attribute)
+            if value is not None:
+                groups.setdefault(value, []).append(pair)
+        whole = all(len(places(g)) == len(g) for g in groups.values())
+        if len(groups) > 1 and whole and sum(map(len, groups.values())) == len(pairs):
+            return tuple(time_point(seen, groups[k]) for k in sorted(groups))
+    raise DeclinedError(
+        "timing",
+        "places repeat within a series and TemporalPositionIdentifier, AcquisitionTime and TriggerTime do not tell"
+        f" its images apart ({name(seen.series)})",
+    )
+
+
+def places(pairs: Sequence[tuple[Frame, Facts]]) -> set[tuple[float, ...]]:
+    return {tuple(round(float(v), 3) for v in f.position) for f, _ in pairs}
+
+
+def time_point(seen: Seen, pairs: Sequence[tuple[Frame, Facts]]) -> TimePoint:
+    facts = [f for _, f in pairs]
+    began = earliest([f.acquired_s for f in seen.facts])
+    clocks = {"AcquisitionTime": earliest([f.acquired_s for f in facts])}
+    for clock, offset in zip(CLOCKS[1:4], ("trigger_s", "offset_s", "dynamic_s"), strict=True):
+        after = earliest([getattr(f, offset) for f in facts])
+        clocks[clock] = None if began is None or after is None else began + after
+    clocks["ContentTime"] = earliest([f.content_s for f in facts])
+    return TimePoint(
+        series=seen.series,
+        frames=tuple(f for f, _ in pairs),
+        clocks={k: v for k, v in clocks.items() if v is not None},
+        position=facts[0].position,
+        lasts_s=facts[0].lasts_s,
+        contrast=facts[0].contrast,
+        injected_s=facts[0].injected_s,
+        scales=tuple(f.scale for f in facts),
+        expected=facts[0].expected,
+    )
+
+
+def earliest(times: Sequence[float | None]) -> float | None:
+    return min((t for t in times if t is not None), default=None)
+
+
+def timed(points: Sequence[TimePoint]) -> Timed:
+    """The phases in time, before and after contrast.
+
+    Raises DeclinedError `timing` (missing or contradictory, with the attribute), `missing-role:pre-contrast` or
+    `missing-role:post-contrast`.
+    """
+    clock = believed(points)
+    ordered = tuple(sorted((replace(p, begins_s=p.clocks[clock]) for p in points), key=lambda p: p.begins_s))
+    check_order(ordered, clock)
+    injection = injected(ordered)
+    before, assumptions = split(ordered, injection)
+    after = ordered[len(before) :]
+    if not before:
+        raise DeclinedError("missing-role:pre-contrast", "every dynamic phase was acquired after contrast was given")
+    if len(after) < 2:
+        raise DeclinedError("missing-role:post-contrast", f"{len(after)} phase after contrast, at least 2 are needed")
+    wanted = max((p.expected for p in ordered if p.expected), default=len(ordered))
+    if wanted != len(ordered):
+        assumptions += (f"NumberOfTemporalPositions says {wanted} phases, and {len(ordered)} are there.",)
+    if clock == CLOCKS[-1]:
+        assumptions += ("The phases are timed by ContentTime, since AcquisitionTime does not tell them apart.",)
+    if injection is None:
+        injection = after[0].begins_s
+        assumptions += (
+            "The headers do not state when contrast was given (ContrastBolusStartTime);"
+            " the start of the first phase after contrast is taken for it.",
+        )
+    first = after[0].begins_s
+    if not first - LONGEST_BEFORE_S <= injection <= first + LONGEST_AFTER_S:
+        apart = f"{abs(first - injection):.0f} s {'before' if injection < first else 'after'}"
+        raise DeclinedError("timing", f"ContrastBolusStartTime lies {apart} the first phase with contrast")
+    return Timed(clock=clock, before=before, after=after, injection_s=injection, assumptions=assumptions)
+
+
+def believed(points: Sequence[TimePoint]) -> str:
+    """The first clock that every phase has and that tells all apart. Raises DeclinedError `timing`."""
+    complete = [c for c in CLOCKS if all(c in p.clocks for p in points)]
+    for clock in complete:
+        if np.diff(sorted(p.clocks[clock] for p in points)).min() >= APART_S:
+            return clock
+    where = next((p for p in points if CLOCKS[0] not in p.clocks), points[0])
+    missing = ", ".join(c for c in CLOCKS if c not in complete)
+    if complete:
+        same = f"{' and '.join(complete)} {'is' if len(complete) == 1 else 'are'} the same for some phases"
+        raise DeclinedError("timing", f"{same}, and {missing} are missing ({name(where.series)})")
+    raise DeclinedError("timing", f"AcquisitionTime (or ContentTime, TriggerTime) is missing in {name(where.series)}")
+
+
+def check_order(ordered: Sequence[TimePoint], clock: str) -> None:
+    """Whether what else orders the phases agrees. Raises DeclinedError `timing` with both attributes."""
+    others: dict[str, Sequence[float | None]] = {"TemporalPositionIdentifier": [p.position for p in ordered]}
+    others |= {c: [p.clocks.get(c) for p in ordered] for c in (CLOCKS[0], CLOCKS[-1]) if c != clock}
+    for other, values in others.items():
+        known = [v for v in values if v is not None]
+        if len(set(known)) == len(ordered) and known != sorted(known):
+            raise DeclinedError("timing", f"{other} and {clock} order the phases differently")
+
+
+def injected(ordered: Sequence[TimePoint]) -> float | None:
+    """When contrast was given, on the clock of the phases. Raises DeclinedError `timing` where the images disagree."""
+    said = [p.injected_s for p in ordered if p.injected_s is not None]
+    if not said:
+        return None
+    if max(said) - min(said) >= APART_S:
+        raise DeclinedError("timing", "ContrastBolusStartTime differs between the phases")
+    if said[0] >= DAY_S:
+        return said[0]
+    middle = ordered[len(ordered) // 2].begins_s
+    day = middle // DAY_S * DAY_S
+    return min((day + said[0] + d for d in (-DAY_S, 0.0, DAY_S)), key=lambda t: abs(t - middle))
+
+
+def split(ordered: Sequence[TimePoint], injection: float | None) -> tuple[tuple[TimePoint, ...], tuple[str, ...]]:
+    """The phases before contrast, and what had to be assumed. Raises DeclinedError `timing` for contradictions."""
+    plain = [i for i, p in enumerate(ordered) if p.contrast is False]
+    given = [i for i, p in enumerate(ordered) if p.contrast]
+    if plain and given:
+        if max(plain) > min(given):
+            raise DeclinedError("timing", "ContrastBolusAgent is named in a phase before one without it")
+        last, first = ordered[max(plain)], ordered[min(given)]
+        if injection is not None and not last.begins_s - APART_S <= injection <= first.begins_s + LONGEST_AFTER_S:
+            raise DeclinedError(
+                "timing", "ContrastBolusStartTime does not lie between the phases without and with ContrastBolusAgent"
+            )
+        return tuple(ordered[: max(plain) + 1]), ()
+    if injection is not None:
+        return tuple(p for p in ordered if p.begins_s + (p.lasts_s or 0) / 2 < injection), ()
+    return tuple(ordered[:1]), (
+        "The headers do not state which phases were acquired after contrast (ContrastBolusAgent);"
+        " the first in time is taken for the one before it.",
+    )
