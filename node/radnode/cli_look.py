@@ -78,6 +78,7 @@ def told(story: "Story") -> list[str]:
         why = f": {d.error}" if d.error else ""
         lines.append(f"delivery   {d.kind} {d.result_uid} to {d.destination}: {d.state} (attempt {d.attempt}){why}")
     lines += [f"shadow     {in_words(run)}" for run in story.shadow]
+    lines += [f"not sent   {o.kind} of {o.model} to {o.destination}: {o.reason}" for o in story.omissions]
     lines += [f"{moment(e.at)} {e.action:<11} {e.sentence}" for e in story.events]
     return lines
 

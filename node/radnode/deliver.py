@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from radnode.database import Database
 from radnode.destinations import Sender, open_destination
-from radnode.errors import DeliveryError
+from radnode.errors import DeliveryError, NotTakenError
 from radnode.faults import Point, crash_point
 from radnode.outbox import Batch, Delivery, Outbox
 from radnode.settings import Deliver, Destination, Settings
@@ -84,6 +84,9 @@ class Lane:
         """Whether the destination has it now. A transient failure is raised: what follows may refer to this object."""
         try:
             note = sender.send(delivery)
+        except NotTakenError as e:
+            self.outbox.not_taken(token, delivery, self.address, e, time.time())
+            return False
         except DeliveryError as e:
             if not e.permanent:
                 raise

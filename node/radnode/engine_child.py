@@ -12,11 +12,13 @@ from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import Any
 
-from radnode.engine_messages import Answer, Declined, Done, Failed, Progressed, Spec, Task
+from radnode.engine_messages import Answer, Declined, Done, Failed, Held, Progressed, Spec, Task
+from radnode.errors import WithheldError
 from radnode.facts import only_inputs
 from radnode.faults import Point, crash_point
 from radnode.lifeline import die_with_parent
-from radnode.results import write_files
+from radnode.profiles import omissions
+from radnode.results import hold, write_files
 from radnode.settings import Rule
 from radnode.shadow import summary
 from radnode_inference import registry
@@ -47,8 +49,8 @@ def main(descriptor: int, parent: int) -> None:
         return
 
 
-def read(spec: Spec, model: Model, task: Task, connection: "Connection[Any, Any]") -> Done:
-    """Study in, durable results out. Raises DeclinedError, or whatever the model raises."""
+def read(spec: Spec, model: Model, task: Task, connection: "Connection[Any, Any]") -> Done | Held:
+    """Study in, durable results out, or results that must not leave. Raises DeclinedError, or whatever the model raises."""
     study = Study.from_files(task.data / file for file in task.files)
     readable = sum(len(s.headers) for s in study.series)
     if readable != len(task.files):
@@ -65,8 +67,12 @@ def read(spec: Spec, model: Model, task: Task, connection: "Connection[Any, Any]
     if task.shadow:
         return Done(stored=(), read_s=read_s, shadow=summary(findings), weights_sha256=findings.model.weights_sha256)
     progress(0.95, "reporting")
-    made = reporter(spec.reporter)(findings, study, previous=task.previous)
-    return Done(stored=write_files(task.data, made), read_s=read_s)
+    try:
+        made = reporter(spec.reporter)(findings, study, previous=task.previous, plans=task.plans)
+    except WithheldError as e:
+        return Held(reasons=e.reasons, folder=hold(task.data, e.results))
+    left_out = omissions(task.plans, findings)
+    return Done(stored=write_files(task.data, made), read_s=read_s, omissions=left_out)
 
 
 def infer(card: ModelCard, model: Model, study: Study, rules: tuple[Rule, ...] | None, progress: Any) -> Findings:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from radnode.profiles import Omission, Plan
 from radnode.results import Previous, StoredResult
 from radnode.settings import Rule
 from radnode_inference.model import ModelCard
@@ -21,13 +22,17 @@ class Spec:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One study to read. files: relative to `data`, all of them and no others. shadow: say what was found, make no results."""
+    """One study to read. files: relative to `data`, all of them and no others. shadow: say what was found, make no results.
+
+    plans: what each destination is to get.
+    """
 
     data: Path
     files: tuple[str, ...]
     previous: tuple[Previous, ...]
     rules: tuple[Rule, ...] | None
     shadow: bool = False
+    plans: tuple[Plan, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +52,15 @@ class Done:
     read_s: float = 0.0
     shadow: tuple[dict[str, Any], ...] = ()
     weights_sha256: str = ""
+    omissions: tuple[Omission, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """Results were made that contradict themselves, the findings or the images. folder: where they lie, in `data`."""
+
+    reasons: tuple[str, ...]
+    folder: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,4 +77,4 @@ class Failed:
     details: str = ""
 
 
-Answer = Done | Declined | Failed
+Answer = Done | Held | Declined | Failed

@@ -4,11 +4,16 @@
     ├── SettingsError        a setting is wrong: start-up stops, with an id, a sentence and a hint
     ├── StoreError           an object cannot be kept; carries the DIMSE status to answer
     ├── DeliveryError        a destination did not take a result; carries whether trying again can help
+    │   └── NotTakenError    it takes no object of this SOP class
+    ├── WithheldError        a result contradicts itself, its findings or its images, and must not leave
     ├── LostClaimError       another worker has the job now
     └── RefusedError         what a person asked for cannot be done as things stand
 
 "Declined: unsuitable input" is an outcome, not one of these: see radnode_inference.model.DeclinedError.
 """
+
+from collections.abc import Sequence
+from typing import Any
 
 
 class RadnodeError(Exception):
@@ -39,6 +44,23 @@ class DeliveryError(RadnodeError):
     def __init__(self, sentence: str, *, permanent: bool = False) -> None:
         super().__init__(sentence)
         self.permanent = permanent
+
+
+class NotTakenError(DeliveryError):
+    """The destination takes no object of this SOP class, in no transfer syntax that it could be sent in."""
+
+    def __init__(self, sentence: str, sop_class_uid: str) -> None:
+        super().__init__(sentence, permanent=True)
+        self.sop_class_uid = sop_class_uid
+
+
+class WithheldError(RadnodeError):
+    """A result contradicts itself, its findings or its images; `reasons` are sentences, `results` what was made."""
+
+    def __init__(self, reasons: Sequence[str], results: Sequence[Any]) -> None:
+        super().__init__("; ".join(reasons))
+        self.reasons = tuple(reasons)
+        self.results = tuple(results)
 
 
 class LostClaimError(RadnodeError):

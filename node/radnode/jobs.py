@@ -87,10 +87,10 @@ def beat(database: Database, job: Job, progress: float, now: float) -> None:
             raise LostClaimError(f"job {job.id} is no longer {job.worker}'s")
 
 
-def finish(session: Session, job: Job, state: JobState, reason: str, now: float) -> None:
-    """End a claimed job, in the caller's transaction. Raises LostClaimError when it is this worker's no longer."""
+def finish(session: Session, job: Job, state: JobState, reason: str, now: float, *, held: str = "") -> None:
+    """End a claimed job, in the caller's transaction. held: the folder of withheld results. Raises LostClaimError when it is this worker's no longer."""
     lock_study(session, job.study_uid)
-    if not move(session, job.id, JobState.RUNNING, state, *ours(job), reason=reason, ended_at=now, claimed_by=""):
+    if not move(session, job.id, JobState.RUNNING, state, *ours(job), reason=reason, ended_at=now, claimed_by="", held=held):
         raise LostClaimError(f"job {job.id} is no longer {job.worker}'s")
     read_if_ended(session, job.study_uid, job.revision, now)
 

@@ -13,12 +13,23 @@ from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
+from radnode import capabilities
 from radnode.database import Database
 from radnode.destinations import REJECTION, RETRACTION
+from radnode.errors import NotTakenError
+from radnode.settings import Destination
 from radnode.states import DeliveryState
 from radnode.tables import DeliveryRow, EventRow, ResultRow
 
-ORDER: Mapping[str, int] = {REJECTION: 0, RETRACTION: 0, "seg": 1, "key-image": 2, "sr": 3, "fhir": 4}
+ORDER: Mapping[str, int] = {
+    REJECTION: 0,
+    RETRACTION: 0,
+    "seg": 1,
+    "parametric-map": 1,
+    "key-image": 2,
+    "sr": 3,
+    "fhir": 4,
+}
 """What takes back goes before what takes its place; an object is sent after those it refers to."""
 
 
@@ -130,6 +141,15 @@ class Outbox:
                     sentence = f"The {delivery.kind} for {delivery.destination} was given up: see its delivery."
                     tell(session, delivery.study_uid, now, sentence)
 
+    def not_taken(self, token: str, delivery: Delivery, address: Destination, error: NotTakenError, now: float) -> None:
+        """The destination takes no such object: no failure, but no silence either; later results leave it out."""
+        with self.database.transaction() as session:
+            capabilities.refused(session, address, error.sop_class_uid, now)
+            sentence = f"it does not take {error}"
+            if settle(session, token, delivery, state=DeliveryState.NOT_TAKEN, error=sentence):
+                told = f"The {delivery.kind} is not sent to {delivery.destination}: {sentence}."
+                tell(session, delivery.study_uid, now, told)
+
     def tell(self, study_uid: str, now: float, sentence: str) -> None:
         """One more sentence in the study's story."""
         with self.database.transaction() as session:
@@ -176,10 +196,10 @@ def is_alive(token: str) -> bool:
 
 
 def send_again(database: Database, delivery_id: int, now: float) -> bool:
-    """A person asks for a dead delivery once more. False when it is not dead, or its result is not current any more."""
+    """A person asks once more for what was given up or not taken. False when that is not so, or the result not current."""
     with database.transaction() as session:
         row = session.get(DeliveryRow, delivery_id)
-        if row is None or row.state != DeliveryState.DEAD:
+        if row is None or row.state not in (DeliveryState.DEAD, DeliveryState.NOT_TAKEN):
             return False
         result = session.get(ResultRow, row.result_uid)
         if result is None or not result.current:

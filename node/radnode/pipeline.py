@@ -31,6 +31,7 @@ from radnode.database import Database
 from radnode.events import Action
 from radnode.faults import Point, crash_point
 from radnode.jobs import Job
+from radnode.profiles import Omission
 from radnode.results import StoredResult
 from radnode.retract import REASONS, retract
 from radnode.route import Route, decide, nothing
@@ -83,11 +84,17 @@ def claim(database: Database, worker: str) -> Job | None:
 
 
 def end(
-    database: Database, settings: Settings, job: Job, stored: Sequence[StoredResult], *, read_s: float = 0.0
+    database: Database,
+    settings: Settings,
+    job: Job,
+    stored: Sequence[StoredResult],
+    *,
+    read_s: float = 0.0,
+    omissions: Sequence[Omission] = (),
 ) -> JobState:
     """findings -> deliveries: the results are current and owed, unless images arrived since; then nothing is reported.
 
-    read_s: how long the model itself took, for the study's story.
+    read_s: how long the model itself took, for the study's story. omissions: what some destinations do not get.
     Raises LostClaimError when the job is another worker's by now.
     """
     crash_point(Point.INFERRED_BEFORE_OUTBOX)
@@ -98,7 +105,7 @@ def end(
         sentence = f"{job.model} read it in {read_s:.2f} s and made {len(stored)} results."
         events.write(session, job.study_uid, Action.DONE, sentence, now)
         jobs.finish(session, job, JobState.DONE, "", now)
-        results.record(session, job, stored, settings.destinations, now, again=job.rerun)
+        results.record(session, job, stored, settings.destinations, now, again=job.rerun, omissions=omissions)
     return JobState.DONE
 
 
@@ -114,6 +121,21 @@ def end_declined(database: Database, settings: Settings, job: Job, declined: Dec
         why = "a later run of the model declined"
         retract(session, settings, job.study_uid, job.model, REASONS["quality"], why, now)
     return JobState.DECLINED
+
+
+def end_held(database: Database, settings: Settings, job: Job, reasons: Sequence[str], folder: str) -> JobState:
+    """findings -> withheld: the results contradict themselves; nothing of them is owed, and nothing earlier stands."""
+    now = time.time()
+    with database.transaction() as session:
+        if not completeness.is_as_settled(session, job.study_uid, job.revision):
+            return end_stale(session, job, now)
+        reason = "; ".join(reasons)
+        sentence = f"The result of {job.model} is withheld, its objects are kept in {folder}: {reason}."
+        events.write(session, job.study_uid, Action.HELD, sentence, now)
+        jobs.finish(session, job, JobState.HELD, reason, now, held=folder)
+        why = "the result of a later run is withheld"
+        retract(session, settings, job.study_uid, job.model, REASONS["quality"], why, now)
+    return JobState.HELD
 
 
 def end_stale(session: Session, job: Job, now: float) -> JobState:

@@ -1,48 +1,47 @@
 """Findings -> results. The only place that knows both `dicom_sr` and `fhir`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import orjson
 
+from radnode.destinations import DICOM_KINDS
+from radnode.errors import WithheldError
+from radnode.profiles import Plan
 from radnode.results import Previous, Result
+from radnode_dicom_sr import DEFAULT, DicomObject, Profile, build
 from radnode_dicom_sr import Previous as Predecessor
-from radnode_dicom_sr import build
-from radnode_fhir.bundle import transaction, uid_of
+from radnode_dicom_sr.invariants import check
+from radnode_fhir.bundle import Status, transaction, uid_of
+from radnode_fhir.identifiers import DICOM_UID
 from radnode_inference.findings import Findings
 from radnode_inference.study import Study
 
 
 def results(
-    findings: Findings, study: Study, *, previous: Sequence[Previous] = (), now: datetime | None = None
+    findings: Findings,
+    study: Study,
+    *,
+    previous: Sequence[Previous] = (),
+    now: datetime | None = None,
+    plans: Sequence[Plan] = (),
 ) -> tuple[Result, ...]:
-    """Every object that says what `findings` say: SR, SEG, key images, and one FHIR transaction Bundle.
+    """Every object that says what `findings` say: DICOM objects as the destinations take them, and one FHIR transaction.
 
     previous: the results that these replace. Those with the digest of `findings` are the same content, and no predecessor.
-    now: when the report is issued (UTC); the UIDs do not depend on it.
+    now: when the report is issued (UTC); the UIDs do not depend on it. plans: () for one set in the default form.
+    Raises WithheldError when what was made contradicts itself, the findings or the images.
     """
+    now = now or datetime.now(UTC)
     digest = findings.digest()
     replaced = tuple(p for p in previous if p.digest != digest)
     amended = bool(replaced) or any(p.amended for p in previous)
-    objects = build(findings, study, previous=predecessors(replaced))
-    bundle = transaction(
-        findings,
-        study,
-        objects,
-        status="amended" if amended else "preliminary",
-        issued=now or datetime.now(UTC),
-    )
-    dicom = [
-        Result(
-            kind=o.kind,
-            uid=o.sop_uid,
-            sop_class_uid=o.sop_class_uid,
-            series_uid=o.series_uid,
-            digest=digest,
-            body=o.body,
-        )
-        for o in objects
-    ]
+    sets = built(findings, study, predecessors(replaced), now, plans)
+    first = next(iter(sets.values()))
+    status: Status = "amended" if amended else "preliminary"
+    bundle = transaction(findings, study, first, status=status, issued=now)
     fhir = Result(
         kind="fhir",
         uid=uid_of(bundle),
@@ -51,7 +50,72 @@ def results(
         digest=digest,
         body=orjson.dumps(bundle, option=orjson.OPT_SORT_KEYS),
     )
-    return (*dicom, fhir)
+    made = (*dicom(sets, plans, digest), fhir)
+    broken = dict.fromkeys(sentence for objects in sets.values() for sentence in check(objects, findings, study))
+    broken |= dict.fromkeys(contradictions(bundle, findings))
+    if broken:
+        raise WithheldError(tuple(broken), made)
+    return made
+
+
+def built(
+    findings: Findings, study: Study, previous: Sequence[Predecessor], now: datetime, plans: Sequence[Plan]
+) -> Mapping[Profile, tuple[DicomObject, ...]]:
+    """Each form of the objects that some destination takes. Key images, which are the same in all, are made once."""
+    sets: dict[Profile, tuple[DicomObject, ...]] = {}
+    pictures: tuple[DicomObject, ...] | None = None
+    for form in dict.fromkeys(profile(p) for p in plans if p.kinds & DICOM_KINDS) or (DEFAULT,):
+        wanted = form if pictures is None else replace(form, key_images=False)
+        objects = build(findings, study, previous=previous, now=now, profile=wanted)
+        if form.key_images and pictures is not None:
+            objects += pictures
+        elif form.key_images:
+            pictures = tuple(o for o in objects if o.kind == "key-image")
+        sets[form] = objects
+    return sets
+
+
+def dicom(sets: Mapping[Profile, Sequence[DicomObject]], plans: Sequence[Plan], digest: str) -> tuple[Result, ...]:
+    """The objects of all forms, each once, with the destinations that are to get it."""
+    objects = {o.sop_uid: o for made in sets.values() for o in made}
+    to = {uid: [p.destination for p in plans if uid in uids(sets.get(profile(p), ()))] for uid in objects}
+    return tuple(
+        Result(
+            kind=o.kind,
+            uid=o.sop_uid,
+            sop_class_uid=o.sop_class_uid,
+            series_uid=o.series_uid,
+            digest=digest,
+            body=o.body,
+            to=tuple(to[o.sop_uid]) if plans else None,
+        )
+        for o in objects.values()
+    )
+
+
+def profile(plan: Plan) -> Profile:
+    """The form of the DICOM objects that a destination is to get."""
+    return Profile(
+        seg=("labelmap" if plan.labelled else "binary") if "seg" in plan.kinds else None,
+        frame_cap=plan.max_frames or None,
+        sr="sr" in plan.kinds,
+        key_images="key-image" in plan.kinds,
+        parametric_maps="parametric-map" in plan.kinds,
+    )
+
+
+def uids(objects: Sequence[DicomObject]) -> set[str]:
+    return {o.sop_uid for o in objects}
+
+
+def contradictions(bundle: Mapping[str, Any], findings: Findings) -> tuple[str, ...]:
+    """Where the FHIR transaction does not say what the findings say, one sentence each."""
+    observations = [e["resource"] for e in bundle["entry"] if e["resource"]["resourceType"] == "Observation"]
+    names = (i for o in observations for i in o.get("identifier", ()) if i.get("system") == DICOM_UID)
+    tracked = {str(i["value"]).removeprefix("urn:oid:") for i in names}
+    if tracked != {f.tracking_uid for f in findings.items}:
+        return ("the FHIR Observations do not track exactly the findings",)
+    return ()
 
 
 def predecessors(replaced: Sequence[Previous]) -> tuple[Predecessor, ...]:

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 import orjson
-from sqlalchemy import Select, select, update
+from sqlalchemy import Select, delete, select, update
 from sqlalchemy.orm import Session
 
 from radnode.destinations import NOTES, takes
+from radnode.profiles import Omission
 from radnode.settings import Destination
 from radnode.states import DeliveryState
-from radnode.tables import DeliveryRow, ReportRow, ResultRow
+from radnode.tables import DeliveryRow, OmissionRow, ReportRow, ResultRow
 from radnode_inference.findings import uid_from
 
 
@@ -26,7 +27,7 @@ from radnode_inference.findings import uid_from
 class Result:
     """One object made from findings: bytes, immutable, so that every retry sends the same object.
 
-    kind: one of `radnode.destinations`. uid: SOP Instance UID, or the Bundle's own. digest: of the findings.
+    to: the destinations it was made for; None: for all that take its kind. kind: one of `radnode.destinations`. uid: SOP Instance UID, or the Bundle's own. digest: of the findings.
     """
 
     kind: str
@@ -35,6 +36,7 @@ class Result:
     series_uid: str
     digest: str
     body: bytes
+    to: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,7 @@ class StoredResult:
     file: str
     size: int
     path: Path
+    to: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +108,18 @@ def write_file(data: Path, result: Result) -> StoredResult:
         file=str(path.relative_to(data)),
         size=path.stat().st_size,
         path=path,
+        to=result.to,
     )
+
+
+def hold(data: Path, results: Sequence[Result]) -> str:
+    """Keep withheld results for inspection, where nothing finds them that delivers; the folder, relative to `data`."""
+    folder = Path("held") / uid_from(sorted(r.uid for r in results))
+    (data / folder).mkdir(parents=True, exist_ok=True)
+    for result in results:
+        suffix = "dcm" if result.sop_class_uid else "json"
+        (data / folder / f"{result.kind}-{result.uid}.{suffix}").write_bytes(result.body)
+    return str(folder)
 
 
 def find(session: Session, data: Path, uid: str) -> StoredResult | None:
@@ -142,21 +156,38 @@ def record(
     now: float,
     *,
     again: bool = False,
+    omissions: Sequence[Omission] = (),
 ) -> None:
     """Within the caller's transaction: these are now the current results of the job's study and model, and owed.
 
     Recording the same results twice changes nothing and owes nothing twice. A result that had been superseded and comes
     back is owed again: the destination must end up with what is current. again: equal results are owed anew as well.
+    omissions: what some destinations do not get of it.
     """
     uids = [r.uid for r in stored]
     supersede(session, job.study_uid, job.model, uids)
+    leave_out(session, job, omissions)
     for result in stored:
         returns = make_current(session, job, result, now)
         for destination in destinations:
-            if result.kind in takes(destination):
+            if is_for(result, destination):
                 owe(session, job.study_uid, result.uid, destination.name, now, again=returns or again)
         if result.kind == "fhir":
             upsert_report(session, job, orjson.loads(result.path.read_bytes()), now)
+
+
+def leave_out(session: Session, job: EndedJob, omissions: Sequence[Omission]) -> None:
+    """The page says what a destination does not get, and why: nothing is left out in silence."""
+    of_job = (OmissionRow.study_uid == job.study_uid, OmissionRow.model == job.model)
+    session.execute(delete(OmissionRow).where(*of_job))
+    for o in omissions:
+        row = OmissionRow(study_uid=job.study_uid, model=job.model, destination=o.destination, kind=o.kind)
+        row.reason = o.reason
+        session.add(row)
+
+
+def is_for(result: StoredResult, destination: Destination) -> bool:
+    return result.kind in takes(destination) and (result.to is None or destination.name in result.to)
 
 
 def supersede(session: Session, study_uid: str, model: str, but: Sequence[str] = ()) -> bool:

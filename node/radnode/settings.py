@@ -74,7 +74,7 @@ class Peer(Section):
     quiet_s: float | None = None
 
 
-Kind = Literal["sr", "seg", "key-image", "fhir"]
+Kind = Literal["sr", "seg", "key-image", "parametric-map", "fhir"]
 
 
 class Destination(Section):
@@ -90,6 +90,8 @@ class Destination(Section):
     password: str = ""
     folder: Path | None = None
     results: tuple[Kind, ...] = ()  # empty: what it takes (a PACS is asked by association negotiation)
+    segmentation: Literal["binary", "labelmap"] = "binary"
+    max_frames: int = Field(default=0, ge=0)  # of one object; a longer segmentation is split; 0: no limit
     rejection_notes: bool = True  # retracted objects are followed by a rejection note (KOS, IHE IOCM)
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from radnode import complete, weights_use
 from radnode.database import Database
 from radnode.engine import Engine, StoppedError
-from radnode.engine_messages import Answer, Declined, Done, Failed, Task
+from radnode.engine_messages import Answer, Declined, Done, Failed, Held, Task
 from radnode.jobs import changed
 from radnode.route import Route, StudyFacts, decide
 from radnode.settings import Rule, Settings
@@ -155,6 +155,8 @@ def end(database: Database, run: ShadowRun, worker: str, answer: Answer) -> None
             values |= {"state": JobState.DONE, "findings": list(answer.shadow), "weights_sha256": answer.weights_sha256}
         elif isinstance(answer, Failed):
             values |= {"state": JobState.FAILED, "reason": answer.sentence}
+        elif isinstance(answer, Held):  # no run in shadow makes results
+            values |= {"state": JobState.FAILED, "reason": "; ".join(answer.reasons)}
         else:
             values |= {"state": JobState.DECLINED, "reason": f"{answer.gate}: {answer.sentence}"}
         set_ours(session, run, worker, **values)

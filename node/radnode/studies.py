@@ -9,7 +9,7 @@ from radnode import events, shadow
 from radnode.events import Event
 from radnode.shadow import ShadowRun
 from radnode.states import DeliveryState, JobState, StudyState
-from radnode.tables import DeliveryRow, InstanceRow, JobRow, ResultRow, RouteRow, StudyRow
+from radnode.tables import DeliveryRow, InstanceRow, JobRow, OmissionRow, ResultRow, RouteRow, StudyRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +69,7 @@ class JobView:
     created_at: float
     started_at: float | None
     ended_at: float | None
+    held: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +102,16 @@ class DeliveryView:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OmissionView:
+    """What a destination does not get of a model's current results, and why."""
+
+    model: str
+    destination: str
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Story:
     """Everything the node knows of one study, each part in the order in which it happened."""
 
@@ -110,6 +121,7 @@ class Story:
     jobs: tuple[JobView, ...]
     results: tuple[ResultView, ...]
     deliveries: tuple[DeliveryView, ...]
+    omissions: tuple[OmissionView, ...]
     events: tuple[Event, ...]
     shadow: tuple[ShadowRun, ...] = ()  # never part of what is reported
 
@@ -145,6 +157,7 @@ def story(session: Session, study_uid: str) -> Story | None:
         jobs=jobs(session, study_uid),
         results=results(session, study_uid),
         deliveries=deliveries(session, study_uid),
+        omissions=omissions(session, study_uid),
         events=events.of_study(session, study_uid),
         shadow=shadow.runs(session, study_uid),
     )
@@ -209,6 +222,7 @@ def jobs(session: Session, study_uid: str) -> tuple[JobView, ...]:
             created_at=j.created_at,
             started_at=j.started_at,
             ended_at=j.ended_at,
+            held=j.held,
         )
         for j in session.scalars(query)
     )
@@ -253,4 +267,12 @@ def deliveries(session: Session, study_uid: str) -> tuple[DeliveryView, ...]:
             error=d.error,
         )
         for d, kind in session.execute(query)
+    )
+
+
+def omissions(session: Session, study_uid: str) -> tuple[OmissionView, ...]:
+    query = select(OmissionRow).where(OmissionRow.study_uid == study_uid).order_by(OmissionRow.id)
+    return tuple(
+        OmissionView(model=o.model, destination=o.destination, kind=o.kind, reason=o.reason)
+        for o in session.scalars(query)
     )

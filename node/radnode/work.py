@@ -8,12 +8,15 @@ import time
 import uuid
 from collections.abc import Sequence
 
-from radnode import complete, jobs, pipeline, results, shadow, weights_use
+from sqlalchemy.orm import Session
+
+from radnode import capabilities, complete, jobs, pipeline, profiles, results, shadow, weights_use
 from radnode.database import Database
 from radnode.engine import Engine, StoppedError
-from radnode.engine_messages import Answer, Declined, Done, Failed, Task
+from radnode.engine_messages import Answer, Declined, Done, Failed, Held, Task
 from radnode.errors import LostClaimError
 from radnode.jobs import Job
+from radnode.profiles import Plan
 from radnode.settings import Settings
 from radnode.states import JobState
 from radnode_inference.model import DeclinedError, ModelCard
@@ -74,12 +77,18 @@ class Worker:
                 files=complete.input_files(session, job.study_uid),
                 previous=results.previous(session, job.study_uid, job.model),
                 rules=self._settings.rules,
+                plans=self._plans(session),
             )
         cards = weights_use.live_cards(self._database, self._settings) if self._cards is None else self._cards
         card = next((c for c in cards if c.identity.name == job.model), None)
         if card is None:
             return Declined(gate="not-installed", sentence=f"there is no model {job.model} on this machine")
         return self._engine.run(card, task, lambda part: self._beat(job, part), stop.is_set)
+
+    def _plans(self, session: Session) -> tuple[Plan, ...]:
+        """What every destination takes, as far as it is known now."""
+        destinations = self._settings.destinations
+        return profiles.plans(destinations, capabilities.known(session, destinations))
 
     def _beat(self, job: Job, part: float) -> None:
         jobs.beat(self._database, job, part, time.time())
@@ -93,6 +102,8 @@ class Worker:
                 return pipeline.end_declined(
                     self._database, self._settings, job, DeclinedError(answer.gate, answer.sentence)
                 )
+            if isinstance(answer, Held):
+                return pipeline.end_held(self._database, self._settings, job, answer.reasons, answer.folder)
             return self._end_done(job, answer)
         except LostClaimError:
             raise
@@ -101,7 +112,9 @@ class Worker:
             return self._try_again(job, f"its results could not be recorded ({type(e).__name__}: {e})")
 
     def _end_done(self, job: Job, done: Done) -> JobState:
-        return pipeline.end(self._database, self._settings, job, done.stored, read_s=done.read_s)
+        return pipeline.end(
+            self._database, self._settings, job, done.stored, read_s=done.read_s, omissions=done.omissions
+        )
 
     def _try_again(self, job: Job, reason: str) -> JobState:
         return jobs.try_again(self._database, job, self._settings, reason, time.time())

@@ -258,7 +258,7 @@ def test_what_is_refused_for_good_is_dead_at_once_and_the_rest_goes(tmp_path: Pa
     with database.reading() as session:
         query = select(ResultRow.kind, DeliveryRow.state).join(ResultRow, ResultRow.uid == DeliveryRow.result_uid)
         assert {row.kind: row.state for row in session.execute(query)} == {
-            "seg": "dead",
+            "seg": "not-taken",
             "sr": "delivered",
             "key-image": "delivered",
         }

@@ -214,8 +214,11 @@ def test_a_stopping_worker_gives_its_job_back(node: Node, busy: Callable[[str], 
 
 def test_an_error_at_the_end_of_a_job_is_told_and_tried_again(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     ready(node, "quick", attempts=1)
-    bad = Destination.model_construct(name="x", kind="nowhere", results=())
-    node.settings = node.settings.model_copy(update={"destinations": (bad,)})
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("radnode.results.record", full)
     turn(node)
     assert node.jobs()[0].state is JobState.FAILED
     assert "could not be recorded" in node.jobs()[0].reason

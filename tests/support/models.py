@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from support.results import four
 
+from radnode.profiles import Plan
 from radnode.results import Previous, Result
 from radnode_inference.findings import Code, Finding, Findings, Kind, ModelIdentity
 from radnode_inference.model import Availability, DeclinedError, ModelCard, Progress
@@ -133,6 +134,6 @@ def declining(*, device: str, weights: Path) -> Quick:
     return Declining(weights)
 
 
-def report(findings: Findings, study: Study, *, previous: Sequence[Previous]) -> list[Result]:
+def report(findings: Findings, study: Study, *, previous: Sequence[Previous], plans: Sequence[Plan]) -> list[Result]:
     """Small results instead of those of `radnode.report`: they tell how many images were read."""
     return four(findings.study_uid, findings.model.name, findings.items[0].tracking_id)

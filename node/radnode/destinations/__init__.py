@@ -6,12 +6,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
 
+from radnode.errors import DeliveryError
 from radnode.settings import Destination as Address
 
 REJECTION, RETRACTION = "rejection", "retraction"
 NOTES = frozenset({REJECTION, RETRACTION})
 """What takes results back: a rejection note (Key Object Selection, IHE IOCM), a FHIR transaction of what was entered in error."""
-DICOM_KINDS = frozenset({"sr", "seg", "key-image"})
+DICOM_KINDS = frozenset({"sr", "seg", "key-image", "parametric-map"})
 TAKES: Mapping[str, frozenset[str]] = {
     "dimse": DICOM_KINDS | {REJECTION},
     "orthanc": DICOM_KINDS | {REJECTION},
@@ -73,3 +74,13 @@ def open_destination(address: Address, *, calling_ae: str, timeout_s: float) -> 
     """The destination at `address`. Its library is imported here, so that a node loads only what it uses."""
     make = import_module(MODULES[address.kind]).make
     return cast(Destination, make(address, calling_ae=calling_ae, timeout_s=timeout_s))
+
+
+def probe(
+    address: Address, sop_classes: Sequence[str], *, calling_ae: str, timeout_s: float
+) -> Mapping[str, tuple[str, ...]]:
+    """SOP class -> the transfer syntaxes in which a PACS takes it. Raises DeliveryError when it cannot be asked."""
+    if address.kind != "dimse":
+        raise DeliveryError("only a PACS that is reached by C-STORE can be asked what it takes")
+    ask = import_module("radnode.destinations.dimse_probe").ask
+    return cast(Mapping[str, tuple[str, ...]], ask(address, sop_classes, calling_ae=calling_ae, timeout_s=timeout_s))

@@ -6,12 +6,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pydicom
+from pydicom.dataset import Dataset
 from pydicom.filereader import read_file_meta_info
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, _config, evt
 
 from radnode.destinations import Outgoing
 from radnode.destinations.gate import Gate
-from radnode.errors import DeliveryError
+from radnode.errors import DeliveryError, NotTakenError
 from radnode.settings import Destination as Address
 
 CONNECT_S = 10.0
@@ -32,7 +35,7 @@ CONTEXT_RESULT: Mapping[int, str] = {
 
 
 class Pacs:
-    """A storage SCP. One association per batch, with a context for each SOP class that is being sent and no more."""
+    """A storage SCP. One association per batch, with contexts for each SOP class that is being sent and no more."""
 
     def __init__(self, address: Address, calling_ae: str, timeout_s: float) -> None:
         self.address = address
@@ -41,18 +44,22 @@ class Pacs:
 
     @contextmanager
     def open(self, results: Sequence[Outgoing]) -> Iterator["StoreAssociation"]:
-        association = self._associate(results)
+        association = self.associate(sorted({c for r in results for c in contexts_of(r.path)}))
         try:
             yield StoreAssociation(association)
         finally:
             if association.is_established:
                 association.release()
 
-    def _associate(self, results: Sequence[Outgoing]) -> Any:
+    def associate(self, contexts: Sequence[tuple[str, str]]) -> Any:
+        """An association with a presentation context for each (SOP class, transfer syntax); some may be refused.
+
+        Raises DeliveryError when there is none.
+        """
         ae = AE(ae_title=self.calling_ae)
         ae.connection_timeout = min(CONNECT_S, self.timeout_s)
         ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = self.timeout_s
-        for sop_class_uid, transfer_syntax_uid in sorted({context_of(r.path) for r in results}):
+        for sop_class_uid, transfer_syntax_uid in contexts:
             ae.add_requested_context(sop_class_uid, transfer_syntax_uid)
         try:
             association = ae.associate(
@@ -89,24 +96,28 @@ class StoreAssociation:
         self.association = association
 
     def send(self, result: Outgoing) -> str:
-        self._check_context(result)
+        """The file as it is where the PACS takes it so, else in another encoding of the same content."""
+        own, *others = contexts_of(result.path)
+        accepted = {(c.abstract_syntax, c.transfer_syntax[0]) for c in self.association.accepted_contexts}
+        wanted = next((c for c in (own, *others) if c in accepted), None)
+        if wanted is None:
+            raise self._refusal(own[0])
         if not self.association.is_established:
             raise DeliveryError("the association was lost")
-        status = self.association.send_c_store(result.path)
+        what = result.path if wanted == own else encoded(result.path, wanted[1])
+        status = self.association.send_c_store(what)
         if "Status" not in status:
             raise DeliveryError("no answer to C-STORE")
         return judge(int(status.Status), str(status.get("ErrorComment", "")))
 
-    def _check_context(self, result: Outgoing) -> None:
-        wanted = context_of(result.path)
-        for context in self.association.accepted_contexts:
-            if (context.abstract_syntax, context.transfer_syntax[0]) == wanted:
-                return
-        for context in self.association.rejected_contexts:
-            if context.abstract_syntax == wanted[0]:
-                why = CONTEXT_RESULT.get(context.result, "refused")
-                raise DeliveryError(f"SOP class {wanted[0]}: {why}", permanent=context.result in (3, 4))
-        raise DeliveryError(f"no presentation context for SOP class {wanted[0]}")
+    def _refusal(self, sop_class_uid: str) -> DeliveryError:
+        """Why none of the contexts of this SOP class was accepted; refused for good only where the peer says so."""
+        refused = [c.result for c in self.association.rejected_contexts if c.abstract_syntax == sop_class_uid]
+        if not refused:
+            return DeliveryError(f"no presentation context for SOP class {sop_class_uid}")
+        result = 3 if 3 in refused else max(refused)
+        words = f"{UID(sop_class_uid).name}: {CONTEXT_RESULT.get(result, 'refused')}"
+        return NotTakenError(words, sop_class_uid) if result in (3, 4) else DeliveryError(words)
 
 
 def judge(status: int, comment: str) -> str:
@@ -125,10 +136,25 @@ def judge(status: int, comment: str) -> str:
     raise DeliveryError(f"not stored: {said}", permanent=0xA900 <= status <= 0xA9FF)
 
 
-def context_of(path: Path) -> tuple[str, str]:
-    """SOP class and transfer syntax of a file, from its meta information (PS3.10 section 7.1)."""
+def contexts_of(path: Path) -> tuple[tuple[str, str], ...]:
+    """(SOP class, transfer syntax) pairs in which a file may be sent: its own, from its meta information (PS3.10
+    section 7.1), then those that it can be written anew in without loss."""
     meta = read_file_meta_info(path)
-    return str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID)
+    own = str(meta.TransferSyntaxUID)
+    syntaxes = dict.fromkeys((own, str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian)))
+    return tuple((str(meta.MediaStorageSOPClassUID), syntax) for syntax in syntaxes)
+
+
+def encoded(path: Path, transfer_syntax_uid: str) -> Dataset:
+    """The content of a file in an uncompressed little-endian transfer syntax. Raises DeliveryError when it cannot be."""
+    try:
+        ds = pydicom.dcmread(path)
+        if ds.file_meta.TransferSyntaxUID.is_compressed:
+            ds.decompress(generate_instance_uid=False)
+        ds.file_meta.TransferSyntaxUID = UID(transfer_syntax_uid)
+        return ds
+    except (AttributeError, KeyError, ValueError, RuntimeError, NotImplementedError) as e:
+        raise DeliveryError(f"it cannot be written in {UID(transfer_syntax_uid).name}: {e}", permanent=True) from e
 
 
 def prepare(event: Any) -> None:

@@ -4,13 +4,16 @@ import time
 from typing import Annotated
 
 from fastapi import APIRouter, Form, HTTPException
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi import Path as PathParameter
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
 from radnode import jobs, studies
 from radnode.database import Database
 from radnode.errors import RefusedError
 from radnode.retract import REASONS, by_person
 from radnode.settings import Settings
+from radnode.studies import Story
+from radnode.tables import JobRow
 from radnode.web.api import StudyUid
 from radnode.web.views import Render
 
@@ -47,6 +50,17 @@ def life_pages(made: APIRouter, render: Render, settings: Settings, database: Da
             raise HTTPException(409, f"{e}.".capitalize()) from e
         return back(study_uid)
 
+    @made.get("/held/{job_id}/{name}")
+    def held_file(
+        job_id: int, name: Annotated[str, PathParameter(pattern=r"^[a-z-]+-[0-9.]+\.(dcm|json)$")]
+    ) -> FileResponse:
+        with database.reading() as session:
+            job = session.get(JobRow, job_id)
+        path = settings.data / job.held / name if job is not None and job.held else None
+        if path is None or not path.is_file():
+            raise HTTPException(404, "There is no such withheld object.")
+        return FileResponse(path, media_type="application/octet-stream", filename=name)
+
     def question(study_uid: str, model: str, status: int = 200, problem: str = "") -> HTMLResponse:
         with database.reading() as session:
             story = studies.story(session, study_uid)
@@ -55,6 +69,15 @@ def life_pages(made: APIRouter, render: Render, settings: Settings, database: Da
         standing = [r for r in story.results if r.current and r.model == model]
         values = {"study": story.study, "model": model, "standing": standing, "reasons": REASONS, "problem": problem}
         return render("retract.html", "Retract", "studies", status, **values)
+
+
+def withheld(settings: Settings, story: Story) -> list[tuple[int, str, list[str]]]:
+    """The job, the model and the files of every result of this study that is withheld."""
+    found = []
+    for job in story.jobs:
+        if job.held:
+            found.append((job.id, job.model, sorted(f.name for f in (settings.data / job.held).glob("*.*"))))
+    return found
 
 
 def back(study_uid: str) -> Response:

@@ -18,7 +18,7 @@ from radnode.studies import Story
 from radnode.triage import OVERDUE_S
 from radnode.web import pictures, views
 from radnode.web.api import StudyUid
-from radnode.web.life import life_pages
+from radnode.web.life import life_pages, withheld
 from radnode.web.views import Render
 from radnode.worklist import Reader
 
@@ -71,6 +71,7 @@ def study_pages(made: APIRouter, render: Render, settings: Settings, database: D
             name, title_of(story), "studies",
             story=story, entry=row, ran=any(j.revision == story.study.revision for j in story.jobs), reports=reader.reports_of(study_uid), results={r.uid: r for r in story.results},
             viewer=views.viewer_link(settings, study_uid), destinations={d.name for d in settings.destinations},
+            withheld=withheld(settings, story),
         )  # fmt: skip
 
     @made.get("/studies")

@@ -21,6 +21,7 @@ STATES: Mapping[StudyState, str] = {
     StudyState.READ: "AI ended",
 }
 Render = Callable[..., HTMLResponse]
+LABELS: Mapping[Outcome, str] = {Outcome.CLEAR: "no finding", Outcome.HELD: "result withheld"}
 NO_MODEL = "no model ran"
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -100,7 +101,7 @@ def state(value: str, ran: bool = True) -> str:
 
 def label(outcome: str) -> str:
     """An outcome on its badge; "clear" would promise more than a model can."""
-    return "no finding" if outcome == Outcome.CLEAR else outcome.replace("-", " ")
+    return LABELS.get(Outcome(outcome), outcome.replace("-", " "))
 
 
 def said(answer: Answer) -> str:
