@@ -2,12 +2,13 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test check faults train-demo lock setup packages clean
+.PHONY: help demo serve test check faults train-demo lock setup packages viewers clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TORCH := torch==2.13.0
 TORCH_PIP_ARGS ?= # e.g. --index-url with the address of PyTorch's CPU builds (README, "Installing")
-TEST_PACKAGES := orthanc orthanc-dicomweb dcmtk libpixelmed-java default-jre-headless chromium postgresql
+TEST_PACKAGES := orthanc orthanc-dicomweb dcmtk libpixelmed-java default-jre-headless chromium postgresql \
+  $(if $(shell command -v npm),,npm)
 ARGS ?=
 
 VENV := .venv
@@ -31,7 +32,7 @@ demo: setup
 serve: setup
 	@$(BIN)/radnode serve $(ARGS)
 
-test: setup packages check
+test: setup packages viewers check
 	@echo "Running every test"
 	@$(BIN)/python -m pytest $(ARGS)
 
@@ -49,6 +50,8 @@ faults: setup packages
 train-demo: setup
 	@$(BIN)/python -m radnode_inference.training breast --out inference/radnode_inference/models/breast_mri $(ARGS)
 	@$(BIN)/python -m radnode_inference.training chest --out inference/radnode_inference/models/chest_ct $(ARGS)
+	@$(BIN)/python -m radnode_inference.training.guards breast --card inference/radnode_inference/models/breast_mri/demo.json
+	@$(BIN)/python -m radnode_inference.training.guards chest --card inference/radnode_inference/models/chest_ct/demo.json
 
 lock: setup
 	@$(BIN)/python -m pip freeze --exclude-editable | grep -Ev '^(torch==|torch @|setuptools==|pip==)' | sort --ignore-case > requirements.lock
@@ -72,6 +75,9 @@ $(READY):
 
 packages:
 	@deploy/install-packages.sh $(TEST_PACKAGES)
+
+viewers: setup packages
+	@tests/viewers/fetch.sh $(VENV)/viewers
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -11,6 +11,7 @@ from radnode_inference.engines.check import check, windows_of
 from radnode_inference.engines.choose import Chosen, choose
 from radnode_inference.engines.record import Agreement
 from radnode_inference.findings import Finding, Findings, Kind, ModelIdentity, tracking_uid
+from radnode_inference.guards import Guards
 from radnode_inference.load import load
 from radnode_inference.match import best_ct
 from radnode_inference.measure import diameter_measurements, diameters, laterality, volume_measurement
@@ -44,7 +45,7 @@ class VocoModel:
 
     def __init__(self, weights: WeightsFile, device: torch.device) -> None:
         self.weights, self.device = weights, device
-        self.settings = VocoSettings.from_weights(weights)
+        self.settings, self.guards = VocoSettings.from_weights(weights), Guards.from_weights(weights)
         self.network = loaded(weights, len(self.settings.classes)).to(device)
         self.engine: Chosen | None = None
 
@@ -64,13 +65,16 @@ class VocoModel:
         return check(self.network, windows, weights=weights, sha256=self.weights.sha256, device=self.device, tell=tell)
 
     def read(self, study: Study, progress: Progress) -> Findings:
-        """Every class of the card that the network sees. Raises DeclinedError as `match` and `load` do."""
+        """Every class of the card that the network sees. Raises DeclinedError as `match`, `load` and `guards` do."""
         self.weights.admit(study)
         progress(0.0, "choosing the series")
         match = best_ct(study)
         volume = load(match.series.headers, match.series.series_uid)
         progress(0.1, "reading the volume")
-        probabilities, box = self.infer(volume, lambda part: progress(0.1 + 0.75 * part, "network"))
+        admitted = self.guards.admit(study, volume)
+        prepared, box = prepare(volume, self.settings, self.device)
+        guarded = (*admitted, *self.guards.familiar({"ct": prepared.cpu().numpy()}), *self.guards.calibration)
+        probabilities = self.infer(prepared, lambda part: progress(0.1 + 0.75 * part, "network"))
         progress(0.85, "measuring")
         return Findings(
             study_uid=study.study_uid,
@@ -80,18 +84,18 @@ class VocoModel:
             statements=(
                 *self.weights.statements,
                 f"Read: {match.reason}.",
+                *guarded,
                 *(self.engine.statements if self.engine else ()),
             ),
             used_series_uids=(volume.series_uid,),
         )
 
-    def infer(self, volume: Volume, done: Callable[[float], None]) -> tuple[Tensor, Box]:
-        """Class probabilities (classes, i, j, k) and the places they are for."""
-        prepared, box = prepare(volume, self.settings, self.device)
+    def infer(self, prepared: Tensor, done: Callable[[float], None]) -> Tensor:
+        """Class probabilities (classes, i, j, k) of the network's input [i, j, k]."""
         predict = self.engine.predict if self.engine else self.network
         with torch.inference_mode(), devices.threads():
             logits = slide(prepared[None], self.settings.roi, predict, overlap=self.settings.overlap, done=done)
-            return logits.softmax(dim=0).cpu(), box
+            return (logits / self.guards.temperature).softmax(dim=0).cpu()
 
     def findings(self, study: Study, volume: Volume, probabilities: Tensor, box: Box) -> tuple[Finding, ...]:
         found: list[Finding] = []
