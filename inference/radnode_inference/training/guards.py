@@ -53,7 +53,7 @@ def guarded(card: dict[str, Any], family: str, folder: Path) -> dict[str, Any]:
     on = f"{len(tuning)} generated studies, seeds {tuning[0]} to {tuning[-1]}"
     if "temperature" in made:
         made["calibration"] = {"temperature": made.pop("temperature"), "reference": on}
-    elif any("calibration" in c for c in made["classes"]):
+    elif "calibration" not in made and any("calibration" in c for c in made["classes"]):
         made["calibration"] = {"temperature": 1.0, "reference": f"{on} (slope and offset for each class)"}
     return made
 
