@@ -18,7 +18,7 @@ from radnode_inference.weights import WeightsError, digest, remove, versions
 LUNG = {"value": "39607008", "scheme": "SCT", "meaning": "Lung"}
 CARD: dict[str, Any] = {
     "name": "mine", "version": "1", "intended_use": "a test", "training_data": "none: random", "licence": "Apache-2.0",
-    "input": {"spacing_mm": [4, 4, 4], "window_hu": [-1000, 400], "roi": [32, 32, 32]},
+    "input": {"spacing_mm": [4, 4, 4], "window_hu": [-1000, 400], "roi": [64, 32, 32]},
     "classes": [{"name": "background", "kind": "background"}, {"name": "lung", "kind": "anatomy", "concept": LUNG}],
 }  # fmt: skip
 
@@ -101,7 +101,7 @@ NODULE = {"name": "nodule", "kind": "abnormality"}
         ({"calibration": {"temperature": 0}}, "temperature: Input should be greater than 0"),
         ({"model": "mr-breast-mome"}, "is for the model mr-breast-mome"),
         ({"classes": [*CARD["classes"], NODULE | {"concept": LUNG}]}, "has 2 classes, its card 3"),
-        ({"input": {"roi": [32, 32, 32]}}, "KeyError 'spacing_mm'"),
+        ({"input": {"roi": [64, 32, 32]}}, "KeyError 'spacing_mm'"),
         ({"sha256": "0" * 64}, r"finetuned\.pt has SHA-256 [0-9a-f]{64}, not 0{64}: not stored"),
     ],
 )  # fmt: skip

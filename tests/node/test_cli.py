@@ -35,7 +35,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The registry holds the small models of the tests, and results are the small ones."""
     cards = tuple(models.card(h, h) for h in ("quick", "raising", "declining"))
     cards += (models.card("missing", "quick", Availability.NOT_INSTALLED),)
-    monkeypatch.setattr(registry, "cards", lambda _weights: cards)
+    monkeypatch.setattr(registry, "cards", lambda _weights, _in_use=None: cards)
     monkeypatch.setattr(report, "results", lambda findings, study: models.report(findings, study, previous=()))
 
 

@@ -1,0 +1,242 @@
+"""Which version is live, in shadow or off: the history, the command, and what the worker makes of it."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from pydicom import dcmread
+from sqlalchemy import select
+from support.core import Node
+from support.weights import bring
+
+from radnode import complete, pipeline, shadow, weights_use
+from radnode.cli import cli
+from radnode.engine import Engine
+from radnode.settings import Condition, Destination, Rule, Settings
+from radnode.states import JobState
+from radnode.tables import InstanceRow, JobRow, ShadowRow
+from radnode.weights_use import Use, UseError
+from radnode.work import Worker
+from radnode.worklist import Reader
+from radnode_inference import weights_store
+from radnode_inference.generator import chest
+from radnode_inference.generator.dicom_parts import Order
+from radnode_inference.generator.dicom_writer import write_chest
+from radnode_inference.model import Availability
+
+VOCO = "ct-voco"
+NEVER = threading.Event()
+
+
+def stand(settings: Settings, *versions: str) -> None:
+    """Folders of versions, as far as the setting looks at them."""
+    for version in versions:
+        folder = settings.weights_folder / VOCO / version
+        folder.mkdir(parents=True)
+        (folder / "card.json").write_text("{}")
+
+
+def now(node: Node) -> dict[tuple[str, str], Use]:
+    with node.database.reading() as session:
+        return weights_use.uses(weights_use.history(session))
+
+
+def test_one_version_is_live_and_the_history_tells_who_changed_what(node: Node) -> None:
+    stand(node.settings, "1", "2")
+    for version, use, who in (("1", Use.LIVE, "anna"), ("2", Use.SHADOW, "anna"), ("2", Use.LIVE, "berta")):
+        weights_use.put(node.database, node.settings, VOCO, version, use, who)
+    assert now(node) == {(VOCO, "1"): Use.OFF, (VOCO, "2"): Use.LIVE}
+    with node.database.reading() as session:
+        told = [(c.version, c.before, c.use, c.who) for c in weights_use.history(session, VOCO)]
+        assert weights_use.in_use(weights_use.history(session)) == {VOCO: "2"}
+    assert told == [
+        ("1", "", "live", "anna"), ("2", "", "shadow", "anna"), ("1", "live", "off", "berta"), ("2", "shadow", "live", "berta"),
+    ]  # fmt: skip
+
+
+def test_the_same_setting_twice_is_one_line_of_history(node: Node) -> None:
+    stand(node.settings, "1")
+    for _ in range(2):
+        weights_use.put(node.database, node.settings, VOCO, "1", Use.LIVE, "anna")
+    with node.database.reading() as session:
+        assert len(weights_use.history(session)) == 1
+
+
+def test_rollback_makes_the_version_live_that_was_so_before(node: Node) -> None:
+    stand(node.settings, "1", "2")
+    with pytest.raises(UseError, match="no other version of ct-voco that is still installed was ever live"):
+        weights_use.rollback(node.database, node.settings, VOCO, "anna")
+    for version in ("1", "2"):
+        weights_use.put(node.database, node.settings, VOCO, version, Use.LIVE, "anna")
+    assert weights_use.rollback(node.database, node.settings, VOCO, "anna") == "1"
+    assert now(node) == {(VOCO, "1"): Use.LIVE, (VOCO, "2"): Use.OFF}
+
+
+def test_a_version_that_is_not_there_cannot_be_used(node: Node) -> None:
+    with pytest.raises(UseError, match="there is no version 7 of ct-voco"):
+        weights_use.put(node.database, node.settings, VOCO, "7", Use.LIVE, "anna")
+
+
+def test_a_model_whose_versions_are_all_off_is_off_and_one_whose_versions_are_gone_is_as_before(node: Node) -> None:
+    stand(node.settings, "1")
+    weights_use.put(node.database, node.settings, VOCO, "1", Use.OFF, "anna")
+    assert voco(node) is Availability.OFF
+    (node.settings.weights_folder / VOCO / "1" / "card.json").unlink()
+    weights_use.put(node.database, node.settings, VOCO, "1", Use.REMOVED, "anna")
+    assert voco(node) is Availability.DEMONSTRATION
+
+
+def voco(node: Node) -> Availability:
+    cards = weights_use.live_cards(node.database, node.settings)
+    return next(c.availability for c in cards if c.identity.name == VOCO)
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for key in [k for k in os.environ if k.startswith("RADNODE_")]:
+        monkeypatch.delenv(key)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RADNODE_DATA", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+def weights(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["weights", *arguments])
+
+
+def test_the_command_from_adding_to_removing(data: Path, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        file, card = bring(tmp_path / "given", seed=seed, version=str(seed))
+        added = weights("add", str(file), "--model", VOCO, "--card", str(card), "--who", "anna")
+        assert added.exit_code == 0, added.output
+        assert added.output.endswith("it is live.\n" if seed == 1 else "it is off.\n")
+    assert weights("use", VOCO, "2", "shadow", "--who", "berta").output == "ct-voco 2 is shadow.\n"
+    listed = weights("list").output.splitlines()
+    assert [line.partition(";")[0] for line in listed] == ["ct-voco 1: live", "ct-voco 2: shadow"]
+    refused = weights("remove", VOCO, "2")
+    assert refused.exit_code == 1
+    assert "ct-voco 2 is shadow: turn it off first" in refused.output
+    assert weights("use", VOCO, "2", "live").exit_code == 0
+    assert weights("rollback", VOCO).output == "ct-voco 1 is live again.\n"
+    assert weights("verify").exit_code == 0
+    path = data / "weights" / VOCO / "1" / "weights.safetensors"
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    wrong = weights("verify", VOCO, "1")
+    assert wrong.exit_code == 1
+    assert wrong.output.startswith("WRONG ct-voco 1: weights.safetensors has SHA-256")
+    assert weights("remove", VOCO, "2", "--who", "anna").output == "ct-voco 2 is removed.\n"
+    assert [line.partition(" ")[2].partition(" ")[2] for line in weights("history").output.splitlines()][:2] == [
+        "ct-voco 1: new -> live, by anna", "ct-voco 2: new -> off, by anna",
+    ]  # fmt: skip
+    assert weights("history").output.splitlines()[-1].endswith("ct-voco 2: off -> removed, by anna")
+
+
+def test_a_refusal_is_one_line_and_exit_code_1(data: Path, tmp_path: Path) -> None:
+    file, card = bring(tmp_path / "given", intended_use="")
+    for arguments, reason in (
+        ((str(file), "--model", VOCO, "--card", str(card)), "intended_use: String should have at least 1 character"),
+        ((str(file), "--model", "nothing", "--card", str(card)), "there is no model 'nothing'"),
+        ((str(file), "--model", VOCO, "--card", "none.toml"), "none.toml cannot be read"),
+    ):
+        refused = weights("add", *arguments)
+        assert refused.exit_code == 1
+        assert reason in refused.output
+        assert len(refused.output.splitlines()) == 1
+    assert weights("list").output == ""
+
+
+def arrive(node: Node, folder: Path, seed: int) -> str:
+    """A generated chest CT is complete; its Study Instance UID."""
+    made = chest.phantom(seed, nodules=False, shape=(48, 40, 40))
+    write_chest(made, folder, Order(patient_name="T", patient_id="1", body_part="CHEST"))
+    study_uid = ""
+    for path in sorted(folder.rglob("*.dcm")):
+        ds = dcmread(path, stop_before_pixels=True)
+        study_uid = str(ds.StudyInstanceUID)
+        row = InstanceRow(
+            sop_uid=ds.SOPInstanceUID, sha256=str(ds.SOPInstanceUID)[-40:], study_uid=study_uid,
+            series_uid=ds.SeriesInstanceUID, sop_class_uid=ds.SOPClassUID, transfer_syntax_uid="1.2.840.10008.1.2.1",
+            calling_ae="PACS", called_ae="RADNODE", address="127.0.0.1", file=str(path.relative_to(node.settings.data)),
+            size=path.stat().st_size, received_at=1.0,
+        )  # fmt: skip
+        with node.database.transaction() as session:
+            session.add(row)
+    complete.settle(node.database, node.settings, since=0.0, now=1.0)
+    complete.complete(node.database, now=1e6)
+    assert pipeline.route(node.database, node.settings) == 1
+    return study_uid
+
+
+def made_by(node: Node, study_uid: str) -> str:
+    """The FHIR result of a study as text: it names the digest of the weights."""
+    (result,) = [r for r in node.story(study_uid).results if r.kind == "fhir" and r.current]
+    return (node.settings.data / result.file).read_text()
+
+
+def test_a_change_holds_from_the_next_job_on_and_a_version_in_shadow_is_recorded_but_never_reported(
+    tmp_path: Path,
+) -> None:
+    from radnode import migrations
+    from radnode.database import Database
+
+    rule = Rule(name="ct", models=(VOCO,), when=(Condition(attribute="Modality", values=("CT",)),))
+    out = Destination(name="out", kind="folder", folder=tmp_path / "out")
+    settings = Settings(data=tmp_path / "data", rules=(rule,), destinations=(out,))
+    settings.data.mkdir()
+    migrations.upgrade(settings.url)
+    node = Node(settings=settings, database=Database(settings.url))
+    stored = {}
+    for version in ("1", "2"):
+        file, card = bring(tmp_path / "given", seed=int(version), version=version)
+        stored[version] = weights_store.add([file], VOCO, card, settings.weights_folder).sha256
+    weights_use.put(node.database, settings, VOCO, "1", Use.LIVE, "anna")
+    weights_use.put(node.database, settings, VOCO, "2", Use.SHADOW, "anna")
+    with Engine(settings) as engine:
+        worker = Worker(settings, node.database, engine, "w")
+        first = arrive(node, settings.data / "first", 5)
+        assert worker.turn(NEVER), "the job"
+        reported = node.story(first)
+        assert [j.state for j in reported.jobs] == [JobState.DONE], reported.jobs[0].reason
+        assert stored["1"] in made_by(node, first)
+        before = Reader(settings, node.database).entry(first, 10.0)
+
+        assert worker.turn(NEVER), "the run in shadow"
+        assert not worker.turn(NEVER)
+        story = node.story(first)
+        (run,) = story.shadow
+        assert (run.version, run.state, run.weights_sha256) == ("2", JobState.DONE, stored["2"])
+        assert shadow.in_words(run).startswith("shadow, not reported: ct-voco 2, done: lungs, Volume ")
+        assert (story.results, story.deliveries, story.jobs) == (reported.results, reported.deliveries, reported.jobs)
+        assert Reader(settings, node.database).entry(first, 10.0) == before
+        assert not any(
+            stored["2"] in p.read_text(errors="replace") for p in (settings.data / "results").rglob("*.json")
+        )
+
+        weights_use.put(node.database, settings, VOCO, "2", Use.LIVE, "anna")
+        second = arrive(node, settings.data / "second", 6)
+        assert worker.turn(NEVER)
+        assert stored["2"] in made_by(node, second), "the warm worker noticed"
+        assert not node.story(second).shadow
+        assert len(engine.warm) == 1, "other weights of the model are not kept"
+    with node.database.reading() as session:
+        assert len(session.scalars(select(JobRow)).all()) == 2
+    node.database.close()
+
+
+def test_a_run_in_shadow_whose_worker_was_lost_is_taken_up_again_and_ends_at_last(node: Node) -> None:
+    node.add_study()
+    with node.database.transaction() as session:
+        session.add(ShadowRow(study_uid="1.2.3", revision=1, model=VOCO, version="2", state="queued", created_at=1.0))
+    work = node.settings.work.model_copy(update={"lost_after_s": 10.0, "attempts": 2})
+    settings = node.settings.model_copy(update={"work": work})
+    assert shadow.claim(node.database, settings, "a", 100.0) is not None
+    assert shadow.claim(node.database, settings, "b", 105.0) is None, "the first is alive"
+    again = shadow.claim(node.database, settings, "b", 120.0)
+    assert again is not None and again.attempt == 2
+    assert shadow.claim(node.database, settings, "c", 140.0) is None
+    with node.database.reading() as session:
+        (run,) = shadow.runs(session, "1.2.3")
+    assert (run.state, run.reason) == (JobState.FAILED, "its worker was lost")
