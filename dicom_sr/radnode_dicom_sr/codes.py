@@ -142,7 +142,9 @@ COLOURS: dict[Kind, Sequence[tuple[int, int, int]]] = {
 
 
 def colour(finding: Finding, position: int) -> tuple[int, int, int]:
-    """The sRGB colour (0..255) of the finding at `position`: warm for abnormalities, cool for organs."""
+    """The sRGB colour (0..255) of the finding at `position`: its own, or warm for abnormalities, cool for organs."""
+    if finding.colour is not None:
+        return finding.colour
     palette = COLOURS[finding.kind]
     return palette[position % len(palette)]
 

@@ -11,7 +11,7 @@ from reportlab.lib.colors import HexColor
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.styles import ParagraphStyle
 from reportlab.lib.units import mm
-from reportlab.pdfbase.cidfonts import UnicodeCIDFont
+from reportlab.pdfbase.cidfonts import CIDFont, UnicodeCIDFont
 from reportlab.pdfbase.pdfmetrics import registerFont
 from reportlab.platypus import Flowable, Image, KeepTogether, Paragraph, SimpleDocTemplate, Spacer
 
@@ -25,9 +25,10 @@ from radnode_dicom_sr.source import clip
 from radnode_inference.findings import Evaluation, Finding, Measurement
 
 SOP_CLASS_UID = str(EncapsulatedPDFStorage)
+TAIWAN_FONT = "MSung-Light"
 FONTS = (
-    ("big5", "MSung-Light"),
-    ("gb18030", "STSong-Light"),
+    ("big5", TAIWAN_FONT),
+    ("gbk", "STSong-Light"),
     ("shift_jis", "HeiseiMin-W3"),
     ("euc_kr", "HYSMyeongJo-Medium"),
 )
@@ -77,9 +78,19 @@ def pdf(context: Context, pictures: Sequence[KeyPicture]) -> DicomObject:
     )
 
 
+class TraditionalChinese(UnicodeCIDFont):  # type: ignore[misc]
+    """MSung-Light with the character map of its own collection; reportlab 5.1 gives it one of simplified Chinese."""
+
+    def __init__(self) -> None:
+        super().__init__(TAIWAN_FONT)
+        CIDFont.__init__(self, TAIWAN_FONT, "UniCNS-UCS2-H")
+        self.name = self.fontName = TAIWAN_FONT
+
+
 def pages(context: Context, pictures: Sequence[KeyPicture]) -> bytes:
     """The PDF file; the same bytes for the same content and time."""
-    for _, font in FONTS:
+    registerFont(TraditionalChinese())
+    for _, font in FONTS[1:]:
         registerFont(UnicodeCIDFont(font))
     out = BytesIO()
     title = f"AI {context.model.name}"
@@ -173,11 +184,11 @@ def line(sentence: str, style: ParagraphStyle = BODY) -> Paragraph:
 
 
 def in_font(text: str) -> str:
-    """Characters beyond Latin in a font that has them; those that no font has as question marks."""
+    """Characters beyond Latin in a font that has them all, else each in one that has it, else as a question mark."""
     for encoding, font in FONTS:
         try:
             text.encode(encoding)
         except UnicodeEncodeError:
             continue
         return f'<font name="{font}">{text}</font>'
-    return "?" * len(text)
+    return "".join(in_font(c) for c in text) if len(text) > 1 else "?"

@@ -9,7 +9,17 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage
 
-from radnode_inference.findings import Code, Finding, Findings, Kind, Measurement, ModelIdentity, tracking_uid, uid_from
+from radnode_inference.findings import (
+    Code,
+    Finding,
+    Findings,
+    Kind,
+    Measurement,
+    ModelIdentity,
+    ParameterMap,
+    tracking_uid,
+    uid_from,
+)
 from radnode_inference.study import Study
 from radnode_inference.volume import SourceFrame, Volume
 
@@ -231,3 +241,15 @@ def findings(scene: Scene, items: tuple[Finding, ...] | None = None, **more: obj
         )
     made = Findings(study_uid=scene.study.study_uid, model=MODEL, volume=scene.volume, items=items)
     return replace(made, **more)  # type: ignore[arg-type]
+
+
+def saliency(voxels: NDArray[np.float32]) -> ParameterMap:
+    """A parameter map with the voxels for numbers, none on the first two slices and in a corner of the others."""
+    values = voxels.astype(np.float32)
+    values[:2] = values[:, :4, :4] = np.nan
+    return ParameterMap(
+        name="saliency",
+        quantity=Code(value="130404", scheme="DCM", meaning="Saliency"),
+        unit=Code(value="1", scheme="UCUM", meaning="no units"),
+        values=values,
+    )
