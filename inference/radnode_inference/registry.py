@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import cast
 
+from radnode_inference.bundles import store as bundles
 from radnode_inference.engines.record import Tunable
 from radnode_inference.model import Model, ModelCard
 from radnode_inference.models.breast_mri import cards as breast_mri
@@ -23,7 +24,7 @@ def cards(weights: Path, in_use: Mapping[str, str] = NOTHING_SET) -> tuple[Model
 
     in_use: model -> the version of its weights, `weights.OFF` for none; a model that is not in it takes the only version there is.
     """
-    return (*chest_ct.cards(weights, in_use), *breast_mri.cards(weights, in_use))
+    return (*chest_ct.cards(weights, in_use), *breast_mri.cards(weights, in_use), *bundles.cards(weights))
 
 
 def card(name: str, weights: Path, in_use: Mapping[str, str] = NOTHING_SET) -> ModelCard:

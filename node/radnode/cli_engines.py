@@ -19,13 +19,12 @@ def engines() -> None:
 @engines.command("list")
 def listed() -> None:
     """The engine of each model that has weights, on this machine's processor, and why."""
-    from radnode import settings
-    from radnode_inference import registry
+    from radnode import settings, weights_use
 
-    weights = settings.load().weights_folder
-    for card in registry.cards(weights):
-        if card.identity.weights_sha256:
-            click.echo(f"{card.identity.name}: {told(card, weights)}")
+    loaded = settings.load()
+    for card in weights_use.known_cards(loaded):
+        if card.takes_weights:
+            click.echo(f"{card.identity.name}: {told(card, loaded.weights_folder)}")
 
 
 def told(card: "ModelCard", weights: Path) -> str:
@@ -46,17 +45,17 @@ def check(ctx: click.Context, model: str, folder: Path | None, device: str) -> N
 
     On windows of the study in FOLDER, else of a generated one. To be repeated when the weights, a version or the machine changes.
     """
-    from radnode import settings
+    from radnode import settings, weights_use
     from radnode.engine_child import device as resolved
     from radnode_inference import registry
     from radnode_inference.engines.record import Tunable, choose
     from radnode_inference.study import Study
 
-    weights = settings.load().weights_folder
-    try:
-        card = registry.card(model, weights)
-    except KeyError as e:
-        raise click.ClickException(str(e.args[0])) from e
+    here = settings.load()
+    weights = here.weights_folder
+    card = next((c for c in weights_use.known_cards(here) if c.identity.name == model), None)
+    if card is None:
+        raise click.ClickException(f"there is no model {model!r}")
     loaded = registry.load(card, resolved(card, device), weights)
     if not isinstance(loaded, Tunable):
         click.echo(f"radnode: {model} has no network that another engine could compute", err=True)

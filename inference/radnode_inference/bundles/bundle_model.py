@@ -1,0 +1,143 @@
+"""A MONAI bundle as a model of the node: a series in, its segments as findings. What the bundle answers is checked, not believed."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from radnode_inference.bundles import isolation, store
+from radnode_inference.bundles.codes import Segment
+from radnode_inference.bundles.exchange import ANSWER_BYTES, BITS, BUNDLE, LABELS, got, mapped, memory
+from radnode_inference.bundles.isolation import IsolationError, Limits, NoIsolationError
+from radnode_inference.bundles.request import request
+from radnode_inference.bundles.series import best
+from radnode_inference.bundles.store import Bundle
+from radnode_inference.findings import Finding, Findings, Kind, ModelIdentity, tracking_uid
+from radnode_inference.load import load
+from radnode_inference.measure import diameter_measurements, diameters, volume_measurement
+from radnode_inference.model import DeclinedError, Progress
+from radnode_inference.study import Study
+from radnode_inference.volume import BoolArray, Volume
+
+CHILD = "radnode_inference.bundles.child"
+Labels = NDArray[np.uint16]
+
+
+class BundleAnswerError(RuntimeError):
+    """The bundle failed, or answered with something that is no result."""
+
+
+def create(device: str, weights: Path) -> "BundleModel":
+    """The bundle in the folder `weights`. It computes on the CPU: in isolation there is no other device."""
+    return BundleModel(store.read(weights))
+
+
+class BundleModel:
+    """See model.Model."""
+
+    def __init__(self, bundle: Bundle, limits: Limits | None = None) -> None:
+        self.bundle = bundle
+        self.limits = limits or default_limits()
+
+    @property
+    def identity(self) -> ModelIdentity:
+        return self.bundle.identity
+
+    def read(self, study: Study, progress: Progress) -> Findings:
+        """The bundle's segments in the series that suits it.
+
+        Raises DeclinedError (`isolation` where it cannot be run safely, and those of `series.best` and `load`), BundleError when a file
+        changed, IsolationError when it went beyond its limits, BundleAnswerError when it failed or answered nonsense.
+        """
+        progress(0.0, "choosing the series")
+        match = best(study, self.bundle.described.modality, self.bundle.series_word)
+        volume = load(match.series.headers, match.series.series_uid)
+        progress(0.1, "checking the bundle's files")
+        self.bundle.verify()
+        masks = self.masks(volume, lambda: progress(0.2, "the bundle is running"))
+        progress(0.9, "measuring")
+        items = tuple(self.finding(study, volume, s, m) for s, m in masks if m.any())
+        return Findings(
+            study_uid=study.study_uid,
+            model=self.identity,
+            volume=volume,
+            items=items,
+            statements=(f"Read: {match.reason}.", self.told(len(items))),
+            used_series_uids=(volume.series_uid,),
+        )
+
+    def masks(self, volume: Volume, look: Callable[[], None]) -> list[tuple[Segment, BoolArray]]:
+        """Where the bundle sees each of its segments, on the volume's grid."""
+        voxels = np.ascontiguousarray(volume.voxels, np.float32)
+        asked = request(self.bundle.described, volume, self.limits.threads)
+        with (
+            memory("request", asked) as told, memory("volume", voxels) as given,
+            memory("mask", 2 * voxels.size) as mask, memory("answer", ANSWER_BYTES) as answer,
+        ):  # fmt: skip
+            fds = (told, given, mask, answer)
+            ended = self.run(fds, look)
+            labels = mapped(mask).copy().view(np.uint16).reshape(volume.shape)
+            said = got(answer)
+        if "failed" in said or ended.status != 0:
+            reason = said.get("failed") or f"its process ended with status {ended.status}: {ended.said.strip()[-300:]}"
+            raise BundleAnswerError(f"the bundle {self.identity.name} failed: {reason}")
+        return decoded(said.get("encoding", ""), labels, self.bundle.described.segments)
+
+    def run(self, fds: tuple[int, ...], look: Callable[[], None]) -> isolation.Ended:
+        """Raises DeclinedError `isolation`, or IsolationError."""
+        program = [sys.executable, "-I", "-m", CHILD, *map(str, fds)]
+        try:
+            return isolation.run(
+                program, shown=[(self.bundle.files, BUNDLE)], hidden=[self.bundle.folder.parent.parent],
+                descriptors=fds, limits=self.limits, look=look,
+            )  # fmt: skip
+        except NoIsolationError as e:
+            raise DeclinedError("isolation", f"this machine cannot run a bundle safely ({e}), so it was not run") from e
+
+    def finding(self, study: Study, volume: Volume, segment: Segment, mask: BoolArray) -> Finding:
+        assert segment.kind is not None
+        measured: tuple[Any, ...] = (volume_measurement(mask, volume),)
+        if segment.kind is Kind.ABNORMALITY and ndimage.label(mask)[1] == 1:
+            measured += diameter_measurements(diameters(mask, volume))
+        return Finding(
+            tracking_id=segment.name,
+            tracking_uid=tracking_uid(study.study_uid, self.identity, segment.name),
+            kind=segment.kind,
+            concept=segment.concept,
+            laterality=segment.laterality,
+            measurements=measured,
+            mask=mask,
+        )
+
+    def told(self, count: int) -> str:
+        wanted = sum(1 for s in self.bundle.described.segments if s.kind)
+        d = self.bundle.described
+        return f"By the MONAI bundle {d.name} {d.version}, which this site installed: {count} of its {wanted} classes were seen."
+
+
+def decoded(encoding: str, labels: Labels, segments: tuple[Segment, ...]) -> list[tuple[Segment, BoolArray]]:
+    """The mask of each segment. Raises BundleAnswerError for numbers that mean no class."""
+    if encoding not in (LABELS, BITS):
+        raise BundleAnswerError("the bundle did not answer")
+    highest = len(segments) if encoding == LABELS else (1 << len(segments)) - 1
+    if int(labels.max(initial=0)) > highest:
+        raise BundleAnswerError(f"the bundle answered {int(labels.max())}, and its classes end at {highest}")
+    reported = [s for s in segments if s.kind]
+    if encoding == LABELS:
+        return [(s, labels == s.channel + 1) for s in reported]
+    return [(s, (labels >> np.uint16(s.channel) & 1).astype(bool)) for s in reported]
+
+
+def default_limits() -> Limits:
+    """Half of the machine's memory, and the threads that this process was given."""
+    threads = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+    return Limits(memory_mb=int(psutil.virtual_memory().total) // 2 // isolation.MIB, threads=threads)
+
+
+__all__ = ["BundleAnswerError", "BundleModel", "IsolationError", "create"]

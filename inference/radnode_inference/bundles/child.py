@@ -1,0 +1,165 @@
+"""A bundle's own code at work: its transforms, network and inferer around the voxels that the node gives. Runs in isolation only.
+
+    python -m radnode_inference.bundles.child REQUEST VOLUME MASK ANSWER
+
+The four are descriptors of memory that the node made (`exchange`). Whatever happens here is believed by nobody: the node checks the answer.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.bundle import ConfigParser
+from monai.data import MetaTensor
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor, nn
+
+from radnode_inference.bundles.exchange import BITS, BUNDLE, LABELS, MOST_BITS, mapped, put
+
+LOADERS, CHANNEL_FIRST, SAVERS = ("LoadImage",), ("EnsureChannelFirst",), ("SaveImage", "DataStats")
+CONTAINERS = ("state_dict", "model", "network", "net")
+LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def main(request: int, volume: int, mask: int, answer: int) -> None:
+    asked = json.loads(mapped(request).tobytes())
+    voxels = mapped(volume).view(np.float32).reshape(asked["shape"])
+    masks = mapped(mask, writable=True).view(np.uint16).reshape(asked["shape"])
+    try:
+        encoding, found = infer(Path(BUNDLE), asked, voxels)
+        masks[:] = found
+        put(answer, {"encoding": encoding})
+    except Exception as e:
+        put(answer, {"failed": told(e)[:1000]})
+
+
+def told(error: BaseException) -> str:
+    """The first reason in a chain of errors: MONAI wraps each in another that says which transform it was."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {error}"
+
+
+def infer(bundle: Path, asked: Mapping[str, Any], voxels: NDArray[np.float32]) -> tuple[str, NDArray[np.uint16]]:
+    """(encoding, mask [slice, row, column]) of the bundle's result on the grid of `voxels`."""
+    torch.set_num_threads(asked["threads"])
+    sys.path.insert(0, str(bundle))
+    parser = configuration(bundle)
+    network = loaded(parser, bundle)
+    key, image = prepared(parser, voxels, np.asarray(asked["affine"]))
+    with torch.inference_mode():
+        out = parser.get_parsed_content("inferer")(inputs=image.as_tensor()[None], network=network)
+    out = (out[0] if isinstance(out, (tuple, list)) else out)[0]
+    pred = MetaTensor(torch.as_tensor(out).float(), meta=dict(image.meta))
+    finished = "postprocessing" in parser
+    if finished:
+        pred = parser.get_parsed_content("postprocessing")({key: image, "pred": pred})["pred"]
+    placed = on_source(pred, voxels.shape, np.asarray(asked["affine"]))
+    return encoded(placed, classes=asked["classes"], softmax=asked["softmax"], finished=finished)
+
+
+def configuration(bundle: Path) -> ConfigParser:
+    """The bundle's configuration without what reads and writes files: the node does that."""
+    parser = ConfigParser()
+    parser.read_meta(str(bundle / "configs" / "metadata.json"))
+    parser.read_config(str(bundle / "configs" / "inference.json"))
+    for place, value in (("bundle_root", str(bundle)), ("device", "$torch.device('cpu')"), ("output_dir", "/tmp")):  # noqa: S108
+        parser[place] = value
+    if "postprocessing" in parser:
+        drop(parser, "postprocessing", SAVERS)
+    return parser
+
+
+def drop(parser: ConfigParser, part: str, names: tuple[str, ...]) -> list[Mapping[str, Any]]:
+    """Take the transforms of these names out of a Compose; returns them."""
+    steps = parser.get(f"{part}::transforms")
+    if not isinstance(steps, list):
+        raise TypeError(f"{part} is no list of transforms")
+    gone = [s for s in steps if is_one_of(s, names)]
+    parser[f"{part}::transforms"] = [s for s in steps if not is_one_of(s, names)]
+    return gone
+
+
+def is_one_of(step: Any, names: tuple[str, ...]) -> bool:
+    """Whether a configured transform is one of MONAI's, in its plain or its dictionary form."""
+    target = str(step.get("_target_", "")).rpartition(".")[2] if isinstance(step, Mapping) else ""
+    return any(target in (n, f"{n}d", f"{n}D", f"{n}Dict") for n in names)
+
+
+def loaded(parser: ConfigParser, bundle: Path) -> nn.Module:
+    """The bundle's network with its weights, in eval mode."""
+    network: nn.Module = parser.get_parsed_content("network_def")
+    tensors = bundle / "models" / "model.safetensors"
+    if tensors.is_file():
+        from safetensors.torch import load_file
+
+        state: Any = load_file(tensors)
+    else:
+        state = torch.load(bundle / "models" / "model.pt", map_location="cpu", weights_only=True)
+    state = next((state[c] for c in CONTAINERS if isinstance(state.get(c), Mapping)), state)
+    network.load_state_dict(state)
+    return network.eval()
+
+
+def prepared(parser: ConfigParser, voxels: NDArray[np.float32], affine: NDArray[np.float64]) -> tuple[str, MetaTensor]:
+    """(the image's key, the network's input (channel, x, y, z)) by the bundle's own transforms."""
+    reading = drop(parser, "preprocessing", LOADERS)
+    keys = reading[0].get("keys", "image") if reading else "image"
+    key = str(keys if isinstance(keys, str) else keys[0])
+    steps = parser.get("preprocessing::transforms")
+    bare = any(is_one_of(s, CHANNEL_FIRST) for s in steps)
+    array = torch.from_numpy(np.ascontiguousarray(voxels.transpose(2, 1, 0)))
+    meta = {"filename_or_obj": "image", "original_channel_dim": float("nan") if bare else 0, "space": "RAS"}
+    image = MetaTensor(array if bare else array[None], affine=torch.as_tensor(to_ras(affine)), meta=meta)
+    made = parser.get_parsed_content("preprocessing")({key: image})[key]
+    if not isinstance(made, MetaTensor) or made.ndim != 4:
+        raise TypeError("preprocessing does not give one image of (channel, x, y, z)")
+    return key, made
+
+
+def to_ras(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(slice, row, column) -> LPS as (column, row, slice) -> RAS, as MONAI has it."""
+    return np.asarray(LPS_RAS @ affine[:, [2, 1, 0, 3]])
+
+
+def on_source(pred: Tensor, shape: tuple[int, ...], affine: NDArray[np.float64]) -> NDArray[np.float32]:
+    """(channels, slice, row, column) on the source grid: as the bundle left it there, else by the nearest neighbour."""
+    values = np.asarray(pred.detach().cpu(), np.float32)
+    if values.ndim == 4 and values.shape[1:] == tuple(reversed(shape)):
+        return values.transpose(0, 3, 2, 1)
+    if values.ndim != 4 or not isinstance(pred, MetaTensor):
+        raise ValueError(f"the result has the shape {values.shape}")
+    index = np.linalg.inv(np.asarray(pred.affine, float)) @ LPS_RAS @ affine
+    return np.stack([ndimage.affine_transform(c, index, output_shape=shape, order=0) for c in values])
+
+
+def encoded(
+    pred: NDArray[np.float32], *, classes: int, softmax: bool, finished: bool
+) -> tuple[str, NDArray[np.uint16]]:
+    """One number per voxel. LABELS: 0 or the class plus one (a background channel never). BITS: one bit for each class.
+
+    softmax: channel 0 is background. finished: the bundle made labels of its scores itself.
+    """
+    if len(pred) == 1 and (finished or classes > 1):
+        labels = np.rint(pred[0]).clip(0, 65535).astype(np.uint16)
+        return LABELS, labels + (labels > 0) if softmax else labels
+    if len(pred) != classes:
+        raise ValueError(f"the result has {len(pred)} channels, channel_def {classes}")
+    if softmax and (not finished or classes > MOST_BITS):
+        labels = pred.argmax(axis=0).astype(np.uint16)
+        return LABELS, labels + (labels > 0)
+    if classes > MOST_BITS:
+        raise ValueError(f"{classes} overlapping classes; {MOST_BITS} at most")
+    bits = np.zeros(pred.shape[1:], np.uint16)
+    for channel, values in enumerate(pred):
+        bits |= (values > (0.5 if finished else 0.0)).astype(np.uint16) << np.uint16(channel)
+    return BITS, bits
+
+
+if __name__ == "__main__":
+    main(*(int(fd) for fd in sys.argv[1:5]))

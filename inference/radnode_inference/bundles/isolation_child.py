@@ -1,0 +1,157 @@
+"""The steps into isolation, taken by a process of its own before any code of a bundle is read. Standard library only; Linux.
+
+    python -m radnode_inference.bundles.isolation_child ORDER
+
+ORDER is JSON (`isolation.Order`). New namespaces (no network, no other process, no shared memory), a new root that holds Python, its
+libraries and the bundle, all read-only, and nothing else of this machine; limits; an unprivileged user without any capability; then the
+program. Any step that fails ends the process with REFUSED and one sentence: nothing of a bundle runs half protected.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+REFUSED = 97
+"""Exit status: isolation could not be had."""
+NEWNS, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET = 0x00020000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = (
+    1,
+    2,
+    4,
+    8,
+    32,
+    4096,
+    16384,
+    1 << 18,
+)
+MNT_DETACH = 2
+PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
+KEPT_FLAGS = {
+    os.ST_NOSUID: MS_NOSUID,
+    os.ST_NODEV: MS_NODEV,
+    os.ST_NOEXEC: MS_NOEXEC,
+    os.ST_NOATIME: 1024,
+    os.ST_NODIRATIME: 2048,
+}
+OTHERS = 1_900_000_000
+"""User ids from here on belong to nobody: as root, each run takes one of its own."""
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def main(order: dict[str, Any]) -> None:
+    """Never returns."""
+    try:
+        enter(order)
+    except OSError as e:
+        refuse(f"{e.strerror} ({e.filename or 'a system call'})")
+    child = os.fork()
+    if child:
+        forward(child, order["parent"])
+    try:
+        prepare(order)
+    except OSError as e:
+        refuse(f"{e.strerror} ({e.filename or 'a system call'})")
+    os.execve(order["program"][0], order["program"], order["environment"])  # noqa: S606
+
+
+def refuse(sentence: str) -> None:
+    os.write(2, f"{sentence}\n".encode())
+    os._exit(REFUSED)
+
+
+def enter(order: dict[str, Any]) -> None:
+    """Into new namespaces; as an ordinary user through a user namespace of its own."""
+    user, group = os.geteuid(), os.getegid()
+    spaces = NEWNS | NEWNET | NEWPID | NEWIPC | NEWUTS
+    checked(libc.unshare(spaces if user == 0 else spaces | NEWUSER), "unshare")
+    if user != 0:
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"65534 {user} 1")
+        Path("/proc/self/gid_map").write_text(f"65534 {group} 1")
+    Path("/proc/sys/kernel/shmall").write_text("0")  # no System V shared memory: it would count for no process
+
+
+def forward(child: int, parent: int) -> None:
+    """Wait for the isolated process and end as it did; end it when the parent ends (it is the first of its namespace)."""
+    checked(libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0), "prctl")
+    if os.getppid() != parent:
+        os._exit(REFUSED)  # the node ended before it could be asked to take us along
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    os._exit(code if code >= 0 else 128 - code)
+
+
+def prepare(order: dict[str, Any]) -> None:
+    """A root of its own, limits, no privileges."""
+    new_root(order)
+    for name, value in order["limits"].items():
+        resource.setrlimit(getattr(resource, name), (value, value))
+    if os.geteuid() == 0:
+        nobody = OTHERS + int(order["number"])
+        os.setgroups([])
+        os.setresgid(nobody, nobody, nobody)
+        os.setresuid(nobody, nobody, nobody)
+    checked(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
+    checked(libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0), "prctl")
+    first, last = 3, resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    for fd in range(first, last):
+        if fd not in order["descriptors"]:
+            try:
+                os.close(fd)
+            except OSError:
+                continue
+
+
+def new_root(order: dict[str, Any]) -> None:
+    """Everything that is needed, bound read-only into an empty file system of bounded size, which becomes the root."""
+    checked(libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None), "mount /")
+    root = Path(order["root"])
+    options = f"size={order['scratch_bytes']},nr_inodes=4096,mode=0755".encode()
+    checked(libc.mount(b"tmpfs", os.fsencode(root), b"tmpfs", MS_NOSUID | MS_NODEV, options), "mount tmpfs")
+    for source, target in order["binds"]:
+        bind(Path(source), root / target.lstrip("/"))
+    for source, target in order["links"]:
+        (root / source.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
+        (root / source.lstrip("/")).symlink_to(target)
+    (root / "tmp").mkdir(exist_ok=True)
+    (root / "tmp").chmod(0o1777)
+    os.chdir(root)
+    checked(libc.syscall(SYS_PIVOT_ROOT, b".", b"."), "pivot_root")
+    checked(libc.umount2(b".", MNT_DETACH), "umount2")
+    os.chdir("/tmp")  # noqa: S108  of the new root
+
+
+def bind(source: Path, target: Path) -> None:
+    """`source` read-only at `target`, without set-user-id programs and device files other than the ones bound by name."""
+    if source.is_dir():
+        target.mkdir(parents=True, exist_ok=True)
+    else:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.touch()
+    checked(libc.mount(os.fsencode(source), os.fsencode(target), None, MS_BIND, None), f"bind {source}")
+    there = os.statvfs(target).f_flag
+    flags = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID
+    for seen, kept in KEPT_FLAGS.items():
+        flags |= kept if there & seen else 0
+    if source.is_dir():
+        flags |= MS_NODEV
+    checked(libc.mount(None, os.fsencode(target), None, flags, None), f"read-only {source}")
+
+
+SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}.get(os.uname().machine, -1)
+
+
+def checked(result: int, what: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), what)
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

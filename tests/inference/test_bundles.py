@@ -1,0 +1,226 @@
+"""MONAI bundles: installed and pinned as data, run in isolation, their answers checked."""
+
+import json
+import shutil
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.bundles import METADATA, THRESHOLD_HU, bundle
+from support.studies import Sample, small_chest
+
+from radnode_inference import registry
+from radnode_inference.bundles import bundle_model, isolation, store
+from radnode_inference.bundles.bundle_model import BundleAnswerError, BundleModel, decoded
+from radnode_inference.bundles.card import BundleError
+from radnode_inference.bundles.codes import segment, segments
+from radnode_inference.bundles.exchange import BITS, LABELS
+from radnode_inference.bundles.isolation import Limits, NoIsolationError
+from radnode_inference.findings import Kind
+from radnode_inference.model import DeclinedError
+from radnode_inference.study import Study
+
+NOBODY: frozenset[str] = frozenset()
+
+
+def quiet(part: float, words: str) -> None:
+    """Nobody is told."""
+
+
+def output(**changes: Any) -> dict[str, Any]:
+    """Metadata with something else said of the network's output."""
+    form: dict[str, Any] = json.loads(json.dumps(METADATA["network_data_format"]))
+    form["outputs"]["pred"] |= changes
+    return {"network_data_format": form}
+
+
+@pytest.fixture(scope="module")
+def chest(tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    return small_chest(tmp_path_factory.mktemp("chest"), seed=6)
+
+
+def test_a_bundle_sees_its_segments_where_they_are_on_the_source_images(tmp_path: Path, chest: Sample) -> None:
+    store.add(bundle(tmp_path / "tissue"), tmp_path / "weights", taken=NOBODY)
+    card = registry.card("tissue", tmp_path / "weights")
+    assert (card.modality, card.findings[0].meaning, card.findings[0].scheme) == ("CT", "Widget", "99RADNODE")
+    model = registry.load(card, "cpu", tmp_path / "weights")
+    study = Study.from_files(chest.files)
+    found = model.read(study, quiet)
+    assert [f.tracking_id for f in found.items] == ["Widget"]
+    truth = found.volume.voxels > THRESHOLD_HU
+    mask = found.items[0].mask
+    assert mask is not None
+    assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.95
+    assert found.model.weights_sha256 == store.read(tmp_path / "weights" / ".bundles" / "tissue").sha256
+    assert "0.3.1" in found.statements[1]
+
+
+def test_a_zip_with_one_folder_in_it_is_a_bundle_too(tmp_path: Path) -> None:
+    bundle(tmp_path / "made" / "inside")
+    shutil.make_archive(str(tmp_path / "tissue-ct"), "zip", tmp_path / "made")
+    added = store.add(tmp_path / "tissue-ct.zip", tmp_path / "weights", taken=NOBODY)
+    assert added.described.name == "tissue-ct"
+    assert set(added.pins) == {"configs/metadata.json", "configs/inference.json", "models/model.pt"}
+    added.verify()
+
+
+def test_installing_evaluates_and_imports_nothing(tmp_path: Path) -> None:
+    mark = tmp_path / "evaluated"
+    touch = f"$__import__('pathlib').Path({str(mark)!r}).touch()"
+    bad = bundle(tmp_path / "evil", metadata={"task": touch}, inference={"imports": [touch], "network_def": touch})
+    (bad / "scripts").mkdir()
+    (bad / "scripts" / "__init__.py").write_text(f"open({str(mark)!r}, 'w')")
+    store.add(bad, tmp_path / "weights", taken=NOBODY)
+    assert [c.identity.name for c in store.cards(tmp_path / "weights")] == ["evil"]
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("change", ["configs/inference.json", "models/model.pt", "scripts/new.py"])
+def test_a_bundle_with_a_changed_or_added_file_is_not_run(
+    tmp_path: Path, chest: Sample, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    added = store.add(bundle(tmp_path / "tissue"), tmp_path / "weights", taken=NOBODY)
+    for folder in (added.files, *added.files.iterdir()):
+        folder.chmod(0o755)
+    file = added.files / change
+    file.parent.mkdir(exist_ok=True)
+    if file.exists():
+        file.chmod(0o644)
+    file.write_bytes(b"changed")
+    monkeypatch.setattr(isolation, "run", lambda *_, **__: pytest.fail("it was run"))
+    with pytest.raises(BundleError, match="not what was added"):
+        BundleModel(added).read(Study.from_files(chest.files), quiet)
+
+
+def test_without_isolation_a_bundle_is_declined_and_not_run(
+    tmp_path: Path, chest: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def impossible(*_: object, **__: object) -> None:
+        raise NoIsolationError("Operation not permitted (unshare)")
+
+    monkeypatch.setattr(bundle_model.isolation, "run", impossible)
+    model = BundleModel(store.add(bundle(tmp_path / "tissue"), tmp_path / "weights", taken=NOBODY))
+    with pytest.raises(DeclinedError, match=r"isolation: .*unshare"):
+        model.read(Study.from_files(chest.files), quiet)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        (output(channel_def={"0": "background"}), "nothing but background"),
+        (output(channel_def={"0": "background", "2": "liver"}), "without a gap"),
+        (output(channel_def={"zero": "liver"}), "misstates"),
+        (output(format="image"), "takes segmentations"),
+        ({"network_data_format": {}}, "lacks"),
+    ],
+)
+def test_a_bundle_that_cannot_be_served_is_refused_with_the_reason(
+    tmp_path: Path, changes: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(BundleError, match=why):
+        store.add(bundle(tmp_path / "tissue", metadata=changes), tmp_path / "weights", taken=NOBODY)
+    assert store.installed(tmp_path / "weights") == ()
+    assert list((tmp_path / "weights" / ".bundles").iterdir()) == []
+
+
+def test_several_channels_at_once_are_refused(tmp_path: Path) -> None:
+    form: dict[str, Any] = json.loads(json.dumps(METADATA["network_data_format"]))
+    form["inputs"]["image"]["num_channels"] = 4
+    with pytest.raises(BundleError, match="4 channels"):
+        store.add(bundle(tmp_path / "b", metadata={"network_data_format": form}), tmp_path / "weights", taken=NOBODY)
+
+
+def test_a_zip_that_climbs_out_of_its_folder_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        archive.writestr("../../escaped.txt", "x")
+    with pytest.raises(BundleError, match="outside the bundle"):
+        store.add(tmp_path / "b.zip", tmp_path / "weights", taken=NOBODY)
+    assert not list(tmp_path.rglob("escaped.txt"))
+
+
+def test_a_link_in_a_bundle_is_refused(tmp_path: Path) -> None:
+    made = bundle(tmp_path / "tissue")
+    (made / "models" / "other.pt").symlink_to("/etc/passwd")
+    with pytest.raises(BundleError, match="a link"):
+        store.add(made, tmp_path / "weights", taken=NOBODY)
+
+
+def test_a_name_is_given_once(tmp_path: Path) -> None:
+    made = bundle(tmp_path / "tissue")
+    with pytest.raises(BundleError, match="already"):
+        store.add(made, tmp_path / "weights", taken=frozenset(("tissue",)))
+    store.add(made, tmp_path / "weights", taken=NOBODY)
+    with pytest.raises(BundleError, match="already"):
+        store.add(made, tmp_path / "weights", taken=NOBODY)
+    store.add(made, tmp_path / "weights", taken=NOBODY, name="again")
+    store.remove("tissue", tmp_path / "weights")
+    assert [b.described.name for b in store.installed(tmp_path / "weights")] == ["again"]
+
+
+def test_a_bundle_of_another_modality_finds_no_series(tmp_path: Path, chest: Sample) -> None:
+    model = BundleModel(store.add(bundle(tmp_path / "t"), tmp_path / "weights", taken=NOBODY, modality="MR"))
+    with pytest.raises(DeclinedError, match="no-suitable-series"):
+        model.read(Study.from_files(chest.files), quiet)
+    worded = BundleModel(store.add(bundle(tmp_path / "w"), tmp_path / "weights", taken=NOBODY, series_word="venous"))
+    with pytest.raises(DeclinedError, match="venous"):
+        worded.read(Study.from_files(chest.files), quiet)
+
+
+def test_of_several_mr_series_none_is_guessed(tmp_path: Path, chest: Sample) -> None:
+    study = Study.from_files(chest.files)
+    header = study.series[0].headers[0]
+    modality = replace(header, elements={**header.elements, 0x00080060: (b"CS", b"MR")})
+    series = tuple(replace(study.series[0], series_uid=u, headers=(modality,) * 12) for u in ("1", "2"))
+    model = BundleModel(store.add(bundle(tmp_path / "t"), tmp_path / "weights", taken=NOBODY, modality="MR"))
+    with pytest.raises(DeclinedError, match="ambiguous-series"):
+        model.read(replace(study, series=series), quiet)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind", "side"),
+    [
+        ("Left_Kidney", "64033007", Kind.ANATOMY, "Left"),
+        ("spleen", "78961009", Kind.ANATOMY, None),
+        ("postcava", "64131007", Kind.ANATOMY, None),
+        ("tumour", "108369006", Kind.ABNORMALITY, None),
+        ("Whole tumor (GD)", "WHOLE_TUMOR_GD", Kind.ABNORMALITY, None),
+        ("a structure without a code", "A_STRUCTURE_WITH", Kind.ANATOMY, None),
+    ],
+)
+def test_common_names_get_their_codes_and_others_a_code_of_our_own(
+    name: str, value: str, kind: Kind, side: str | None
+) -> None:
+    made = segment(3, name)
+    assert (made.concept.value, made.kind, made.laterality and made.laterality.meaning) == (value, kind, side)
+    assert made.concept.scheme == ("SCT" if value.isdigit() else "99RADNODE")
+
+
+def test_labels_and_bits_become_masks_and_numbers_beyond_the_classes_are_refused() -> None:
+    classes = segments({"0": "background", "1": "liver", "2": "spleen"})
+    values = np.array([[[0, 2, 3]]], np.uint16)
+    assert [m.tolist() for _, m in decoded(LABELS, values, classes)] == [
+        [[[False, True, False]]],
+        [[[False, False, True]]],
+    ]
+    assert [m.tolist() for _, m in decoded(BITS, values, classes)] == [
+        [[[False, True, True]]],
+        [[[False, False, False]]],
+    ]
+    with pytest.raises(BundleAnswerError, match="answered 4"):
+        decoded(LABELS, values + 1, classes)
+    with pytest.raises(BundleAnswerError, match="answered 8"):
+        decoded(BITS, np.array([[[8]]], np.uint16), classes)
+    with pytest.raises(BundleAnswerError, match="did not answer"):
+        decoded("pickle", values, classes)
+
+
+def test_a_bundle_that_fails_says_why(tmp_path: Path, chest: Sample) -> None:
+    wrong = bundle(
+        tmp_path / "t", inference={"network_def": {"_target_": "torch.nn.Linear", "in_features": 1, "out_features": 1}}
+    )
+    model = BundleModel(store.add(wrong, tmp_path / "weights", taken=NOBODY), Limits(seconds=120))
+    with pytest.raises(BundleAnswerError, match=r"state_dict"):
+        model.read(Study.from_files(chest.files), quiet)
