@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.geometries import Delivered, deliver
 from support.orthanc import Orthanc
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,6 +23,12 @@ def shared_pacs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
     """One Orthanc for every test that does not mind what others put into it."""
     with Orthanc(tmp_path_factory.mktemp("shared-pacs")) as orthanc:
         yield orthanc
+
+
+@pytest.fixture(scope="session")
+def geometries(tmp_path_factory: pytest.TempPathFactory, shared_pacs: Orthanc) -> Delivered:
+    """Studies whose slices lie every way, read by a node, with their results in the shared PACS."""
+    return deliver(tmp_path_factory.mktemp("geometries"), shared_pacs)
 
 
 @pytest.fixture(scope="session")

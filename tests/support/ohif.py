@@ -1,0 +1,79 @@
+"""OHIF driven as a radiologist would, and asked through its own services what it shows."""
+
+from pathlib import Path
+from typing import Any, cast
+
+from playwright.sync_api import Browser, Page
+
+WAIT_MS = 90_000
+DERIVED = "[data-cy=study-browser-thumbnail-no-image]"
+SEGMENTS = """() => window.services.segmentationService.getSegmentations().flatMap(s => Object.values(s.segments).map(
+    x => ({label: x.label, center: x.cachedStats && x.cachedStats.center && x.cachedStats.center.world})))"""
+MEASUREMENTS = """() => window.services.displaySetService.getActiveDisplaySets().filter(
+    d => d.Modality === 'SR' && d.isLoaded).flatMap(d => d.measurements || []).map(m => ({
+    loaded: m.loaded, sop: m.ReferencedSOPInstanceUID, frame: m.frameNumber || 1,
+    points: m.coords[0] && m.coords[0].GraphicData, labels: m.labels.map(l => `${l.label}: ${l.value}`)}))"""
+SHOWN = """() => { const s = window.services, id = s.viewportGridService.getActiveViewportId();
+    const v = s.cornerstoneViewportService.getCornerstoneViewport(id);
+    return v && v.getCurrentImageId ? v.getCurrentImageId() : null }"""
+DRAWN = """() => { const s = window.services, id = s.viewportGridService.getActiveViewportId();
+    s.cornerstoneViewportService.getCornerstoneViewport(id)?.render();
+    return [...document.querySelectorAll('svg.svg-layer text')].map(t => t.textContent) }"""
+
+
+class Ohif:
+    """One study in one tab. Use as a context manager; `folder` gets the pictures."""
+
+    def __init__(self, browser: Browser, address: str, study_uid: str, folder: Path) -> None:
+        self.page: Page = browser.new_page(viewport={"width": 1400, "height": 900})
+        self.page.set_default_timeout(WAIT_MS)
+        self.page.add_init_script("localStorage.setItem('shownTours', JSON.stringify(['basicViewerTour']))")
+        self._folder = folder
+        self.page.goto(f"{address}/viewer?StudyInstanceUIDs={study_uid}")
+        self.page.wait_for_selector(DERIVED)
+        self.page.wait_for_function(f"({SHOWN})() !== null")
+
+    def __enter__(self) -> "Ohif":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.page.close()
+
+    def listed(self) -> list[str]:
+        """The objects without a picture of their own that the study browser lists, "SR AI ... findings" and the like."""
+        return [" ".join(text.split()) for text in self.page.locator(DERIVED).all_inner_texts()]
+
+    def open(self, text: str) -> None:
+        """Double-click the object whose entry contains `text`."""
+        self.page.locator(DERIVED, has_text=text).first.dblclick()
+
+    def segments(self) -> list[dict[str, Any]]:
+        """Every segment once it is drawn: label, and center in LPS mm as the viewer's own service computed it."""
+        self.page.wait_for_function(
+            f"(() => {{ const s = ({SEGMENTS})(); return s.length && s.every(x => x.center) }})()"
+        )
+        return cast(list[dict[str, Any]], self.page.evaluate(SEGMENTS))
+
+    def measurements(self) -> list[dict[str, Any]]:
+        """Every measurement of the open report, once it is drawn: labels, the image and frame it lies on, and points.
+
+        points: column, row, column, row ... (PS3.3 section C.18.6.1.1).
+        """
+        loaded = f"(() => {{ const m = ({MEASUREMENTS})(); return m.length && m.every(x => x.loaded) }})()"
+        self.page.wait_for_function(loaded)
+        self.page.wait_for_function(f"({DRAWN})().length > 0", polling=500)
+        return cast(list[dict[str, Any]], self.page.evaluate(MEASUREMENTS))
+
+    def drawn(self) -> str:
+        """The words drawn over the image."""
+        return " ".join(cast(list[str], self.page.evaluate(DRAWN)))
+
+    def image(self) -> str:
+        """What the active viewport shows: an address that ends in `/instances/UID/frames/NUMBER`."""
+        return cast(str, self.page.evaluate(SHOWN))
+
+    def picture(self, name: str) -> Path:
+        """A screenshot, kept in the folder."""
+        file = self._folder / f"{name}.png"
+        self.page.screenshot(path=file)
+        return file

@@ -1,0 +1,139 @@
+"""What the node delivered, as radiologists see it: in OHIF, and in dwv, two viewers that share no code with it or each other.
+
+A picture of each is kept in `test-output/viewers`.
+"""
+
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from numpy.typing import NDArray
+from playwright.sync_api import Browser
+from support.dwv import Dwv
+from support.geometries import GEOMETRIES, Delivered
+from support.ohif import Ohif
+from support.viewers import chromium, viewers
+
+pytestmark = pytest.mark.system
+
+PICTURES = Path(__file__).resolve().parent.parent.parent / "test-output" / "viewers"
+NEAR_MM = 2.0
+CLASSIC = [name for name in GEOMETRIES if name != "enhanced"]
+"""dwv 0.36 gives every frame of an enhanced image of several phases one place, and so refuses what refers to it."""
+
+
+@pytest.fixture(scope="module")
+def address(geometries: Delivered) -> Iterator[str]:
+    with viewers(geometries.pacs) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module", params=GEOMETRIES)
+def ohif(request: pytest.FixtureRequest, geometries: Delivered, browser: Browser, address: str) -> Iterator["Opened"]:
+    """OHIF with the study of one geometry."""
+    study_uid = geometries.samples[request.param].study_uid
+    with Ohif(browser, address, study_uid, PICTURES) as viewer:
+        yield Opened(request.param, viewer, geometries)
+
+
+class Opened:
+    def __init__(self, name: str, viewer: Ohif, geometries: Delivered) -> None:
+        self.name, self.viewer = name, viewer
+        self.sample = geometries.samples[name]
+
+    def slice_center(self, position: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The middle in LPS mm of the lesion's truth on the slice through `position`."""
+        affine = self.sample.affine
+        number = round(float((np.linalg.inv(affine) @ np.append(position, 1))[0]))
+        inside = np.argwhere(self.sample.truth[number])
+        assert len(inside), "the slice has nothing of the lesion"
+        return middle(affine, np.insert(inside, 0, number, axis=1))
+
+
+def middle(affine: NDArray[np.float64], indices: NDArray[np.int64]) -> NDArray[np.float64]:
+    place: NDArray[np.float64] = affine[:3, :3] @ indices.mean(axis=0) + affine[:3, 3]
+    return place
+
+
+def distance(a: Any, b: Any) -> float:
+    return float(np.linalg.norm(np.asarray(a, dtype=float) - np.asarray(b, dtype=float)))
+
+
+def plane(image: pydicom.Dataset, frame: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where (0, 0) of a frame lies in LPS mm, and the mm of one column and one row [column or row, xyz]."""
+    if "PerFrameFunctionalGroupsSequence" in image:
+        own, shared = image.PerFrameFunctionalGroupsSequence[frame - 1], image.SharedFunctionalGroupsSequence[0]
+        position = own.PlanePositionSequence[0].ImagePositionPatient
+        orientation = (own if "PlaneOrientationSequence" in own else shared).PlaneOrientationSequence[0]
+        spacing = (own if "PixelMeasuresSequence" in own else shared).PixelMeasuresSequence[0].PixelSpacing
+        directions = orientation.ImageOrientationPatient
+    else:
+        position, directions, spacing = image.ImagePositionPatient, image.ImageOrientationPatient, image.PixelSpacing
+    steps = np.array(directions, dtype=float).reshape(2, 3) * np.array([[spacing[1]], [spacing[0]]], dtype=float)
+    return np.array(position, dtype=float), steps
+
+
+def source_image(geometries: Delivered, name: str, sop_uid: str) -> pydicom.Dataset:
+    return pydicom.dcmread(BytesIO(geometries.pacs.files(geometries.samples[name].study_uid)[sop_uid]))
+
+
+def test_ohif_draws_the_report_on_the_right_slice(ohif: Opened, geometries: Delivered) -> None:
+    viewer = ohif.viewer
+    assert any("mr-breast-kinetics findings" in entry for entry in viewer.listed())
+    viewer.open("mr-breast-kinetics findings")
+    [measurement] = viewer.measurements()
+    viewer.picture(f"{ohif.name}-ohif-report")
+    assert viewer.image().endswith(f"/instances/{measurement['sop']}/frames/{measurement['frame']}")
+    origin, steps = plane(source_image(geometries, ohif.name, measurement["sop"]), measurement["frame"])
+    # graphic data count from the corner of the first pixel (PS3.3 C.10.5.1.1.1), positions from its centre
+    points = np.array(measurement["points"], dtype=float).reshape(-1, 2)[:-1] - 0.5
+    outline = origin + points @ steps
+    assert distance(outline.mean(axis=0), ohif.slice_center(outline[0])) < NEAR_MM
+    said = {label.split(":")[0]: label.split(": ")[1] for label in measurement["labels"]}
+    truth_ml = ohif.sample.truth.sum() * abs(np.linalg.det(ohif.sample.affine[:3, :3])) / 1000
+    assert float(said["Volume"].removesuffix(" mL")) == pytest.approx(truth_ml, rel=0.2)
+    assert f"Volume: {said['Volume']}" in viewer.drawn()
+
+
+def test_ohif_lays_the_segmentation_over_the_lesion(ohif: Opened) -> None:
+    ohif.viewer.open("mr-breast-kinetics segmentation")
+    [segment] = ohif.viewer.segments()
+    ohif.viewer.picture(f"{ohif.name}-ohif-segmentation")
+    assert distance(segment["center"], middle(ohif.sample.affine, np.argwhere(ohif.sample.truth))) < NEAR_MM
+    assert segment["label"].startswith("Enhancing Lesion, ")
+
+
+@pytest.mark.parametrize("name", CLASSIC)
+def test_dwv_shows_segmentation_and_report_where_the_lesion_is(
+    name: str, geometries: Delivered, browser: Browser, address: str
+) -> None:
+    sample = geometries.samples[name]
+    files = [
+        pydicom.dcmread(BytesIO(f), stop_before_pixels=True) for f in geometries.pacs.files(sample.study_uid).values()
+    ]
+    [seg] = [d for d in files if d.Modality == "SEG"]
+    [report] = [d for d in files if d.Modality == "SR" and "kinetics findings" in d.SeriesDescription]
+    source = seg.ReferencedSeriesSequence[0].SeriesInstanceUID
+    center = middle(sample.affine, np.argwhere(sample.truth))
+    with Dwv(browser, address) as viewer:
+        viewer.load([d.SOPInstanceUID for d in files if d.SeriesInstanceUID == source])
+        [segment] = viewer.segments(viewer.load([seg.SOPInstanceUID]))
+        [outline] = viewer.outlines(viewer.load([report.SOPInstanceUID]))
+        viewer.picture(PICTURES / f"{name}-dwv.png", center)
+    assert distance(segment["center"], center) < NEAR_MM
+    assert segment["voxels"] == pytest.approx(sample.truth.sum(), rel=0.2)
+    assert outline["trackingUid"] == seg.SegmentSequence[0].TrackingUID
+    [image] = [d for d in files if d.SOPInstanceUID == outline["sop"]]
+    along = np.linalg.inv(sample.affine) @ np.append(np.array(image.ImagePositionPatient, dtype=float), 1)
+    assert sample.truth[round(float(along[0]))].any()
