@@ -51,10 +51,16 @@ class WeightsFile:
             version=version,
             weights_name=self.name,
             weights_version=self.version,
-            weights_sha256=self.sha256,
+            weights_sha256=self.digest_of_all,
             intended_use=self.intended_use,
             demonstration=self.demonstration,
         )
+
+    @property
+    def digest_of_all(self) -> str:
+        """The SHA-256 that stands for the weights: the file's own; of an ensemble that of all its files' in order."""
+        others = [str(fold["sha256"]).lower() for fold in self.settings.get("folds", ())]
+        return hashlib.sha256(" ".join([self.sha256, *others]).encode()).hexdigest() if others else self.sha256
 
     @property
     def statements(self) -> tuple[str, ...]:
@@ -221,7 +227,7 @@ def verified(model: str, site: Path, packaged: Path | None) -> WeightsFile:
     found = find(model, site, packaged)
     if found is None:
         raise WeightsError("not installed: weights missing")
-    verify(found)
+    verify_all(found)
     return found
 
 

@@ -129,8 +129,16 @@ class Stem(nn.Module):
             self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens: Tensor = self.stem(x)
-        return tokens.flatten(2).transpose(1, 2)
+        return self.tokens(self.features(x))
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the convolutions find, (batch, width, x, y, z) at stride 8."""
+        found: Tensor = self.stem[:-1](x)
+        return found
+
+    def tokens(self, features: Tensor) -> Tensor:
+        pooled: Tensor = self.stem[-1](features)
+        return pooled.flatten(2).transpose(1, 2)
 
 
 class Attention(nn.Module):
@@ -269,19 +277,24 @@ class Beit3(nn.Module):
             self.add_module(name, Stem(channels, shape.stem, shape.width, cls=way == DCE))
         self.encoder = Encoder(shape)
 
-    def forward(self, volumes: dict[str, Tensor]) -> Tensor:
-        """The CLS token after the last layer, (batch, width); there is no final layer norm."""
-        tokens = self.embedded(volumes)
+    def forward(self, features: dict[str, Tensor]) -> Tokens:
+        """The tokens after the last layer; there is no final layer norm."""
+        tokens = self.embedded(features)
         for layer in self.encoder.layers:
             tokens = layer(tokens)
-        return tokens[DCE][:, 0]
+        return tokens
 
-    def embedded(self, volumes: dict[str, Tensor]) -> Tokens:
+    def stem(self, way: str) -> Stem:
+        found = self.get_submodule(EMBEDDINGS[way])
+        assert isinstance(found, Stem)
+        return found
+
+    def embedded(self, features: dict[str, Tensor]) -> Tokens:
         positions, cls = self.encoder.embed_positions, self.get_parameter("dce_embed.cls_token")
-        batch = next((x.shape[0] for x in volumes.values()), 1)
+        batch = next((x.shape[0] for x in features.values()), 1)
         tokens = {DCE: (cls + positions.rows(DCE, CLS_POSITION, 1)).expand(batch, -1, -1)}
-        for way, volume in volumes.items():
-            x = self.get_submodule(EMBEDDINGS[way])(volume)
+        for way, found in features.items():
+            x = self.stem(way).tokens(found)
             x = x + positions.rows(way, CLS_POSITION + 1 if way == DCE else 0, x.shape[1])
             tokens[way] = torch.cat([tokens[way], x], dim=1) if way == DCE else x
         return tokens
@@ -304,6 +317,9 @@ class Mome(nn.Module):
         network reads the rest (their tokens are left out). All three None: what it says of nothing, batch 1.
         """
         given = zip(WAYS, (dce, dwi, t2), strict=True)
-        cls = self.beit3({way: x for way, x in given if x is not None})
-        out: Tensor = self.head(self.fc_norm(cls))
+        return self.read({way: self.beit3.stem(way).features(x) for way, x in given if x is not None})
+
+    def read(self, features: dict[str, Tensor]) -> Tensor:
+        """Logits from what the stems found, way -> (batch, width, x, y, z)."""
+        out: Tensor = self.head(self.fc_norm(self.beit3(features)[DCE][:, 0]))
         return out

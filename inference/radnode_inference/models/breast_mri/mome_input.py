@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
+from radnode_inference.models.breast_mri.mome_augment import place
 from radnode_inference.preprocess import Box, Size, bounds, sample
 from radnode_inference.volume import Affine, FloatArray
 
@@ -64,11 +65,19 @@ def size3(values: Sequence[Any]) -> Size:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Inputs:
-    """What the network is called with, each without the batch axis; None where the examination has none."""
+    """What the network is called with, each without the batch axis; None where the examination has none.
+
+    boxes: modality -> where its grid lies.
+    """
 
     dce: Tensor | None
     dwi: Tensor | None
     t2: Tensor | None
+    boxes: Mapping[str, Box]
+
+    def volumes(self) -> dict[str, Tensor]:
+        """Modality -> (channels, x, y, z), of those there are."""
+        return {name: getattr(self, name) for name in self.boxes}
 
 
 def inputs(
@@ -79,18 +88,16 @@ def inputs(
     times_s: Sequence[float],
     dwi: Placed | None,
     t2: Placed | None,
+    pad: int = 0,
 ) -> Inputs:
     """The network's inputs of one examination.
 
     posts: voxels of the phases after contrast, on the grid of `pre`; times_s: their seconds after injection, rising.
+    pad: where the volumes lie in grids without spacing_mm (mome_augment.Augmentation).
     """
     subtractions = channels(settings, pre.voxels, posts, np.asarray(times_s, float))
     if settings.spacing_mm is None:
-        return Inputs(
-            dce=torch.stack([inserted(Placed(voxels=s, affine=pre.affine), settings.dce) for s in subtractions]),
-            dwi=None if dwi is None else inserted(dwi, settings.dwi)[None],
-            t2=None if t2 is None else inserted(t2, settings.t2)[None],
-        )
+        return published(settings, [Placed(voxels=s, affine=pre.affine) for s in subtractions], dwi, t2, pad)
     corner = breast_corner(pre, settings.dce, settings.spacing_mm)
     grid = {name: box(corner, size, settings.spacing_mm) for name, size in
             (("dce", settings.dce), ("dwi", settings.dwi), ("t2", settings.t2))}  # fmt: skip
@@ -101,6 +108,25 @@ def inputs(
         dce=dce if settings.clip is None else dce.clamp(*settings.clip),
         dwi=None if dwi is None else scaled(sample(dwi.voxels, dwi.affine, grid["dwi"]))[None],
         t2=None if t2 is None else scaled(sample(t2.voxels, t2.affine, grid["t2"]))[None],
+        boxes={n: b for n, b in grid.items() if n == "dce" or {"dwi": dwi, "t2": t2}[n] is not None},
+    )
+
+
+def published(
+    settings: InputSettings, subtractions: Sequence[Placed], dwi: Placed | None, t2: Placed | None, pad: int
+) -> Inputs:
+    """Each volume with its own voxels, laid into the grid of its modality."""
+    dce = [inserted(s, settings.dce, pad) for s in subtractions]
+    others = {
+        name: inserted(given, size, pad)
+        for name, given, size in (("dwi", dwi, settings.dwi), ("t2", t2, settings.t2))
+        if given is not None
+    }
+    return Inputs(
+        dce=torch.stack([values for values, _ in dce]),
+        dwi=others["dwi"][0][None] if "dwi" in others else None,
+        t2=others["t2"][0][None] if "t2" in others else None,
+        boxes={"dce": dce[0][1], **{name: box for name, (_, box) in others.items()}},
     )
 
 
@@ -153,8 +179,8 @@ def scaled(values: Tensor) -> Tensor:
     return (values / reference(values)).clamp(0, 3)
 
 
-def inserted(volume: Placed, size: Size) -> Tensor:
-    """The volume with axes x, y, z in the middle of zeros, first made smaller by one factor if it is larger."""
+def inserted(volume: Placed, size: Size, pad: int = 0) -> tuple[Tensor, Box]:
+    """The volume with axes x, y, z among zeros, first made smaller by one factor if it is larger; and where the grid lies."""
     affine, shape = volume.affine, volume.voxels.shape
     axes = np.argmax(np.abs(affine[:3, :3]), axis=1)  # the volume's axis nearest x, y and z
     if len(set(axes)) < 3:
@@ -168,7 +194,8 @@ def inserted(volume: Placed, size: Size) -> Tensor:
     placed[:3, :3] = steps / factor
     placed[:3, 3] = middle - placed[:3, :3] @ ((kept - 1) / 2)
     values = sample(volume.voxels, affine, Box(size=size3(kept.tolist()), affine=placed))
+    start = place(size3((np.array(size) - kept).tolist()), pad)
     whole = torch.zeros(size)
-    start = [(n - k) // 2 for n, k in zip(size, kept, strict=True)]
     whole[tuple(slice(s, s + int(k)) for s, k in zip(start, kept, strict=True))] = values
-    return whole
+    placed[:3, 3] -= placed[:3, :3] @ np.array(start, float)
+    return whole, Box(size=size, affine=placed)

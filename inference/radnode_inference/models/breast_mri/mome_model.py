@@ -1,42 +1,57 @@
-"""The model `mr-breast-mome`: one probability for a multiparametric breast MR, and what each modality adds to it."""
+"""The models `mr-breast-mome…`: probabilities for a multiparametric breast MR, what each modality adds, and where it was seen."""
 
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from radnode_inference import device as devices
-from radnode_inference.findings import Code, Finding, Findings, Kind, Measurement, ModelIdentity, tracking_uid
-from radnode_inference.measure import BILATERAL, PERCENT
+from radnode_inference.findings import Findings, ModelIdentity, ParameterMap
+from radnode_inference.guards import Guards
 from radnode_inference.model import DeclinedError, Progress
-from radnode_inference.models.breast_mri import mome
-from radnode_inference.models.breast_mri.cards import MOME, MOME_PACKAGED, MOME_VERSION
-from radnode_inference.models.breast_mri.mome_examination import MODALITIES, Examination, examination
+from radnode_inference.models.breast_mri import mome_saliency
+from radnode_inference.models.breast_mri.cards import (
+    MOME,
+    MOME_PACKAGED,
+    MOME_RESPONSE,
+    MOME_SUBTYPE,
+    MOME_TASKS,
+    MOME_VERSION,
+)
+from radnode_inference.models.breast_mri.mome_ensemble import MODALITIES, loaded
+from radnode_inference.models.breast_mri.mome_examination import Examination, examination
 from radnode_inference.models.breast_mri.mome_input import Inputs, inputs
+from radnode_inference.models.breast_mri.mome_result import TITLES, Answer, finding, missing_sentence, told
 from radnode_inference.models.breast_mri.mome_settings import MomeSettings
 from radnode_inference.models.breast_mri.mome_shapley import shapley
-from radnode_inference.state_dict import read_tensors
 from radnode_inference.study import Study
 from radnode_inference.weights import WeightsError, WeightsFile, verified
 
-TITLES = {"dce": "DCE", "dwi": "DWI", "t2": "T2"}
-BREAST = Code(value="76752008", scheme="SCT", meaning="Breast")
 
-
-def create(device: str, weights: Path) -> "MomeModel":
-    """The model with the weights found in the folder `weights`, else with the demonstration weights.
+def create(device: str, weights: Path, *, name: str = MOME) -> "MomeModel":
+    """The model with the weights found in the folder `weights`, else (`mr-breast-mome` only) with the demonstration weights.
 
     Raises WeightsError when there are none or they are not what their card says.
     """
-    return MomeModel(verified(MOME, weights, MOME_PACKAGED), devices.resolve(device))
+    return MomeModel(verified(name, weights, MOME_PACKAGED if name == MOME else None), devices.resolve(device))
+
+
+create_subtype = partial(create, name=MOME_SUBTYPE)
+create_response = partial(create, name=MOME_RESPONSE)
 
 
 class MomeModel:
     """See model.Model."""
 
     def __init__(self, weights: WeightsFile, device: torch.device) -> None:
-        self.weights, self.device = weights, device
-        self.settings = MomeSettings.from_weights(weights)
-        self.network = loaded(weights, self.settings).to(device)
+        self.weights, self.settings = weights, MomeSettings.from_weights(weights)
+        self.guards = Guards.from_weights(weights)
+        if self.settings.task not in MOME_TASKS[weights.model]:
+            raise WeightsError(
+                f"{weights.name} was trained to tell {self.settings.task}, which {weights.model} does not report"
+            )
+        self.ensemble = loaded(weights, self.settings, device, self.guards.temperature)
 
     @property
     def identity(self) -> ModelIdentity:
@@ -52,28 +67,29 @@ class MomeModel:
         found = examination(study, progress)
         self.check(found)
         progress(0.5, "preparing")
-        prepared = self.prepared(found)
-        coalitions: dict[frozenset[str], float] = {}
-
-        def worth(given: frozenset[str]) -> float:
-            coalitions[given] = self.probability(prepared, given)
-            progress(0.6 + 0.4 * len(coalitions) / 2 ** len(found.present), "network")
-            return coalitions[given]
-
-        shares = shapley(found.present, worth)
-        probability = coalitions[frozenset(found.present)]
+        admitted = self.guards.admit(study, found.pre)
+        prepared = {pad: self.prepared(found, pad) for pad in {a.pad for a in self.settings.augmentations} | {0}}
+        shown = self.guards.familiar({m: v.numpy() for m, v in prepared[0].volumes().items()})
+        answer = self.answer(found.present, prepared, progress)
+        progress(0.8, "saliency")
+        maps, explained = self.saliency(found, prepared[0], answer)
         return Findings(
             study_uid=study.study_uid,
             model=self.identity,
             volume=found.pre,
-            items=(self.finding(study, probability, shares),),
+            items=(finding(self.settings, answer, study.study_uid, self.identity),),
             statements=(
                 *self.weights.statements,
                 *found.statements,
-                *missing_sentence(found),
-                self.told(probability, shares, coalitions),
+                *missing_sentence(found.present),
+                *admitted,
+                *shown,
+                *self.guards.calibration,
+                *told(self.settings, answer),
+                *explained,
             ),
             used_series_uids=found.used_series_uids,
+            maps=maps,
         )
 
     def check(self, found: Examination) -> None:
@@ -84,7 +100,7 @@ class MomeModel:
                     f"missing-role:{modality}", f"there are no {TITLES[modality]} images, and the weights need them"
                 )
 
-    def prepared(self, found: Examination) -> Inputs:
+    def prepared(self, found: Examination, pad: int) -> Inputs:
         try:
             return inputs(
                 self.settings.input,
@@ -93,62 +109,56 @@ class MomeModel:
                 times_s=found.times_s,
                 dwi=found.dwi,
                 t2=found.t2,
+                pad=pad,
             )
         except ValueError as e:
             raise DeclinedError("input", f"the images cannot be put on the network's grid: {e}") from e
 
-    def probability(self, prepared: Inputs, given: frozenset[str]) -> float:
-        """Of the positive class, seeing only the modalities in `given`."""
-        volumes = [getattr(prepared, m) if m in given else None for m in MODALITIES]
-        with torch.inference_mode(), devices.threads(), devices.precision(self.device):
-            logits = self.network(*(None if v is None else v[None].to(self.device) for v in volumes))
-        p = (logits[0].double() / self.settings.temperature).softmax(dim=0)
-        return float(p[self.settings.positive])
+    def answer(self, present: tuple[str, ...], prepared: dict[int, Inputs], progress: Progress) -> Answer:
+        """Every coalition of the modalities through every network and view; the Shapley values are exact."""
+        coalitions: dict[frozenset[str], np.ndarray] = {}
 
-    def finding(self, study: Study, probability: float, shares: dict[str, float]) -> Finding:
-        above = probability > self.settings.threshold
-        tracking_id = f"{self.settings.name}, whole examination"
-        return Finding(
-            tracking_id=tracking_id,
-            tracking_uid=tracking_uid(study.study_uid, self.identity, tracking_id),
-            kind=Kind.ABNORMALITY if above else Kind.EXAMINATION,
-            concept=self.settings.concept if above else self.settings.site or BREAST,
-            site=self.settings.site if above else None,
-            laterality=BILATERAL if not above else None,
-            probability=probability if above else None,
-            measurements=(
-                *((measured("PROBABILITY", f"Probability of {self.settings.name}", probability),) if not above else ()),
-                *(
-                    measured(f"SHAPLEY-{TITLES[m]}", f"Contribution of {TITLES[m]} to the probability", v)
-                    for m, v in shares.items()
-                ),
-            ),
+        def folds(given: frozenset[str]) -> np.ndarray:
+            coalitions[given] = self.probabilities(prepared, given)
+            progress(0.5 + 0.3 * len(coalitions) / 2 ** len(present), "network")
+            return coalitions[given]
+
+        full = folds(frozenset(present))
+        by_class = full.mean(axis=0)
+        chosen = int(by_class.argmax()) if self.settings.positive is None else self.settings.positive
+        shares = shapley(
+            present,
+            lambda given: float((coalitions[given] if given in coalitions else folds(given)).mean(axis=0)[chosen]),
+        )
+        return Answer(
+            by_class=tuple(by_class.tolist()),
+            folds=tuple(full[:, chosen].tolist()),
+            deviation=float(full[:, chosen].std(ddof=1)) if len(full) > 1 else None,
+            chosen=chosen,
+            shares=shares,
+            nothing=float(coalitions[frozenset()].mean(axis=0)[chosen]),
         )
 
-    def told(self, probability: float, shares: dict[str, float], coalitions: dict[frozenset[str], float]) -> str:
-        """The result in one sentence."""
-        s = self.settings
-        relation = "above" if probability > s.threshold else "not above"
-        parts = ", ".join(f"{TITLES[m]} {100 * v:+.1f}" for m, v in shares.items())
-        return (
-            f"Probability of {s.name} {100 * probability:.1f} %, {relation} the reporting threshold of {100 * s.threshold:.1f} %. "
-            f"Contributions in percentage points (Shapley values over all coalitions, from {100 * coalitions[frozenset()]:.1f} % "
-            f"without any image): {parts}."
+    def probabilities(self, prepared: dict[int, Inputs], given: frozenset[str]) -> np.ndarray:
+        """(folds, classes), the mean over the card's views, seeing only the modalities in `given`."""
+        views = []
+        for view in self.settings.augmentations if given else self.settings.augmentations[:1]:
+            volumes = {m: v for m, v in prepared[view.pad].volumes().items() if m in given}
+            views.append(self.ensemble.probabilities({m: view.flipped(v)[None] for m, v in volumes.items()}))
+        return torch.stack(views).mean(dim=0).numpy()
+
+    def saliency(
+        self, found: Examination, prepared: Inputs, answer: Answer
+    ) -> tuple[tuple[ParameterMap, ...], tuple[str, ...]]:
+        """The map on the dynamic series' grid and the sentence that says how exact it is; nothing when it is turned off."""
+        steps = mome_saliency.steps_of(self.settings.saliency_steps, self.ensemble)
+        if not steps:
+            return (), ()
+        volumes = {m: v[None] for m, v in prepared.volumes().items()}
+        target = mome_saliency.log_odds(answer.chosen)
+        made = mome_saliency.attribution(self.ensemble, volumes, target, steps)
+        sentence = (
+            f"Saliency map: integrated gradients of the log-odds of {self.settings.classes[answer.chosen].name} in {steps} steps "
+            f"from empty volumes, completeness error {100 * made.error:.1f} %. It shows what moved the network, not where a lesion ends."
         )
-
-
-def measured(value: str, meaning: str, part: float) -> Measurement:
-    return Measurement(concept=Code(value=value, scheme="99RADNODE", meaning=meaning), value=100 * part, unit=PERCENT)
-
-
-def missing_sentence(found: Examination) -> tuple[str, ...]:
-    missing = [TITLES[m] for m in MODALITIES if m not in found.present]
-    return (f"Read without {' and '.join(missing)}: the study has no such images.",) if missing else ()
-
-
-def loaded(weights: WeightsFile, settings: MomeSettings) -> mome.Mome:
-    """The network of the weights. Raises StateDictError, or WeightsError when it has other classes than the card."""
-    network = mome.from_state_dict(read_tensors(weights.path), heads=settings.heads).float()
-    if network.shape.classes != settings.classes:
-        raise WeightsError(f"{weights.name} has {network.shape.classes} classes, its card {settings.classes}")
-    return network
+        return (mome_saliency.carried(made, prepared.boxes, found.pre),), (sentence,)

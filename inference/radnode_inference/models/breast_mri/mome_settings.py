@@ -1,51 +1,101 @@
 """What the card of MOME weights says."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
 
 from radnode_inference.findings import Code
+from radnode_inference.models.breast_mri.mome_augment import PLAIN, Augmentation
 from radnode_inference.models.breast_mri.mome_input import InputSettings
 from radnode_inference.weights import WeightsError, WeightsFile, code
 
 
+class Task(StrEnum):
+    """What the head was trained to tell."""
+
+    LESION = "lesion"  # whether there is one, of whatever kind
+    MALIGNANCY = "malignancy"
+    SUBTYPE = "subtype"  # the molecular subtype of a known cancer
+    RESPONSE = "response"  # pathological complete response of a known cancer to neoadjuvant therapy
+
+
+FINDS = frozenset({Task.LESION, Task.MALIGNANCY})
+"""Tasks whose result may be a finding; the others say something about a cancer that is known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassSetting:
+    """One output of the head. concept: None for a class called negative."""
+
+    name: str
+    concept: Code | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class MomeSettings:
-    """positive: the class whose probability is reported, with its concept and site.
+    """positive: the class whose probability is reported; None for subtypes, of which the likeliest is.
 
     heads: of the network, None: one per 64 of width. missing_allowed: modalities an examination may be without.
-    temperature: what the logits are divided by. threshold: a finding is reported above it.
+    threshold: a class is reported above it. augmentations: the views whose probabilities are averaged. saliency_steps: of
+    the integrated gradients at most, 0: no map, None: as the network's size suggests.
     """
 
+    task: Task
     input: InputSettings
-    positive: int
-    name: str
-    concept: Code
+    classes: tuple[ClassSetting, ...]
+    positive: int | None
     site: Code | None
     heads: int | None
     missing_allowed: frozenset[str]
-    temperature: float
     threshold: float
-    classes: int
+    augmentations: tuple[Augmentation, ...] = (PLAIN,)
+    saliency_steps: int | None = None
 
     @classmethod
     def from_weights(cls, weights: WeightsFile) -> "MomeSettings":
         """Raises WeightsError when the card lacks something or says it in a wrong form."""
         card = weights.settings
         try:
-            positive = [n for n, c in enumerate(card["classes"]) if c["kind"] == "abnormality"]
-            if len(positive) != 1:
-                raise ValueError(f"{len(positive)} classes are called an abnormality; one must be")
-            chosen, heads = card["classes"][positive[0]], card.get("network", {}).get("heads")
+            task, heads, steps = Task(card["task"]), card.get("network", {}).get("heads"), card.get("saliency_steps")
+            given = InputSettings.from_card(card["input"])
             return cls(
-                input=InputSettings.from_card(card["input"]),
-                positive=positive[0],
-                name=str(chosen["name"]),
-                concept=code(chosen["concept"]),
-                site=code(chosen["site"]) if "site" in chosen else None,
+                task=task,
+                input=given,
+                classes=tuple(class_setting(c) for c in card["classes"]),
+                positive=positive(card["classes"], task),
+                site=next((code(c["site"]) for c in card["classes"] if "site" in c), None),
                 heads=None if heads is None else int(heads),
                 missing_allowed=frozenset(str(m) for m in card.get("missing_allowed", ())),
-                temperature=float(card.get("temperature", 1.0)),
                 threshold=float(card["threshold"]),
-                classes=len(card["classes"]),
+                augmentations=views(card, given),
+                saliency_steps=None if steps is None else max(int(steps), 0),
             )
         except (KeyError, IndexError, TypeError, ValueError) as e:
             raise WeightsError(f"the card of {weights.name}: {type(e).__name__} {e}") from e
+
+
+def class_setting(given: Mapping[str, Any]) -> ClassSetting:
+    return ClassSetting(name=str(given["name"]), concept=code(given["concept"]) if "concept" in given else None)
+
+
+def positive(classes: list[Mapping[str, Any]], task: Task) -> int | None:
+    """The one class that is not called negative; None for subtypes. Raises ValueError when it is not one."""
+    if task is Task.SUBTYPE:
+        if len(classes) < 2:
+            raise ValueError(f"{len(classes)} subtypes; a head tells two or more apart")
+        return None
+    told = [n for n, c in enumerate(classes) if c["kind"] != "negative"]
+    if len(told) != 1:
+        raise ValueError(f"{len(told)} classes are not called negative; one must be")
+    return told[0]
+
+
+def views(card: Mapping[str, Any], given: InputSettings) -> tuple[Augmentation, ...]:
+    """The test-time augmentations of the card, [none] where it names no other. Raises ValueError."""
+    found = tuple(Augmentation.named(str(name)) for name in card.get("augmentations", ("none",)))
+    if not found:
+        raise ValueError("augmentations is empty; `none` is the plain view")
+    if given.spacing_mm is not None and any(a.pad for a in found):
+        raise ValueError("pads move the volume within the grid, and a grid with spacing_mm has no room around it")
+    return found
