@@ -1,5 +1,6 @@
 """Findings to DICOM: structured reports, segmentations and what else a destination takes; and reports read back."""
 
+from radnode_dicom_sr.actionable import actionable
 from radnode_dicom_sr.identity import DicomObject, Previous
 from radnode_dicom_sr.objects import build
 from radnode_dicom_sr.profile import DEFAULT, Profile
@@ -17,6 +18,7 @@ __all__ = [
     "Profile",
     "ReadFinding",
     "SegmentReference",
+    "actionable",
     "build",
     "read",
     "retraction",

@@ -45,6 +45,12 @@ FINDING = dcm("121071", "Finding")
 KEY_OBJECT_DESCRIPTION = dcm("113012", "Key Object Description")
 DEVICE = dcm("121007", "Device")
 
+# PS3.16 CID 7035 Actionable Finding Classification; no table of DICOM names the question that it answers
+ACTIONABLE = Code(value="actionable-finding", scheme="99RADNODE", meaning="Actionable finding category")
+ACR_CATEGORIES = {
+    n: Code(value=f"RID{49479 + n}", scheme="RADLEX", meaning=f"ACR Category {n} Actionable Finding") for n in (1, 2, 3)
+}
+
 # PS3.16 CID 7010 Key Object Selection Document Titles
 OF_INTEREST = dcm("113000", "Of Interest")
 REJECTED_FOR_QUALITY = dcm("113001", "Rejected for Quality Reasons")

@@ -11,7 +11,7 @@ from radnode_dicom_sr.contour import key_slice, polyline
 from radnode_dicom_sr.dataset import MANUFACTURER, Context, Setting, weights
 from radnode_dicom_sr.identity import DicomObject
 from radnode_dicom_sr.source import clip
-from radnode_inference.findings import Code, Finding, Measurement
+from radnode_inference.findings import Code, Finding, Measurement, Prior
 
 
 def concept(code: Code) -> CodedConcept:
@@ -66,6 +66,21 @@ def unlocated(finding: Finding, context: Context) -> Any:
         measurements=[*probability(finding), *(number(m) for m in finding.measurements)] or None,
         qualitative_evaluations=evaluations(finding) or None,
         **head(finding, context),
+    )
+
+
+def earlier(finding: Finding, prior: Prior) -> Any:
+    """TID 1501 with its time point (TID 1502): what was measured of the same thing in an earlier study."""
+    site = codes.site(finding)
+    side = concept(finding.laterality) if finding.laterality else None
+    return sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(uid=prior.tracking_uid, identifier=finding.tracking_id),
+        time_point_context=sr.TimePointContext(
+            time_point=prior.study_date or "earlier", subject_time_point_identifier=prior.study_uid
+        ),
+        finding_type=concept(finding.concept),
+        finding_sites=[sr.FindingSite(concept(site), laterality=side)] if site else None,
+        measurements=[number(m) for m in prior.measurements] or None,
     )
 
 

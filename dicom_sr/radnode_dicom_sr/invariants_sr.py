@@ -7,9 +7,9 @@ from pydicom.sr.codedict import codes as tables
 
 from radnode_dicom_sr import codes
 from radnode_dicom_sr.raw import CODE_VALUE, NAME, Raw
-from radnode_inference.findings import Code, Finding, Findings
+from radnode_inference.findings import Code, Finding, Findings, Measurement
 
-GROUP, TRACKING_UID, SITE, SIDE, ALGORITHM_FAMILY = "125007", "112040", "363698007", "272741003", "111000"
+GROUP, TRACKING_UID, SIDE, ALGORITHM_FAMILY, TIME_POINT = "125007", "112040", "272741003", "111000", "C2348792"
 REFERENCED, INSTANCE, FRAME = 0x00081199, 0x00081155, 0x00081160
 UNITS: Mapping[str, frozenset[str]] = {
     codes.VOLUME: frozenset({"ml", "mL", "cm3", "mm3", "L", "l"}),
@@ -21,7 +21,7 @@ UNITS: Mapping[str, frozenset[str]] = {
     codes.CERTAINTY_OF_FINDING.value: frozenset({"%"}),
 }
 """UCUM units that make sense for a quantity."""
-VALUES = {SIDE: 244, ALGORITHM_FAMILY: 7162, "121005": 270, "121058": 100}
+VALUES = {SIDE: 244, ALGORITHM_FAMILY: 7162, "121005": 270, "121058": 100, codes.ACTIONABLE.value: 7035}
 """Concept name -> the context group (PS3.16 CID) of its value."""
 
 
@@ -55,24 +55,29 @@ def outline(item: Raw, finding: Finding, findings: Findings) -> Iterator[str]:
 
 
 def stated(reports: Sequence[Raw], findings: Findings) -> Iterator[str]:
-    """The reports state the numbers of the findings, no others, in units that make sense."""
-    said: dict[str, set[tuple[str, str, str]]] = {}
+    """The reports state the numbers of the findings and of their earlier studies, no others, in units that make sense."""
+    said: dict[tuple[str, bool], set[Number]] = {}
     for report in reports:
         for uid, group in groups(report):
-            for item in group.content:
-                if item.kind == "NUM":
-                    said.setdefault(uid, set()).add(number(item))
-    for finding in findings.items if reports else ():
-        if said.get(finding.tracking_uid, set()) != numbers(finding):
-            yield f"{finding.tracking_id}: the report does not state the numbers of the finding"
-    for uid, triples in said.items():
+            then = any(i.name == TIME_POINT for i in group.content)
+            said.setdefault((uid, then), set()).update(number(i) for i in group.content if i.kind == "NUM")
+    for f in findings.items if reports else ():
+        if said.get((f.tracking_uid, False), set()) != numbers(f):
+            yield f"{f.tracking_id}: the report does not state the numbers of the finding"
+        if f.prior and said.get((f.prior.tracking_uid, True), set()) != listed(f.prior.measurements):
+            yield f"{f.tracking_id}: the report does not state the numbers of the earlier study"
+    for (uid, _), triples in said.items():
         for concept, _, unit in sorted(triples):
             if unit not in UNITS.get(concept, {unit}):
                 yield f"{uid}: {concept} is not measured in {unit!r}"
 
 
-def number(item: Raw) -> tuple[str, str, str]:
-    """(concept, value, unit) of a NUM item."""
+Number = tuple[str, str, str]
+"""(concept, value to six digits, unit)."""
+
+
+def number(item: Raw) -> Number:
+    """A NUM item."""
     measured = item.items(0x0040A300)[0]
     unit = measured.code(0x004008EA)
     if unit is None or unit.scheme != "UCUM":
@@ -80,11 +85,15 @@ def number(item: Raw) -> tuple[str, str, str]:
     return item.name, f"{float(measured.text(0x0040A30A)):.6g}", unit.value
 
 
-def numbers(finding: Finding) -> set[tuple[str, str, str]]:
-    expected = {(m.concept.value, f"{m.value:.6g}", m.unit.value) for m in finding.measurements}
+def numbers(finding: Finding) -> set[Number]:
+    expected = listed(finding.measurements)
     if finding.probability is not None:
         expected.add((codes.probability_concept(finding).value, f"{100 * finding.probability:.6g}", "%"))
     return expected
+
+
+def listed(measurements: Sequence[Measurement]) -> set[Number]:
+    return {(m.concept.value, f"{m.value:.6g}", m.unit.value) for m in measurements}
 
 
 def coded(kind: str, ds: Raw) -> Iterator[str]:

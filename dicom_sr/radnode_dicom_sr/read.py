@@ -47,7 +47,9 @@ def segmentation(ds: Dataset, held: tuple[Segment, ...]) -> Document:
             concept=s.concept,
             site=s.site,
             laterality=s.laterality,
-            measurements=(Measurement(concept=codes.VOLUME_CONCEPT, value=s.volume_ml, unit=MILLILITRE),),
+            measurements=(
+                Measurement(concept=codes.VOLUME_CONCEPT, value=float(f"{s.volume_ml:.6g}"), unit=MILLILITRE),
+            ),
             segments=(SegmentReference(sop_uid=str(ds.SOPInstanceUID), number=s.number),),
         )
         for s in held

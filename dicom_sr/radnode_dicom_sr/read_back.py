@@ -32,7 +32,7 @@ class SegmentReference:
 class ReadFinding:
     """One finding as a file tells it; groups with one Tracking Unique Identifier are one finding.
 
-    evaluations: coded answers. statements: free text in the group. A segmentation's volume is counted from its voxels.
+    evaluations: coded answers. time_point: of an earlier study, "" for this one. statements: free text in the group. A segmentation's volume is counted from its voxels.
     """
 
     tracking_id: str
@@ -44,6 +44,7 @@ class ReadFinding:
     evaluations: tuple[Evaluation, ...] = ()
     outlines: tuple[Outline, ...] = ()
     segments: tuple[SegmentReference, ...] = ()
+    time_point: str = ""
     statements: tuple[str, ...] = ()
 
 

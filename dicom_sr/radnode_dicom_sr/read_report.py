@@ -15,6 +15,8 @@ SIDES = frozenset({"272741003", "G-C171"})
 METHODS = frozenset({"370129005", "G-C036"})
 CATEGORIES = frozenset({"276214006", "111048"})
 ALGORITHM = frozenset({"111000", "111001", "111002", "111003", "122405"})
+TIME_POINT = "C2348792"
+TIME_POINTS = frozenset({TIME_POINT, "126070", "126071"})
 OBSERVER_NAMES = frozenset({"121008", "121013"})
 NOT_ANSWERS = METHODS | CATEGORIES | ALGORITHM | {"130400"}
 """Coded items of a group that answer no question about the finding."""
@@ -115,8 +117,11 @@ def finding(group: Dataset) -> ReadFinding:
         ),
         outlines=tuple(outline(i) for i in below(group) if i.get("ValueType") in ("SCOORD", "SCOORD3D")),
         segments=tuple(s for i in items if i.get("ValueType") == "IMAGE" for s in segment(i)),
+        time_point=texts.get(TIME_POINT, ""),
         statements=tuple(
-            str(i.TextValue) for i in items if i.get("ValueType") == "TEXT" and name(i) not in ALGORITHM | {TRACKING_ID}
+            str(i.TextValue)
+            for i in items
+            if i.get("ValueType") == "TEXT" and name(i) not in ALGORITHM | TIME_POINTS | {TRACKING_ID}
         ),
     )
 

@@ -14,7 +14,7 @@ from radnode_dicom_sr import codes
 from radnode_dicom_sr.content import coded, comment, container, image_item, root, series_item
 from radnode_dicom_sr.dataset import Context, described, file_bytes, weights_sentence
 from radnode_dicom_sr.elements import dataset, encoded, raw_sequence
-from radnode_dicom_sr.groups import device_observer, language, planar, unlocated, volumetric
+from radnode_dicom_sr.groups import device_observer, earlier, language, planar, unlocated, volumetric
 from radnode_dicom_sr.identity import EXAMINATION, LOCATED, DicomObject, Previous
 from radnode_dicom_sr.profile import Form
 from radnode_dicom_sr.segmentation import Drawn, located
@@ -43,12 +43,16 @@ def located_report(context: Context, drawn: Sequence[Drawn], previous: Sequence[
 
 
 def examination_report(context: Context, previous: Sequence[Previous]) -> DicomObject | None:
-    """The findings without a place, or that there is none at all; None when every finding has a place."""
-    findings = [f for f in context.findings.items if f.mask is None]
-    if context.findings.items and not findings:
+    """What has no place: findings of the whole examination, earlier measurements, or that nothing was found.
+
+    None when every finding has a place and none was compared.
+    """
+    items = context.findings.items
+    groups = [unlocated(f, context) for f in items if f.mask is None]
+    groups += [earlier(f, f.prior) for f in items if f.prior and f.prior.measurements]
+    if items and not groups:
         return None
-    statements = notes(context) if findings else [context.words.nothing_found, *notes(context)]
-    groups = [unlocated(f, context) for f in findings]
+    statements = notes(context) if items else [context.words.nothing_found, *notes(context)]
     return document(context, EXAMINATION, "examination", groups, statements, previous, form=context.profile.spoken)
 
 
@@ -58,7 +62,11 @@ def notes(context: Context) -> list[str]:
     partial = [f"{words.partial}: {findings.partial_because}"] if findings.partial_because else []
     demonstration = [words.demonstration] if model.demonstration else []
     use = [f"{words.intended_use}: {model.intended_use}"] if model.intended_use else []
-    return [*demonstration, *partial, f"{words.not_verified}.", *findings.statements, *use, weights_sentence(model)]
+    compared = [
+        f"{f.tracking_id}: {words.previous} {f.prior.study_date}: {f.prior.sentence}" for f in findings.items if f.prior
+    ]
+    stated = (*findings.statements, *compared)
+    return [*demonstration, *partial, f"{words.not_verified}.", *stated, *use, weights_sentence(model)]
 
 
 def document(
