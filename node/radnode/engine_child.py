@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 import traceback
+from dataclasses import replace
 from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import Any
@@ -21,10 +22,12 @@ from radnode.profiles import omissions
 from radnode.results import hold, write_files
 from radnode.settings import Rule
 from radnode.shadow import summary
-from radnode_inference import registry
+from radnode_inference import longitudinal, registry
 from radnode_inference.findings import Findings
 from radnode_inference.model import DeclinedError, Model, ModelCard
 from radnode_inference.study import Study
+
+log = logging.getLogger(__name__)
 
 
 def main(descriptor: int, parent: int) -> None:
@@ -51,7 +54,7 @@ def main(descriptor: int, parent: int) -> None:
 
 def read(spec: Spec, model: Model, task: Task, connection: "Connection[Any, Any]") -> Done | Held:
     """Study in, durable results out, or results that must not leave. Raises DeclinedError, or whatever the model raises."""
-    study = Study.from_files(task.data / file for file in task.files)
+    study = with_priors(Study.from_files(task.data / file for file in task.files), task)
     readable = sum(len(s.headers) for s in study.series)
     if readable != len(task.files):
         raise RuntimeError(f"{len(task.files) - readable} of {len(task.files)} stored objects cannot be read")
@@ -75,15 +78,27 @@ def read(spec: Spec, model: Model, task: Task, connection: "Connection[Any, Any]
     return Done(stored=write_files(task.data, made), read_s=read_s, omissions=left_out)
 
 
+def with_priors(study: Study, task: Task) -> Study:
+    """The study and the earlier ones of its patient; one whose files cannot be read is left out, and logged."""
+    priors = []
+    for files in task.priors:
+        try:
+            priors.append(Study.from_files(task.data / file for file in files))
+        except (OSError, ValueError):
+            log.exception("An earlier study cannot be read.", extra={"action": "read", "study_uid": study.study_uid})
+    return replace(study, priors=tuple(priors))
+
+
 def infer(card: ModelCard, model: Model, study: Study, rules: tuple[Rule, ...] | None, progress: Any) -> Findings:
-    """What the model finds in those images of the study that a model may read. Raises DeclinedError."""
+    """What the model finds in those images of the study, and of the earlier ones, that a model may read. Raises DeclinedError."""
     unavailable = card.unavailable_because(generated=study.generated)
     if unavailable:
         raise DeclinedError("not-installed", unavailable)
     inputs = only_inputs(study, rules)
     if not inputs.series:
         raise DeclinedError("no-input", "every image is a localizer, a phantom, or another object no model may read")
-    return model.read(inputs, progress)
+    earlier = (only_inputs(p, rules) for p in study.priors)
+    return longitudinal.read(model, replace(inputs, priors=tuple(p for p in earlier if p.series)), progress)
 
 
 def reporter(name: str) -> Any:

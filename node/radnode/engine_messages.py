@@ -24,7 +24,7 @@ class Spec:
 class Task:
     """One study to read. files: relative to `data`, all of them and no others. shadow: say what was found, make no results.
 
-    plans: what each destination is to get.
+    plans: what each destination is to get. priors: the files of earlier studies of the patient, the newest first.
     """
 
     data: Path
@@ -33,6 +33,7 @@ class Task:
     rules: tuple[Rule, ...] | None
     shadow: bool = False
     plans: tuple[Plan, ...] = ()
+    priors: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from radnode import capabilities, complete, jobs, pipeline, profiles, results, shadow, weights_use
+from radnode import capabilities, complete, jobs, pipeline, priors, profiles, results, shadow, weights_use
 from radnode.database import Database
 from radnode.engine import Engine, StoppedError
 from radnode.engine_messages import Answer, Declined, Done, Failed, Held, Task
@@ -78,6 +78,7 @@ class Worker:
                 previous=results.previous(session, job.study_uid, job.model),
                 rules=self._settings.rules,
                 plans=self._plans(session),
+                priors=priors.prior_files(session, job.study_uid),
             )
         cards = weights_use.live_cards(self._database, self._settings) if self._cards is None else self._cards
         card = next((c for c in cards if c.identity.name == job.model), None)
