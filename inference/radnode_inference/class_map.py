@@ -75,7 +75,9 @@ def on_grid(found: Strongest, shape: Size, affine: Affine) -> NDArray[np.uint8]:
         slab = slice(first, min(first + SLAB, shape[0]))
         out[slab] = along_lines(cells, lines, slab) if lines else at_points(cells, to_place, shape, slab)
     flat = out.view(-1)
-    for chunk in torch.nonzero(flat == MIXED).flatten().split(CHUNK):
+    mixed = torch.nonzero(flat == MIXED).flatten()
+    for first in range(0, len(mixed), CHUNK):
+        chunk = mixed[first : first + CHUNK]
         flat[chunk] = between(found, indices(chunk, shape, to_place))
     result: NDArray[np.uint8] = out.numpy()
     return result

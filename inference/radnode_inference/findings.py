@@ -78,7 +78,8 @@ class Finding:
 
     mask: bool [slice, row, column] on the grid of `Findings.volume`; None for a finding without a place. prior: None
     where no earlier study was compared.
-    probability: 0..1, None where the model gives none. laterality: SCT right, left or bilateral.
+    probability: 0..1, None where the model gives none. laterality: SCT right, left or bilateral. colour: sRGB, 0..255, in
+    which the site wants it drawn; None: the writers choose.
     """
 
     tracking_id: str
@@ -92,6 +93,7 @@ class Finding:
     evaluations: tuple[Evaluation, ...] = ()
     mask: BoolArray | None = None
     prior: Prior | None = None
+    colour: tuple[int, int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.probability is not None and not 0.0 <= self.probability <= 1.0:
@@ -121,7 +123,8 @@ class Findings:
     key_series_uid: the series whose images carry the result (= volume.series_uid).
     statements: sentences a reader must see (gates passed narrowly, assumptions, limits), in order.
     partial_because: None when the whole input was read; otherwise one sentence that says what was missing.
-    used_series_uids: every series that entered the result. maps: parameter maps, by name.
+    used_series_uids: every series that entered the result. maps: parameter maps, by name. reasons: for each series one
+    sentence why it was used or not; for the study's story, no part of the result.
     """
 
     study_uid: str
@@ -132,6 +135,7 @@ class Findings:
     partial_because: str | None = None
     used_series_uids: tuple[str, ...] = ()
     maps: tuple[ParameterMap, ...] = ()
+    reasons: tuple[str, ...] = ()
 
     @property
     def series_uid(self) -> str:
@@ -148,7 +152,7 @@ class Findings:
             described = (
                 item.tracking_uid, item.tracking_id, item.kind, item.concept, item.site, item.laterality,
                 rounded(item.probability), item.evaluations,
-                measured(item.measurements),
+                measured(item.measurements), item.colour,
                 item.prior and (item.prior.study_uid, item.prior.sentence, measured(item.prior.measurements)),
             )  # fmt: skip
             h.update(repr(described).encode())

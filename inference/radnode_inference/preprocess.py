@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from radnode_inference.volume import Affine, BoolArray, FloatArray
+from radnode_inference.volume import Affine, FloatArray
 
 Size = tuple[int, int, int]
 SLAB = 24
@@ -87,25 +87,3 @@ def body_bounds(scaled: Tensor, above: float, margin: int = 2) -> tuple[Size, Si
         lows.append(max(int(found[0]) - margin, 0) if len(found) else 0)
         highs.append(min(int(found[-1]) + 1 + margin, n) if len(found) else n)
     return (lows[0], lows[1], lows[2]), (highs[0], highs[1], highs[2])
-
-
-def back(values: Tensor, box: Box, shape: Size, affine: Affine) -> BoolArray:
-    """Where `values` (on `box`) are above 0 at the voxels of a volume: bool [slice, row, column] of `shape`.
-
-    Only the part of the volume around the positive values is sampled; trilinear, so a coarse grid gives a smooth edge.
-    """
-    mask = np.zeros(shape, bool)
-    positive = torch.nonzero(values > 0)
-    if not len(positive):
-        return mask
-    low, high = positive.amin(dim=0).cpu().numpy() - 1, positive.amax(dim=0).cpu().numpy() + 1
-    corners = np.array([[i, j, k, 1] for i in (low[0], high[0]) for j in (low[1], high[1]) for k in (low[2], high[2])])
-    index = (corners @ (np.linalg.inv(affine) @ box.affine).T)[:, :3]
-    first = np.clip(np.floor(index.min(axis=0)), 0, np.array(shape) - 1).astype(int)
-    last = np.clip(np.ceil(index.max(axis=0)) + 1, first + 1, shape).astype(int)
-    part = Box(size=shape, affine=affine).crop(
-        (int(first[0]), int(first[1]), int(first[2])), (int(last[0]), int(last[1]), int(last[2]))
-    )
-    around = (slice(first[0], last[0]), slice(first[1], last[1]), slice(first[2], last[2]))
-    mask[around] = (sample(values, box.affine, part, outside=-1.0) > 0).cpu().numpy()
-    return mask

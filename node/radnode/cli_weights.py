@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,13 +42,24 @@ def weights() -> None:
 @weights.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
 @click.option("--model", required=True, help="The model they are for; `radnode models` lists the models.")
-@click.option("--card", required=True, type=click.Path(path_type=Path), help="What the weights are (TOML or JSON).")
+@click.option("--card", type=click.Path(path_type=Path), help="What the weights are (TOML or JSON).")
+@click.option("--template", default="", help="Instead of a card: the published task they were trained for.")
+@click.option("--name", default="", help="With --template: what the weights are called.")
 @click.option("--sha256", default="", help="What the file must have, as its publisher says.")
 @click.option(
     "--use", type=click.Choice(["live", "shadow", "off"]), help="Left out: live when it is the first version."
 )
 @WHO
-def add(files: tuple[Path, ...], model: str, card: Path, sha256: str, use: str | None, who: str) -> None:
+def add(
+    files: tuple[Path, ...],
+    model: str,
+    card: Path | None,
+    template: str,
+    name: str,
+    sha256: str,
+    use: str | None,
+    who: str,
+) -> None:
     """Check FILE (or the folds of an ensemble), convert it to safetensors and store it beside its card.
 
     Nothing is stored that the network refuses.
@@ -55,13 +67,53 @@ def add(files: tuple[Path, ...], model: str, card: Path, sha256: str, use: str |
     from radnode import weights_use
     from radnode_inference import weights_store
 
-    with refusals() as settings, opened() as database:
-        stored = weights_store.add(files, model, card, settings.weights_folder, sha256=sha256)
+    with refusals() as settings, opened() as database, card_of(card, template, name) as described:
+        stored = weights_store.add(files, model, described, settings.weights_folder, sha256=sha256)
         with database.reading() as session:
             first = not any(m == model for m, _ in weights_use.uses(weights_use.history(session)))
         chosen = weights_use.Use(use or ("live" if first else "off"))
         weights_use.put(database, settings, model, stored.version, chosen, person(who))
     click.echo(f"{model} {stored.version} ({stored.name}) is stored, SHA-256 {stored.sha256}; it is {chosen}.")
+
+
+@contextmanager
+def card_of(card: Path | None, template: str, name: str) -> Iterator[Path]:
+    """The card that was given, or that of a template. Raises ValueError when it is neither or both."""
+    from radnode_inference.models.chest_ct import voco_templates
+
+    if card is not None and not template:
+        yield card
+        return
+    if card is not None or not (template and name):
+        raise ValueError("give --card, or --template with --name")
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / f"{template}.toml"
+        made.write_text(voco_templates.as_toml(voco_templates.template(template, name)), encoding="utf-8")
+        yield made
+
+
+@weights.command()
+def templates() -> None:
+    """The published tasks that have a card template, and those that have none."""
+    from radnode_inference.models.chest_ct import voco_templates
+
+    for name in voco_templates.names():
+        card = voco_templates.template(name)
+        click.echo(
+            f"{name}: {card['model']}, {len(card['classes']) - 1} classes, window {card['input']['window_hu']} HU"
+        )
+    for name, why in voco_templates.without().items():
+        click.echo(f"{name}: no template, {why}")
+
+
+@weights.command()
+@click.argument("name")
+def template(name: str) -> None:
+    """The card of the task NAME, to be filled in (TOML)."""
+    from radnode_inference.models.chest_ct import voco_templates
+
+    with refusals():
+        click.echo(voco_templates.as_toml(voco_templates.template(name)), nl=False)
 
 
 @weights.command("list")

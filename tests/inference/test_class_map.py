@@ -65,7 +65,9 @@ def test_three_classes_for_each_place_are_enough() -> None:
     probabilities, (shape, affine) = blobs(40), source()
     wanted, _ = every_class_interpolated(probabilities, shape, affine)
     found = on_grid(Strongest.of(pack(probabilities), 40, box()), shape, affine)
-    assert (torch.as_tensor(found.astype(np.int64)) != wanted).float().mean() < 0.01, "where every place has other neighbours"
+    assert (torch.as_tensor(found.astype(np.int64)) != wanted).float().mean() < 0.01, (
+        "where every place has other neighbours"
+    )
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])

@@ -10,12 +10,14 @@ import torch
 from support.ct_variants import volume_of, written
 from support.studies import small_chest
 
+from radnode_inference.class_map import Strongest, pack
 from radnode_inference.guards import NO_REFERENCE, NOT_CALIBRATED, Guards
 from radnode_inference.guards_familiar import Image, Reference
 from radnode_inference.guards_gates import age_of
 from radnode_inference.model import DeclinedError
 from radnode_inference.models.chest_ct.cards import PACKAGED, VOCO
 from radnode_inference.models.chest_ct.voco_model import VocoModel, create
+from radnode_inference.preprocess import Box
 from radnode_inference.study import Study
 from radnode_inference.training import guards as training
 from radnode_inference.volume import Volume
@@ -174,7 +176,11 @@ def test_ct_voco_states_gates_score_and_calibration_of_a_generated_chest(
     chest: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = create("cpu", tmp_path)
-    monkeypatch.setattr(model, "infer", lambda prepared, done: torch.full((3, *prepared.shape), 1 / 3))  # minutes saved
+
+    def nothing(prepared: torch.Tensor, box: Box, done: object) -> Strongest:  # minutes saved
+        return Strongest.of(pack(torch.full((3, *prepared.shape), 1 / 3)), 3, box)
+
+    monkeypatch.setattr(model, "infer", nothing)
     statements = model.read(chest, lambda part, words: None).statements
     for begin in (
         "Input gates of the weights passed: modality (CT)",
@@ -212,5 +218,6 @@ def test_the_temperature_of_the_card_softens_the_probabilities(chest: Study, tmp
     warm = VocoModel(WeightsFile(**vars(weights) | {"settings": settings}), torch.device("cpu"))
     plain = VocoModel(weights, torch.device("cpu"))
     window = torch.rand(64, 64, 32, generator=torch.Generator().manual_seed(1))
-    p, q = (m.infer(window, lambda part: None).amax(dim=0).mean() for m in (plain, warm))
+    box = Box(size=(64, 64, 32), affine=np.eye(4))
+    p, q = (m.infer(window, box, lambda part: None).shares[0].mean() for m in (plain, warm))
     assert 1 / 3 < float(q) < float(p) - 0.05

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from radnode_inference.class_map import Strongest, on_grid, pack
 from radnode_inference.findings import Kind
 from radnode_inference.generator import chest
 from radnode_inference.generator.dicom_parts import Order
@@ -17,7 +18,7 @@ from radnode_inference.generator.dicom_writer import write_chest
 from radnode_inference.generator.fields import Orientation
 from radnode_inference.model import DeclinedError
 from radnode_inference.models.chest_ct.voco_model import VocoModel, loaded
-from radnode_inference.models.chest_ct.voco_parts import parts
+from radnode_inference.models.chest_ct.voco_parts import Part, mask_of, parts, regions
 from radnode_inference.models.chest_ct.voco_settings import ClassSetting, VocoSettings
 from radnode_inference.preprocess import Box
 from radnode_inference.study import GENERATOR_CREATOR_TAG, Series, Study
@@ -26,7 +27,7 @@ from radnode_inference.weights import WeightsError, WeightsFile
 SOFT_HU, WINDOW = -300.0, (-1000.0, 400.0)
 LUNG = {"value": "39607008", "scheme": "SCT", "meaning": "Lung"}
 SETTINGS: dict[str, Any] = {
-    "input": {"spacing_mm": [4, 4, 4], "window_hu": WINDOW, "body_hu": -500, "roi": [32, 32, 32], "overlap": 0.25},
+    "input": {"spacing_mm": [4, 4, 4], "window_hu": WINDOW, "body_hu": -500, "roi": [64, 32, 32], "overlap": 0.25},
     "classes": [{"name": "background", "kind": "background"}, {"name": "tissue", "kind": "anatomy", "concept": LUNG}],
 }
 
@@ -160,22 +161,39 @@ def two_blobs() -> Tensor:
 UNIT = Box(size=(20, 20, 20), affine=np.eye(4))
 
 
+def parts_of(how: ClassSetting) -> list[Part]:
+    found = Strongest.of(pack(two_blobs()), 2, UNIT)
+    return parts(found, 1, how, regions(found)[1])
+
+
 def test_each_connected_part_is_a_finding_and_specks_are_none() -> None:
-    found = parts(two_blobs(), 1, setting(), UNIT)
+    found = parts_of(setting())
     assert [p.mm3 for p in found] == [64.0, 27.0]
     assert [round(p.probability, 2) for p in found] == [0.95, 0.6]
-    assert [(p.margin > 0).sum().item() for p in found] == [64, 27]
+    assert [int((p.pieces == 1).sum()) for p in found] == [64, 27]
 
 
 def test_a_part_below_the_threshold_is_not_reported() -> None:
-    assert [p.mm3 for p in parts(two_blobs(), 1, setting(threshold=0.8), UNIT)] == [64.0]
+    assert [p.mm3 for p in parts_of(setting(threshold=0.8))] == [64.0]
 
 
 def test_the_calibration_of_the_card_is_applied() -> None:
-    (first, _) = parts(two_blobs(), 1, setting(calibration=(0.5, -1.0)), UNIT)
+    (first, _) = parts_of(setting(calibration=(0.5, -1.0)))
     assert first.probability == pytest.approx(1 / (1 + np.exp(-(0.5 * np.log(0.95 / 0.05) - 1.0))), abs=1e-4)
 
 
 def test_a_class_that_is_one_thing_keeps_its_parts_together() -> None:
-    (only,) = parts(two_blobs(), 1, setting(separate=False, smallest_mm3=0.0), UNIT)
+    (only,) = parts_of(setting(separate=False, smallest_mm3=0.0))
     assert only.mm3 == 92.0
+
+
+def test_every_part_gets_its_own_voxels_and_dropped_ones_go_to_nobody() -> None:
+    found = Strongest.of(pack(two_blobs()), 2, UNIT)
+    affine = np.diag([0.5, 0.5, 0.5, 1.0])
+    classes = on_grid(found, (40, 40, 40), affine)
+    masks = [mask_of(p, 1, classes, affine) for p in parts_of(setting())]
+    assert [m[8, 8, 8] for m in masks] == [True, False]
+    assert [m[22, 22, 22] for m in masks] == [False, True]
+    assert not any(m[34, 34, 34] for m in masks), "the speck"
+    assert not (masks[0] & masks[1]).any()
+    assert (masks[0] | masks[1]).sum() + (classes[30:, 30:, 30:] == 1).sum() == (classes == 1).sum()

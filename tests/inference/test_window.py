@@ -9,7 +9,7 @@ from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
 from radnode_inference import device
-from radnode_inference.preprocess import Box, back, body_bounds, ras_box, sample
+from radnode_inference.preprocess import Box, body_bounds, ras_box, sample
 from radnode_inference.preprocess import window as scaled
 from radnode_inference.window import labels, slide
 
@@ -75,24 +75,6 @@ def test_the_ras_grid_covers_the_volume_with_axes_right_front_head(affine: np.nd
     inside = corners @ np.linalg.inv(box.affine).T
     assert (inside[:, :3] > -1.01).all()
     assert (inside[:, :3] < np.array(box.size) + 0.01).all()
-
-
-@pytest.mark.parametrize("affine", [np.diag([-3.0, 2.0, -1.5, 1.0]), oblique()])
-def test_a_shape_comes_back_to_the_source_grid_where_it_was(affine: np.ndarray) -> None:
-    shape = (24, 30, 36)
-    index = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), axis=-1).astype(float)
-    places = index @ affine[:3, :3].T + affine[:3, 3]
-    centre = np.array([10, 13, 17]) @ affine[:3, :3].T + affine[:3, 3]
-    distance = 9.0 - np.linalg.norm(places - centre, axis=-1)
-    box = ras_box(shape, affine, (1.5, 1.5, 1.5))
-    values = sample(distance.astype(np.float32), affine, box, outside=-5.0)
-    got, truth = back(values, box, shape, affine), distance > 0
-    assert 2 * (got & truth).sum() / (got.sum() + truth.sum()) > 0.97
-
-
-def test_nothing_positive_comes_back_as_nothing() -> None:
-    box = Box(size=(4, 4, 4), affine=np.eye(4))
-    assert not back(torch.full((4, 4, 4), -1.0), box, (4, 4, 4), np.eye(4)).any()
 
 
 def test_the_body_is_found_and_a_wire_is_not() -> None:

@@ -201,7 +201,7 @@ def test_a_change_holds_from_the_next_job_on_and_a_version_in_shadow_is_recorded
         reported = node.story(first)
         assert [j.state for j in reported.jobs] == [JobState.DONE], reported.jobs[0].reason
         assert stored["1"] in made_by(node, first)
-        before = Reader(settings, node.database).entry(first, 10.0)
+        before = Reader(node.database, settings.triage).entry(first, 10.0)
 
         assert worker.turn(NEVER), "the run in shadow"
         assert not worker.turn(NEVER)
@@ -210,7 +210,7 @@ def test_a_change_holds_from_the_next_job_on_and_a_version_in_shadow_is_recorded
         assert (run.version, run.state, run.weights_sha256) == ("2", JobState.DONE, stored["2"])
         assert shadow.in_words(run).startswith("shadow, not reported: ct-voco 2, done: lungs, Volume ")
         assert (story.results, story.deliveries, story.jobs) == (reported.results, reported.deliveries, reported.jobs)
-        assert Reader(settings, node.database).entry(first, 10.0) == before
+        assert Reader(node.database, settings.triage).entry(first, 10.0) == before
         assert not any(
             stored["2"] in p.read_text(errors="replace") for p in (settings.data / "results").rglob("*.json")
         )

@@ -13,8 +13,9 @@ from scipy import ndimage
 from scipy.optimize import minimize
 from torch import nn
 
+from radnode_inference.class_map import Strongest, pack
 from radnode_inference.findings import Kind
-from radnode_inference.models.chest_ct.voco_parts import parts
+from radnode_inference.models.chest_ct.voco_parts import parts, regions
 from radnode_inference.models.chest_ct.voco_settings import class_setting
 from radnode_inference.preprocess import Box
 from radnode_inference.training.metrics import auroc, best_threshold, dice, interval, sensitivity, specificity
@@ -62,10 +63,11 @@ def seen(net: nn.Module, case: Any, settings: dict[str, Any]) -> Seen:
     setting = replace(class_setting(CLASSES[NODULE]), threshold=0.0)
     truth, count = ndimage.label((case.labels == NODULE).numpy())
     scores, best = [], [-np.inf] * count
-    for part in parts(probabilities, NODULE, setting, box):
+    strongest = Strongest.of(pack(probabilities), probabilities.shape[0], box)
+    for part in parts(strongest, NODULE, setting, regions(strongest)[NODULE]):
         start = [round(v) for v in np.linalg.inv(box.affine)[:3] @ part.box.affine[:, 3]]
         at = tuple(slice(s, s + n) for s, n in zip(start, part.box.size, strict=True))
-        hit = set(np.unique(truth[at][(part.margin > 0).numpy()])) - {0}
+        hit = set(np.unique(truth[at][part.pieces == 1])) - {0}
         scores.append((part.score, bool(hit)))
         for n in hit:
             best[n - 1] = max(best[n - 1], part.score)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from radnode_inference import device as devices
+from radnode_inference.class_map import Strongest, on_grid, pack
 from radnode_inference.engines.check import check, windows_of
 from radnode_inference.engines.choose import Chosen, choose
 from radnode_inference.engines.record import Agreement
@@ -18,12 +19,12 @@ from radnode_inference.measure import diameter_measurements, diameters, laterali
 from radnode_inference.model import Progress
 from radnode_inference.models.chest_ct import voco
 from radnode_inference.models.chest_ct.cards import PACKAGED, VOCO, VOCO_VERSION
-from radnode_inference.models.chest_ct.voco_parts import Part, parts
+from radnode_inference.models.chest_ct.voco_parts import Part, mask_of, parts, regions
 from radnode_inference.models.chest_ct.voco_settings import ClassSetting, VocoSettings
-from radnode_inference.preprocess import Box, back, body_bounds, ras_box, sample, window
+from radnode_inference.preprocess import Box, body_bounds, ras_box, sample, window
 from radnode_inference.state_dict import read_tensors
 from radnode_inference.study import Study
-from radnode_inference.volume import Volume
+from radnode_inference.volume import BoolArray, Volume
 from radnode_inference.weights import WeightsError, WeightsFile, verified
 from radnode_inference.window import slide
 
@@ -74,13 +75,13 @@ class VocoModel:
         admitted = self.guards.admit(study, volume)
         prepared, box = prepare(volume, self.settings, self.device)
         guarded = (*admitted, *self.guards.familiar({"ct": prepared.cpu().numpy()}), *self.guards.calibration)
-        probabilities = self.infer(prepared, lambda part: progress(0.1 + 0.75 * part, "network"))
+        found = self.infer(prepared, box, lambda part: progress(0.1 + 0.75 * part, "network"))
         progress(0.85, "measuring")
         return Findings(
             study_uid=study.study_uid,
             model=self.identity,
             volume=volume,
-            items=self.findings(study, volume, probabilities, box),
+            items=self.findings(study, volume, found),
             statements=(
                 *self.weights.statements,
                 f"Read: {match.reason}.",
@@ -90,30 +91,41 @@ class VocoModel:
             used_series_uids=(volume.series_uid,),
         )
 
-    def infer(self, prepared: Tensor, done: Callable[[float], None]) -> Tensor:
-        """Class probabilities (classes, i, j, k) of the network's input [i, j, k]."""
+    def infer(self, prepared: Tensor, box: Box, done: Callable[[float], None]) -> Strongest:
+        """The strongest classes of the network's input [i, j, k], whose places are `box`."""
         predict = self.engine.predict if self.engine else self.network
-        with torch.inference_mode(), devices.threads():
-            logits = slide(prepared[None], self.settings.roi, predict, overlap=self.settings.overlap, done=done)
-            return (logits / self.guards.temperature).softmax(dim=0).cpu()
 
-    def findings(self, study: Study, volume: Volume, probabilities: Tensor, box: Box) -> tuple[Finding, ...]:
-        found: list[Finding] = []
+        def finish(logits: Tensor) -> Tensor:
+            return pack((logits / self.guards.temperature).softmax(dim=0)).cpu()
+
+        roi, overlap = self.settings.roi, self.settings.overlap
+        with torch.inference_mode(), devices.threads():
+            packed = slide(prepared[None], roi, predict, overlap=overlap, done=done, finish=finish)
+            return Strongest.of(packed, len(self.settings.classes), box)
+
+    def findings(self, study: Study, volume: Volume, found: Strongest) -> tuple[Finding, ...]:
+        made: list[Finding | None] = []
+        box, classes, around = found.box, on_grid(found, volume.shape, volume.affine), regions(found)
         middle = float(box.affine[0, 3] + box.affine[0, 0] * (box.size[0] - 1) / 2)
         for channel, setting in enumerate(self.settings.classes):
             if setting.kind is None:
                 continue
-            for number, part in enumerate(parts(probabilities, channel, setting, box), 1):
-                finding = self.finding(study, volume, setting, part, number, middle)
-                if finding is not None:
-                    found.append(finding)
-        return tuple(found)
+            for number, part in enumerate(parts(found, channel, setting, around[channel]), 1):
+                mask = mask_of(part, channel, classes, volume.affine)
+                made.append(self.finding(study, volume, setting, part, mask, number, middle))
+        return tuple(finding for finding in made if finding is not None)
 
     def finding(
-        self, study: Study, volume: Volume, setting: ClassSetting, part: Part, number: int, middle: float
+        self,
+        study: Study,
+        volume: Volume,
+        setting: ClassSetting,
+        part: Part,
+        mask: BoolArray,
+        number: int,
+        middle: float,
     ) -> Finding | None:
-        """None when the part falls between the source's slices."""
-        mask = back(part.margin, part.box, volume.shape, volume.affine)
+        """None when the part falls between the source's slices. mask: of the part, on the volume."""
         if not mask.any() or setting.concept is None or setting.kind is None:
             return None
         tracking_id = f"{setting.name} {number}" if setting.separate else setting.name
@@ -125,13 +137,14 @@ class VocoModel:
             kind=setting.kind,
             concept=setting.concept,
             site=setting.site,
-            laterality=laterality(mask, volume, middle) if abnormal else None,
+            laterality=setting.laterality or (laterality(mask, volume, middle) if abnormal else None),
             probability=part.probability if abnormal else None,
             measurements=(
                 volume_measurement(mask, volume),
                 *(diameter_measurements(diameters(mask, volume)) if small else ()),
             ),
             mask=mask,
+            colour=setting.colour,
         )
 
 

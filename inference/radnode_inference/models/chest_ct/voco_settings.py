@@ -1,10 +1,11 @@
 """What the card of VoCo weights says: how the network is fed and what its classes mean."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from radnode_inference.findings import Code, Kind
+from radnode_inference.measure import LEFT, RIGHT
 from radnode_inference.preprocess import Size
 from radnode_inference.weights import WeightsError, WeightsFile, code
 
@@ -17,7 +18,7 @@ class ClassSetting:
 
     smallest_mm3: connected parts below it are dropped. separate: each connected part is a finding of its own.
     calibration: (slope, offset) from a part's mean log-odds to the log-odds of its probability; None: used as it is.
-    threshold: a part less probable than this is not reported.
+    threshold: a part less probable than this is not reported. laterality: of a class that is one side's. colour: sRGB, 0..255.
     """
 
     name: str
@@ -28,6 +29,8 @@ class ClassSetting:
     separate: bool
     calibration: tuple[float, float] | None
     threshold: float
+    laterality: Code | None = None
+    colour: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +54,20 @@ class VocoSettings:
                 spacing_mm=(float(spacing[0]), float(spacing[1]), float(spacing[2])),
                 window_hu=(float(window[0]), float(window[1])),
                 body_hu=float(given.get("body_hu", window[0])),
-                roi=(int(roi[0]), int(roi[1]), int(roi[2])),
+                roi=window_size(roi),
                 overlap=float(given.get("overlap", 0.5)),
                 classes=tuple(class_setting(c) for c in weights.settings["classes"]),
             )
         except (KeyError, IndexError, TypeError, ValueError) as e:
             raise WeightsError(f"the card of {weights.name}: {type(e).__name__} {e}") from e
+
+
+def window_size(given: Sequence[int]) -> Size:
+    """The sides of the network's window. Raises ValueError for one that the network's five halvings leave nothing of."""
+    x, y, z = (int(side) for side in given)
+    if any(side < 32 or side % 32 for side in (x, y, z)) or (x, y, z) == (32, 32, 32):
+        raise ValueError(f"a window of {x} x {y} x {z}: its sides must be multiples of 32, and one of them at least 64")
+    return x, y, z
 
 
 def class_setting(given: Mapping[str, Any]) -> ClassSetting:
@@ -71,4 +82,6 @@ def class_setting(given: Mapping[str, Any]) -> ClassSetting:
         separate=bool(given.get("separate", kind is Kind.ABNORMALITY)),
         calibration=None if calibration is None else (float(calibration[0]), float(calibration[1])),
         threshold=float(given.get("threshold", 0.0)),
+        laterality={"left": LEFT, "right": RIGHT}[given["laterality"]] if given.get("laterality") else None,
+        colour=tuple(given["colour"]) if given.get("colour") else None,
     )

@@ -1,0 +1,77 @@
+"""The card templates of VoCo's tasks: complete, with real codes, and accepted with weights of their classes."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+from monai.networks.nets import SwinUNETR
+from pydicom.sr._concepts_dict import concepts
+
+from radnode_inference import card_schema, weights_store
+from radnode_inference.models.chest_ct import voco_templates
+from radnode_inference.models.chest_ct.voco_settings import VocoSettings
+from radnode_inference.weights import WeightsError, read_card
+
+IN_DICOM = {code for meanings in concepts["SCT"].values() for code in meanings}
+BY_TOTALSEGMENTATOR = {
+    "110765007", "244849004", "181674001", "78333006", "75297007", "68455001", "74281007", "48535007", "78247007", "25888004",
+    "25523003", "15339008", "59558009", "24915002", "5953002", "22565002", "77644006", "58830002", "43993008",
+}  # fmt: skip
+"""SNOMED CT codes that PS3.16 does not use: muscles, ribs and others of TotalSegmentator's published mapping."""
+TASKS = 43
+"""In the published table, VoComni beside them."""
+
+
+@pytest.mark.parametrize("name", voco_templates.names())
+def test_a_template_is_a_card_that_lacks_nothing_but_a_name(name: str) -> None:
+    empty, card = voco_templates.template(name), voco_templates.template(name, "mine")
+    with pytest.raises(WeightsError, match="name: String should have at least 1 character"):
+        card_schema.check(empty, name)
+    card_schema.check(card, name)
+    assert tomllib.loads(voco_templates.as_toml(card)) == card
+    assert card["classes"][0]["kind"] == "background"
+
+
+def test_every_code_is_one_of_dicom_or_published_or_says_that_it_is_local() -> None:
+    for name in voco_templates.names():
+        for entry in voco_templates.template(name)["classes"][1:]:
+            for code in (entry["concept"], *([entry["site"]] if "site" in entry else [])):
+                if code["scheme"] == "SCT":
+                    assert code["value"] in IN_DICOM | BY_TOTALSEGMENTATOR, code
+                else:
+                    assert code["scheme"] == "99RADNODE"
+
+
+def test_no_task_is_forgotten() -> None:
+    assert len(voco_templates.names()) - 1 + len(voco_templates.without()) == TASKS
+    with pytest.raises(KeyError, match="no template BRATS: its input is four MR sequences"):
+        voco_templates.template("BRATS")
+    with pytest.raises(KeyError, match="there is no template 'nothing'; there are 3D-IRCADb, Abdomen1k"):
+        voco_templates.template("nothing")
+
+
+def test_sides_are_said_once() -> None:
+    classes = {c["name"]: c for c in voco_templates.template("Totalsegmentator")["classes"]}
+    assert len(classes) == 105
+    assert classes["kidney_left"]["laterality"] == "left"
+    assert classes["rib_12_right"]["concept"]["meaning"] == "Twelfth rib"
+    assert "laterality" not in classes["lung_middle_lobe_right"], "the code says it"
+    assert "laterality" not in classes["heart_atrium_left"]
+
+
+def test_a_fine_tuned_checkpoint_needs_only_its_name(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = SwinUNETR(1, 14, feature_size=12, use_v2=True)
+    torch.save({"state_dict": net.state_dict()}, tmp_path / "btcv.pt")
+    card = tmp_path / "card.json"
+    card.write_text(json.dumps(voco_templates.template("BTCV", "our BTCV")))
+    stored = weights_store.add([tmp_path / "btcv.pt"], "ct-voco", card, tmp_path / "site")
+    settings = VocoSettings.from_weights(read_card("ct-voco", stored.path.with_name("card.json")))
+    assert (settings.window_hu, settings.roi, settings.overlap) == ((-175.0, 250.0), (96, 96, 96), 0.75)
+    assert settings.classes[2].laterality is not None
+    assert settings.classes[2].laterality.meaning == "Right"
+    with pytest.raises(WeightsError, match="has 14 classes, its card 17"):
+        card.write_text(json.dumps(voco_templates.template("Word", "wrong")))
+        weights_store.add([tmp_path / "btcv.pt"], "ct-voco", card, tmp_path / "other")
