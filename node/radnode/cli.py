@@ -21,6 +21,7 @@ COMMANDS = {
     "retract": "radnode.cli_retract:retract",
     "demo": "radnode.cli_run:demo",
     "weights": "radnode.cli_weights:weights",
+    "triage": "radnode.cli_triage:triage",
 }
 """Commands of other modules, imported only when they are asked for."""
 PARENT = click.option("--parent", type=int, default=None, hidden=True, help="The supervisor's process id.")

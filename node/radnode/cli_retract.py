@@ -6,7 +6,7 @@ import click
 
 from radnode.cli_peers import opened
 
-REASONS = ("quality", "patient-safety", "wrong-worklist-entry", "expired")
+REASONS = ("quality", "patient-safety")
 """The keys of radnode.retract.REASONS; a test compares them. Here, so that `--help` loads nothing."""
 
 

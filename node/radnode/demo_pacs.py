@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -69,13 +70,14 @@ def configuration(name: str, folder: Path, http_port: int, dicom_port: int) -> d
 class Orthanc:
     """A running Orthanc in `folder`; use as a context manager.
 
-    url: its HTTP address without a slash at the end. dicom_port, ae_title: for C-STORE to it. pid: its process.
+    more: settings that replace its own. url: its HTTP address without a slash at the end. dicom_port, ae_title: for C-STORE to it. pid: its process.
     The database stays in `folder`, so `stop` and `start` again is a PACS that was away for a while, on the same ports.
     """
 
     ae_title = AE_TITLE
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, more: Mapping[str, object] | None = None) -> None:
+        self.more = dict(more or {})
         self.folder = folder
         self.http_port, self.dicom_port = free_ports(2)
         self.url = f"http://127.0.0.1:{self.http_port}"
@@ -110,7 +112,8 @@ class Orthanc:
             raise PacsError("Orthanc is not installed: apt-get install orthanc orthanc-dicomweb")
         self.folder.mkdir(parents=True, exist_ok=True)
         settings = self.folder / "orthanc.json"
-        settings.write_text(json.dumps(configuration(self._name, self.folder, self.http_port, self.dicom_port)))
+        own = configuration(self._name, self.folder, self.http_port, self.dicom_port)
+        settings.write_text(json.dumps(own | self.more))
         with (self.folder / "orthanc.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [found, str(settings)],

@@ -13,10 +13,10 @@ from radnode import events
 from radnode.database import Database
 from radnode.errors import LostClaimError, RefusedError
 from radnode.events import Action
-from radnode.retract import REASONS, retract
 from radnode.settings import Settings
 from radnode.states import JOB, STUDY, JobState, StudyState
 from radnode.tables import JobRow, StudyRow
+from radnode.unread import leave
 
 OPEN = (JobState.QUEUED, JobState.RUNNING)
 ENDED = (JobState.DONE, JobState.DECLINED, JobState.FAILED, JobState.HELD)
@@ -90,7 +90,9 @@ def beat(database: Database, job: Job, progress: float, now: float) -> None:
 def finish(session: Session, job: Job, state: JobState, reason: str, now: float, *, held: str = "") -> None:
     """End a claimed job, in the caller's transaction. held: the folder of withheld results. Raises LostClaimError when it is this worker's no longer."""
     lock_study(session, job.study_uid)
-    if not move(session, job.id, JobState.RUNNING, state, *ours(job), reason=reason, ended_at=now, claimed_by="", held=held):
+    if not move(
+        session, job.id, JobState.RUNNING, state, *ours(job), reason=reason, ended_at=now, claimed_by="", held=held
+    ):
         raise LostClaimError(f"job {job.id} is no longer {job.worker}'s")
     read_if_ended(session, job.study_uid, job.revision, now)
 
@@ -165,8 +167,7 @@ def again_or_failed(
         sentence = f"{reason} (attempt {job.attempt} of {attempts})"
         events.write(session, job.study_uid, Action.FAILED, f"{job.model} failed: {sentence}", now)
         finish(session, job, JobState.FAILED, sentence, now)
-        why = "a later run of the model failed"
-        retract(session, settings, job.study_uid, job.model, REASONS["quality"], why, now)
+        leave(session, settings, job, "failed", sentence, now)
         return JobState.FAILED
     back = {"reason": reason, "due_at": due_at, "claimed_by": "", "beat_at": None}
     if not move(session, job.id, JobState.RUNNING, JobState.QUEUED, *ours(job), **back):

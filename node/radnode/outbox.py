@@ -22,12 +22,10 @@ from radnode.states import DeliveryState
 from radnode.tables import DeliveryRow, EventRow, ResultRow
 
 ORDER: Mapping[str, int] = {
-    REJECTION: 0,
-    RETRACTION: 0,
-    "seg": 1,
-    "parametric-map": 1,
+    **dict.fromkeys((REJECTION, RETRACTION), 0),
+    **dict.fromkeys(("seg", "parametric-map", "rtstruct"), 1),
     "key-image": 2,
-    "sr": 3,
+    **dict.fromkeys(("sr", "kos", "pdf", "status"), 3),
     "fhir": 4,
 }
 """What takes back goes before what takes its place; an object is sent after those it refers to."""

@@ -33,10 +33,11 @@ from radnode.faults import Point, crash_point
 from radnode.jobs import Job
 from radnode.profiles import Omission
 from radnode.results import StoredResult
-from radnode.retract import REASONS, retract
+from radnode.retract import REASONS, reject_status, retract
 from radnode.route import Route, decide, nothing
 from radnode.settings import Settings
 from radnode.states import JobState
+from radnode.unread import leave
 from radnode_inference.model import DeclinedError, ModelCard
 
 log = logging.getLogger(__name__)
@@ -105,6 +106,7 @@ def end(
         sentence = f"{job.model} read it in {read_s:.2f} s and made {len(stored)} results."
         events.write(session, job.study_uid, Action.DONE, sentence, now)
         jobs.finish(session, job, JobState.DONE, "", now)
+        reject_status(session, settings, job.study_uid, job.model, {r.uid for r in stored}, now)
         results.record(session, job, stored, settings.destinations, now, again=job.rerun, omissions=omissions)
     return JobState.DONE
 
@@ -118,8 +120,7 @@ def end_declined(database: Database, settings: Settings, job: Job, declined: Dec
         sentence = f"{job.model} declined ({declined.gate}): {declined.sentence}"
         events.write(session, job.study_uid, Action.DECLINED, sentence, now)
         jobs.finish(session, job, JobState.DECLINED, str(declined), now)
-        why = "a later run of the model declined"
-        retract(session, settings, job.study_uid, job.model, REASONS["quality"], why, now)
+        leave(session, settings, job, "declined", declined.sentence, now)
     return JobState.DECLINED
 
 

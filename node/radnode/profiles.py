@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal
 
-from pydicom.uid import UID
-
-from radnode.destinations import NOTES, REJECTION, takes
+from radnode.destinations import LABELMAP, NOTES, REJECTION, sop_class_name, takes
 from radnode.settings import Destination
 from radnode_inference.findings import Findings
 
@@ -15,23 +14,27 @@ SOP_CLASSES: Mapping[str, str] = {
     "seg": "1.2.840.10008.5.1.4.1.1.66.4",
     "key-image": "1.2.840.10008.5.1.4.1.1.7",
     "parametric-map": "1.2.840.10008.5.1.4.1.1.30",
+    "pdf": "1.2.840.10008.5.1.4.1.1.104.1",
+    "kos": "1.2.840.10008.5.1.4.1.1.88.59",
+    "rtstruct": "1.2.840.10008.5.1.4.1.1.481.3",
+    "status": "1.2.840.10008.5.1.4.1.1.88.11",
     REJECTION: "1.2.840.10008.5.1.4.1.1.88.59",
 }
 """Which storage SOP class a kind of result needs at a PACS (PS3.4 table B.5-1)."""
-LABELMAP = "1.2.840.10008.5.1.4.1.1.66.7"
-ASKED = (*SOP_CLASSES.values(), LABELMAP)
+ASKED = tuple(dict.fromkeys((*SOP_CLASSES.values(), LABELMAP)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Capability:
     """What a destination answered at `asked_at` (UTC epoch seconds): SOP class -> transfer syntaxes.
 
-    error: why it could not be asked the last time; what it takes is then as it was before, or unknown (None).
+    tried_at: when it was asked last. error: why it could not be asked the last time; what it takes is then as it was before, or unknown (None).
     """
 
     destination: str
     asked_at: float
     taken: Mapping[str, tuple[str, ...]] | None
+    tried_at: float = 0.0
     error: str = ""
 
     def refuses(self, sop_class_uid: str) -> bool:
@@ -48,6 +51,9 @@ class Omission:
     reason: str
 
 
+Language = Literal["en", "zh-TW"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """What one destination is to get. labelled: segmentations as label maps. max_frames: of one object, 0 for no limit."""
@@ -56,6 +62,7 @@ class Plan:
     kinds: frozenset[str]
     labelled: bool = False
     max_frames: int = 0
+    language: Language = "en"
     omissions: tuple[Omission, ...] = ()
 
 
@@ -78,6 +85,7 @@ def plan(address: Destination, answer: Capability | None) -> Plan:
         kinds=wanted - refused,
         labelled=labelled,
         max_frames=address.max_frames,
+        language=address.language,
         omissions=tuple(said),
     )
 
@@ -85,7 +93,7 @@ def plan(address: Destination, answer: Capability | None) -> Plan:
 def why(sop_class_uid: str, answer: Capability | None) -> str:
     """ "it does not take Segmentation Storage (asked 2026-11-22 09:00)"."""
     asked = f" (asked {datetime.fromtimestamp(answer.asked_at, UTC):%Y-%m-%d %H:%M} UTC)" if answer else ""
-    return f"it does not take {UID(sop_class_uid).name}{asked}"
+    return f"it does not take {sop_class_name(sop_class_uid)}{asked}"
 
 
 def plans(destinations: Sequence[Destination], answers: Mapping[str, Capability]) -> tuple[Plan, ...]:
@@ -97,5 +105,7 @@ def omissions(made_for: Sequence[Plan], findings: Findings) -> tuple[Omission, .
     located = any(f.mask is not None for f in findings.items)
     absent = {"parametric-map"} if not findings.maps else set()
     if not located:
-        absent |= {"seg", "labelmap", "key-image"}
+        absent |= {"seg", "labelmap", "key-image", "kos", "rtstruct"}
+    if not findings.partial_because:
+        absent.add("status")
     return tuple(o for p in made_for for o in p.omissions if o.kind not in absent | NOTES)

@@ -1,9 +1,10 @@
 """Findings -> results. The only place that knows both `dicom_sr` and `fhir`."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
@@ -11,12 +12,12 @@ from radnode.destinations import DICOM_KINDS
 from radnode.errors import WithheldError
 from radnode.profiles import Plan
 from radnode.results import Previous, Result
-from radnode_dicom_sr import DEFAULT, DicomObject, Profile, build
+from radnode_dicom_sr import DEFAULT, DicomObject, Profile, build, retraction, status
 from radnode_dicom_sr import Previous as Predecessor
 from radnode_dicom_sr.invariants import check
 from radnode_fhir.bundle import Status, transaction, uid_of
 from radnode_fhir.identifiers import DICOM_UID
-from radnode_inference.findings import Findings
+from radnode_inference.findings import Findings, ModelIdentity
 from radnode_inference.study import Study
 
 
@@ -40,8 +41,8 @@ def results(
     amended = bool(replaced) or any(p.amended for p in previous)
     sets = built(findings, study, predecessors(replaced), now, plans)
     first = next(iter(sets.values()))
-    status: Status = "amended" if amended else "preliminary"
-    bundle = transaction(findings, study, first, status=status, issued=now)
+    standing: Status = "amended" if amended else "preliminary"
+    bundle = transaction(findings, study, first, status=standing, issued=now)
     fhir = Result(
         kind="fhir",
         uid=uid_of(bundle),
@@ -65,31 +66,49 @@ def built(
     sets: dict[Profile, tuple[DicomObject, ...]] = {}
     pictures: tuple[DicomObject, ...] | None = None
     for form in dict.fromkeys(profile(p) for p in plans if p.kinds & DICOM_KINDS) or (DEFAULT,):
-        wanted = form if pictures is None else replace(form, key_images=False)
+        again = pictures is not None and form.key_images and not form.kos  # a selection refers to those made with it
+        wanted = replace(form, key_images=False) if again else form
         objects = build(findings, study, previous=previous, now=now, profile=wanted)
-        if form.key_images and pictures is not None:
-            objects += pictures
-        elif form.key_images:
+        if again:
+            objects += pictures or ()
+        elif form.key_images and pictures is None:
             pictures = tuple(o for o in objects if o.kind == "key-image")
         sets[form] = objects
     return sets
+
+
+def status_results(
+    study: Study, model: ModelIdentity, outcome: Literal["declined", "failed"], reason: str, plans: Sequence[Plan]
+) -> tuple[Result, ...]:
+    """The visible objects of a run without a result, for the destinations that asked for them."""
+    digest = hashlib.sha256("\x1f".join((model.name, outcome, reason)).encode()).hexdigest()
+    forms = dict.fromkeys(profile(p) for p in plans)
+    sets = {form: status(study, model, outcome, reason, profile=form) for form in forms}
+    return dicom(sets, plans, digest)
+
+
+def rejection(objects: Sequence[DicomObject], model: ModelIdentity, why: str, *, unsafe: bool, digest: str) -> Result:
+    """The note that rejects `objects`, all of one study; only the first needs its body."""
+    made = retraction(objects, model, why, unsafe=unsafe)
+    return as_result(made, digest, None)
 
 
 def dicom(sets: Mapping[Profile, Sequence[DicomObject]], plans: Sequence[Plan], digest: str) -> tuple[Result, ...]:
     """The objects of all forms, each once, with the destinations that are to get it."""
     objects = {o.sop_uid: o for made in sets.values() for o in made}
     to = {uid: [p.destination for p in plans if uid in uids(sets.get(profile(p), ()))] for uid in objects}
-    return tuple(
-        Result(
-            kind=o.kind,
-            uid=o.sop_uid,
-            sop_class_uid=o.sop_class_uid,
-            series_uid=o.series_uid,
-            digest=digest,
-            body=o.body,
-            to=tuple(to[o.sop_uid]) if plans else None,
-        )
-        for o in objects.values()
+    return tuple(as_result(o, digest, tuple(to[o.sop_uid]) if plans else None) for o in objects.values())
+
+
+def as_result(made: DicomObject, digest: str, to: tuple[str, ...] | None) -> Result:
+    return Result(
+        kind=made.kind,
+        uid=made.sop_uid,
+        sop_class_uid=made.sop_class_uid,
+        series_uid=made.series_uid,
+        digest=digest,
+        body=made.body,
+        to=to,
     )
 
 
@@ -101,6 +120,11 @@ def profile(plan: Plan) -> Profile:
         sr="sr" in plan.kinds,
         key_images="key-image" in plan.kinds,
         parametric_maps="parametric-map" in plan.kinds,
+        pdf="pdf" in plan.kinds,
+        kos="kos" in plan.kinds,
+        rtstruct="rtstruct" in plan.kinds,
+        status="status" in plan.kinds,
+        language=plan.language,
     )
 
 

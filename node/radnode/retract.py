@@ -1,24 +1,26 @@
 """Taking back: what a model said of a study stands no more, here and wherever it went. One transaction, idempotent."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any, cast
 
 import orjson
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from radnode import events, results
+from radnode import capabilities, events, profiles, results
 from radnode.database import Database
-from radnode.destinations import NOTES, RETRACTION, takes
+from radnode.destinations import NOTES, REJECTION, RETRACTION
 from radnode.errors import RefusedError
 from radnode.events import Action
 from radnode.results import Result
 from radnode.settings import Settings
 from radnode.states import DeliveryState
 from radnode.tables import DeliveryRow, ReportRow, ResultRow, StudyRow
-from radnode_inference.findings import Code, uid_from
+from radnode_inference import registry
+from radnode_inference.findings import Code, ModelIdentity, uid_from
 
 log = logging.getLogger(__name__)
 
@@ -26,10 +28,8 @@ ENTERED_IN_ERROR = "entered-in-error"
 REASONS: Mapping[str, Code] = {
     "quality": Code(value="113001", scheme="DCM", meaning="Rejected for Quality Reasons"),
     "patient-safety": Code(value="113037", scheme="DCM", meaning="Rejected for Patient Safety Reasons"),
-    "wrong-worklist-entry": Code(value="113038", scheme="DCM", meaning="Incorrect Modality Worklist Entry"),
-    "expired": Code(value="113039", scheme="DCM", meaning="Data Retention Policy Expired"),
 }
-"""Why objects are rejected (PS3.16 CID 7011, IHE IOCM), by the names that people type."""
+"""Why objects are rejected (PS3.16 CID 7011, IHE RAD IOCM), by the names that people type."""
 
 
 def retract(session: Session, settings: Settings, study_uid: str, model: str, code: Code, why: str, now: float) -> bool:
@@ -48,10 +48,10 @@ def retract(session: Session, settings: Settings, study_uid: str, model: str, co
     if not (stood or gone):
         return False
     told = [*reject(session, settings, gone, code, why, now), *take_back(session, settings, gone, why, now)]
-    for delivery, _ in gone:
-        if delivery.state == DeliveryState.DELIVERED:
-            delivery.state = DeliveryState.RETRACTED
+    mark(gone)
+    left = sorted({d.destination for d, _ in gone if d.state == DeliveryState.RETRACTED} - set(told))
     note = f" A note that takes it back is owed to {', '.join(told)}." if told else ""
+    note += f" It still stands at {', '.join(left)}, which takes no such note." if left else ""
     sentence = f"What {model} said is retracted ({code.meaning}): {why}.{note}"
     events.write(session, study_uid, Action.RETRACTED, sentence, now)
     return True
@@ -122,7 +122,54 @@ def take_back(session: Session, settings: Settings, gone: Sequence[Sent], why: s
 
 def reject(session: Session, settings: Settings, gone: Sequence[Sent], code: Code, why: str, now: float) -> list[str]:
     """Owe every DICOM destination that has objects of it a rejection note (KOS, IHE IOCM); their names."""
-    return []
+    objects = [(delivery, result) for delivery, result in gone if result.sop_class_uid]
+    if not objects:
+        return []
+    from radnode.report import rejection
+    from radnode_dicom_sr import DicomObject
+
+    rows = list({result.uid: result for _, result in objects}.values())
+    first = bodies(settings, rows[:1])
+    if not first:
+        return []
+    kept = [
+        DicomObject(
+            kind=cast(Any, r.kind), sop_class_uid=r.sop_class_uid, sop_uid=r.uid, series_uid=r.series_uid, body=first[0]
+        )
+        for r in rows
+    ]
+    earlier = before(session, REJECTION, rows[0])
+    why += f" (retraction {earlier + 1} of this study)" if earlier else ""  # so that it is a note of its own
+    unsafe = code == REASONS["patient-safety"]
+    model = identity_of(settings, rows[0].model)
+    note = rejection(kept, model, why, unsafe=unsafe, digest=rows[-1].digest)
+    return owe(session, settings, note, objects, now)
+
+
+def reject_status(
+    session: Session, settings: Settings, study_uid: str, model: str, but: Collection[str], now: float
+) -> None:
+    """A run has another outcome now: status objects of earlier ones, but for those named, do not stand any more."""
+    gone = [s for s in sent(session, study_uid, model, now) if s[1].kind == "status" and s[1].uid not in but]
+    if gone:
+        reject(session, settings, gone, REASONS["quality"], f"{model} has been run again", now)
+        mark(gone)
+
+
+def mark(gone: Sequence[Sent]) -> None:
+    for delivery, _ in gone:
+        if delivery.state == DeliveryState.DELIVERED:
+            delivery.state = DeliveryState.RETRACTED
+
+
+def identity_of(settings: Settings, model: str) -> ModelIdentity:
+    """Who a note says it is from: the model as it is installed, or its bare name when it is no more."""
+    for card in registry.cards(settings.weights_folder):
+        if card.identity.name == model:
+            return card.identity
+    return ModelIdentity(
+        name=model, version="unknown", weights_name="", weights_version="", weights_sha256="", intended_use=""
+    )
 
 
 def owe(session: Session, settings: Settings, note: Result, gone: Sequence[Sent], now: float) -> list[str]:
@@ -132,7 +179,9 @@ def owe(session: Session, settings: Settings, note: Result, gone: Sequence[Sent]
     origin = Origin(id=newest.job_id, study_uid=newest.study_uid, model=newest.model)
     results.make_current(session, origin, stored, now)
     holders = {delivery.destination for delivery, _ in gone}
-    told = [d.name for d in settings.destinations if d.name in holders and note.kind in takes(d)]
+    answers = capabilities.known(session, settings.destinations)
+    plans = profiles.plans(settings.destinations, answers)
+    told = [p.destination for p in plans if p.destination in holders and note.kind in p.kinds]
     for name in told:
         results.owe(session, newest.study_uid, note.uid, name, now, again=True)
     return told
@@ -151,8 +200,11 @@ def bodies(settings: Settings, rows: Sequence[ResultRow]) -> list[bytes]:
 
 def note_uid(session: Session, kind: str, rows: Sequence[ResultRow]) -> str:
     """The same for the same results, until they are sent and taken back once more."""
-    query = select(ResultRow.uid).where(
-        ResultRow.study_uid == rows[0].study_uid, ResultRow.model == rows[0].model, ResultRow.kind == kind
-    )
-    before = len(session.scalars(query).all())
-    return uid_from((kind, *sorted({r.uid for r in rows}), str(before)))
+    return uid_from((kind, *sorted({r.uid for r in rows}), str(before(session, kind, rows[0]))))
+
+
+def before(session: Session, kind: str, row: ResultRow) -> int:
+    """How many notes of this kind there are for the study and model of `row`."""
+    query = select(func.count()).select_from(ResultRow)
+    of_it = (ResultRow.study_uid == row.study_uid, ResultRow.model == row.model, ResultRow.kind == kind)
+    return session.scalar(query.where(*of_it)) or 0

@@ -8,7 +8,7 @@ from datetime import UTC
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from radnode import complete, pipeline
+from radnode import capabilities, complete, pipeline
 from radnode.database import Database
 from radnode.settings import Settings
 from radnode_inference.model import ModelCard
@@ -16,6 +16,7 @@ from radnode_inference.model import ModelCard
 TURN_S = 0.15
 """How often new instances are looked at. Together with the workers' polling it bounds what the node adds to a model."""
 RECOVER_S = 1.0
+PROBE_S = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class Clock:
         complete.hold(self._database, self._settings, now=self._since)
         self._every(TURN_S, self.turn)
         self._every(RECOVER_S, self.recover)
+        self._every(PROBE_S, self.probe)
         self._scheduler.start()
         return self
 
@@ -51,6 +53,10 @@ class Clock:
 
     def recover(self) -> None:
         self._guarded(lambda: pipeline.recover(self._database, self._settings))
+
+    def probe(self) -> None:
+        """Ask the destinations whose answer is a day old, or missing, what they take."""
+        self._guarded(lambda: capabilities.ask_those_due(self._database, self._settings, time.time()))
 
     def _every(self, seconds: float, crank: Callable[[], None]) -> None:
         self._scheduler.add_job(

@@ -33,7 +33,6 @@ class Receive(Section):
     association_idle_s: float = Field(default=60.0, gt=0)
     max_object_mb: int = Field(default=4096, gt=0)
     disk_free_min_mb: int = Field(default=1024, ge=0)  # below this, C-STORE is refused with 0xA700
-    journal_mb: int = Field(default=256, ge=1)  # at most, for each receiving process
 
 
 class Complete(Section):
@@ -74,7 +73,7 @@ class Peer(Section):
     quiet_s: float | None = None
 
 
-Kind = Literal["sr", "seg", "key-image", "parametric-map", "fhir"]
+Kind = Literal["sr", "seg", "key-image", "parametric-map", "pdf", "kos", "rtstruct", "status", "fhir"]
 
 
 class Destination(Section):
@@ -92,6 +91,8 @@ class Destination(Section):
     results: tuple[Kind, ...] = ()  # empty: what it takes (a PACS is asked by association negotiation)
     segmentation: Literal["binary", "labelmap"] = "binary"
     max_frames: int = Field(default=0, ge=0)  # of one object; a longer segmentation is split; 0: no limit
+    status_objects: bool = False  # a visible object where the AI declined, failed or saw only a part
+    language: Literal["en", "zh-TW"] = "en"  # of the sentences in reports
     rejection_notes: bool = True  # retracted objects are followed by a rejection note (KOS, IHE IOCM)
 
 

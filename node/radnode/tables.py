@@ -218,7 +218,8 @@ class CapabilityRow(Table):
     __tablename__ = "capabilities"
     destination: Mapped[str] = mapped_column(String(64), primary_key=True)
     address: Mapped[str] = mapped_column(Text)  # as it was then: another address is another system
-    asked_at: Mapped[float] = mapped_column(Float)
+    asked_at: Mapped[float] = mapped_column(Float)  # when it answered
+    tried_at: Mapped[float] = mapped_column(Float)  # when it was asked last, answer or not
     taken: Mapped[dict[str, object]] = mapped_column(JSON)
     error: Mapped[str] = mapped_column(Text, default="")  # why the last asking failed; `taken` is then an older answer
 

@@ -16,7 +16,7 @@ from support.orthanc import Orthanc, free_ports
 from support.results import dicom_result, fhir_result, four
 
 from radnode import results
-from radnode.destinations import DICOM_KINDS, NOTES, TAKES, dimse, open_destination, takes
+from radnode.destinations import BY_CHOICE, DICOM_KINDS, NOTES, TAKES, dimse, open_destination, takes
 from radnode.destinations.dimse import judge
 from radnode.errors import DeliveryError
 from radnode.outbox import Delivery
@@ -82,7 +82,10 @@ def test_a_destination_takes_what_its_kind_can_and_its_settings_want() -> None:
     assert takes(Destination(name="a", kind="dimse")) == TAKES["dimse"]
     assert takes(Destination(name="a", kind="dimse", results=("sr", "fhir"))) == {"sr", "rejection"}
     assert takes(Destination(name="a", kind="dimse", results=("sr",), rejection_notes=False)) == {"sr"}
-    assert takes(Destination(name="a", kind="folder")) == DICOM_KINDS | NOTES | {"fhir"}
+    assert takes(Destination(name="a", kind="folder")) == DICOM_KINDS - BY_CHOICE | NOTES | {"fhir"}
+    assert takes(Destination(name="a", kind="dimse", results=("pdf",), status_objects=True)) == {
+        "pdf", "status", "rejection"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,17 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
 
+from pydicom.uid import UID
+
 from radnode.errors import DeliveryError
 from radnode.settings import Destination as Address
 
 REJECTION, RETRACTION = "rejection", "retraction"
 NOTES = frozenset({REJECTION, RETRACTION})
 """What takes results back: a rejection note (Key Object Selection, IHE IOCM), a FHIR transaction of what was entered in error."""
-DICOM_KINDS = frozenset({"sr", "seg", "key-image", "parametric-map"})
+BY_CHOICE = frozenset({"pdf", "kos", "rtstruct", "status"})
+"""Kinds that only those destinations get whose settings name them."""
+DICOM_KINDS = frozenset({"sr", "seg", "key-image", "parametric-map"}) | BY_CHOICE
 TAKES: Mapping[str, frozenset[str]] = {
     "dimse": DICOM_KINDS | {REJECTION},
     "orthanc": DICOM_KINDS | {REJECTION},
@@ -21,6 +25,8 @@ TAKES: Mapping[str, frozenset[str]] = {
 }
 """Which kinds of results each kind of destination can take."""
 
+LABELMAP = "1.2.840.10008.5.1.4.1.1.66.7"
+"""Label Map Segmentation Storage (DICOM 2024d), which pydicom's dictionary does not name yet."""
 MODULES: Mapping[str, str] = {
     "dimse": "radnode.destinations.dimse",
     "orthanc": "radnode.destinations.orthanc",
@@ -63,10 +69,16 @@ class Destination(Protocol):
         ...
 
 
+def sop_class_name(uid: str) -> str:
+    return "Label Map Segmentation Storage" if uid == LABELMAP else UID(uid).name
+
+
 def takes(address: Address) -> frozenset[str]:
     """The kinds of results this destination is to get. Notes go wherever results went, unless they are switched off."""
     possible = TAKES[address.kind]
-    chosen = possible & (frozenset(address.results) | NOTES) if address.results else possible
+    chosen = possible & (frozenset(address.results) | NOTES) if address.results else possible - BY_CHOICE
+    if address.status_objects:
+        chosen |= possible & {"status"}
     return chosen if address.rejection_notes else chosen - {REJECTION}
 
 

@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, _config, evt
 
-from radnode.destinations import Outgoing
+from radnode.destinations import Outgoing, sop_class_name
 from radnode.destinations.gate import Gate
 from radnode.errors import DeliveryError, NotTakenError
 from radnode.settings import Destination as Address
@@ -116,7 +117,7 @@ class StoreAssociation:
         if not refused:
             return DeliveryError(f"no presentation context for SOP class {sop_class_uid}")
         result = 3 if 3 in refused else max(refused)
-        words = f"{UID(sop_class_uid).name}: {CONTEXT_RESULT.get(result, 'refused')}"
+        words = f"{sop_class_name(sop_class_uid)}: {CONTEXT_RESULT.get(result, 'refused')}"
         return NotTakenError(words, sop_class_uid) if result in (3, 4) else DeliveryError(words)
 
 
@@ -151,8 +152,10 @@ def encoded(path: Path, transfer_syntax_uid: str) -> Dataset:
         ds = pydicom.dcmread(path)
         if ds.file_meta.TransferSyntaxUID.is_compressed:
             ds.decompress(generate_instance_uid=False)
-        ds.file_meta.TransferSyntaxUID = UID(transfer_syntax_uid)
-        return ds
+        ds.file_meta.TransferSyntaxUID = syntax = UID(transfer_syntax_uid)
+        written = BytesIO()
+        ds.save_as(written, implicit_vr=syntax.is_implicit_VR, little_endian=True)
+        return pydicom.dcmread(BytesIO(written.getvalue()))
     except (AttributeError, KeyError, ValueError, RuntimeError, NotImplementedError) as e:
         raise DeliveryError(f"it cannot be written in {UID(transfer_syntax_uid).name}: {e}", permanent=True) from e
 

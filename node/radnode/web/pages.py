@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form, HTTPException
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from pydantic import TypeAdapter, ValidationError
 
-from radnode import outbox, peers, results, studies, weights_use
+from radnode import capabilities, outbox, peers, profiles, results, studies, weights_use
 from radnode.database import Database
 from radnode.peers import Peer
 from radnode.results import StoredResult
@@ -37,7 +37,7 @@ def router(settings: Settings, database: Database, reader: Reader) -> APIRouter:
     study_pages(made, render, settings, database, reader)
     life_pages(made, render, settings, database)
     result_files(made, settings, database)
-    peer_pages(made, render, database)
+    peer_pages(made, render, settings, database)
 
     @made.get("/models")
     def models() -> HTMLResponse:
@@ -130,12 +130,16 @@ def result_files(made: APIRouter, settings: Settings, database: Database) -> Non
         return Response(text, media_type="text/plain; charset=utf-8")
 
 
-def peer_pages(made: APIRouter, render: Render, database: Database) -> None:
+def peer_pages(made: APIRouter, render: Render, settings: Settings, database: Database) -> None:
     def page(status: int = 200, problem: str = "", form: dict[str, str] | None = None) -> HTMLResponse:
         known = peers.list_peers(database)
+        with database.reading() as session:
+            answers = capabilities.known(session, settings.destinations)
+        targets = [(d, profiles.plan(d, answers.get(d.name)), answers.get(d.name)) for d in settings.destinations]
         turned_away = [(r, free_name(r.calling_ae, known)) for r in peers.list_refusals(database)]
         return render(
             "peers.html", "Peers", "peers", status, peers=known, refusals=turned_away, problem=problem,
+            destinations=targets,
             form={"name": "", "ae_title": "", "address": "", "port": ""} | (form or {}),
         )  # fmt: skip
 
@@ -158,6 +162,14 @@ def peer_pages(made: APIRouter, render: Render, database: Database) -> None:
         wanted = Peer(name=name.strip(), ae_title=ae_title.strip(), address=address.strip(), port=number)
         peers.add_peer(database, wanted)
         return RedirectResponse("/peers", status_code=303)
+
+    @made.post("/destinations/probe")
+    def probe(name: Annotated[str, Form()]) -> Response:
+        found = next((d for d in settings.destinations if d.name == name and d.kind == "dimse"), None)
+        if found is None:
+            raise HTTPException(404, "There is no PACS of this name among the destinations.")
+        capabilities.ask(database, settings, found, time.time())
+        return RedirectResponse("/peers#destinations", status_code=303)
 
     @made.post("/peers/remove")
     def remove(name: Annotated[str, Form()]) -> Response:

@@ -186,6 +186,7 @@ def upgrade() -> None:
         sa.Column("destination", sa.String(length=64), nullable=False),
         sa.Column("address", sa.Text(), nullable=False),
         sa.Column("asked_at", sa.Float(), nullable=False),
+        sa.Column("tried_at", sa.Float(), nullable=False),
         sa.Column("taken", sa.JSON(), nullable=False),
         sa.Column("error", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("destination", name=op.f("pk_capabilities")),
