@@ -48,6 +48,7 @@ LATERALITY = Code(value="272741003", scheme="SCT", meaning="Laterality")
 PERCENT = Code(value="%", scheme="UCUM", meaning="%")
 PROBABILITY_OF_CANCER = Code(value="111047", scheme="DCM", meaning="Probability of cancer")
 CERTAINTY_OF_FINDING = Code(value="111012", scheme="DCM", meaning="Certainty of Finding")
+COMPARISON = Code(value="COMPARISON", scheme="99RADNODE", meaning="Comparison with an earlier study")
 VOLUME, LONG_AXIS = "118565006", "103339001"
 
 PROCEDURES = {

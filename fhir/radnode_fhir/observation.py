@@ -3,7 +3,7 @@
 from radnode_fhir import codes
 from radnode_fhir.codes import Json, concept
 from radnode_fhir.identifiers import DICOM_UID, ai_asserted, device_address, identifier, imaging_study_address
-from radnode_inference.findings import Code, Evaluation, Finding, Findings, Kind, Measurement
+from radnode_inference.findings import Code, Evaluation, Finding, Findings, Kind, Measurement, Prior
 
 
 def observation(finding: Finding, findings: Findings, common: Json) -> Json:
@@ -36,7 +36,7 @@ def observation(finding: Finding, findings: Findings, common: Json) -> Json:
 
 
 def components(finding: Finding) -> list[Json]:
-    """Probability in per cent, side, measurements and evaluations."""
+    """Probability in per cent, side, measurements, evaluations, and the comparison with an earlier study."""
     parts: list[Json] = []
     if finding.probability is not None:
         score = rounded(100 * finding.probability)
@@ -45,6 +45,7 @@ def components(finding: Finding) -> list[Json]:
         parts.append(coded(codes.LATERALITY, finding.laterality))
     parts += [measured(m) for m in finding.measurements]
     parts += [evaluated(e) for e in finding.evaluations]
+    parts += [compared(finding.prior)] if finding.prior else []
     return parts
 
 
@@ -54,6 +55,11 @@ def measured(measurement: Measurement) -> Json:
 
 def evaluated(evaluation: Evaluation) -> Json:
     return coded(evaluation.concept, evaluation.value)
+
+
+def compared(prior: Prior) -> Json:
+    """In words only: the earlier numbers must not be taken for those of this study."""
+    return {"code": concept(codes.COMPARISON), "valueString": f"{prior.sentence} Earlier study: {prior.study_uid}."}
 
 
 def coded(question: Code, answer: Code) -> Json:

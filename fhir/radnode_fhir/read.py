@@ -37,6 +37,7 @@ class Abnormality:
 class Reported:
     """What one DiagnosticReport says. status: its FHIR status; `abnormalities` is empty for a retracted one.
 
+    comparisons: what changed since an earlier study, one sentence for each thing that was compared.
     accession_number, patient_id, study_uid: "" where the report does not say. model: the Device's name, "" for none.
     """
 
@@ -48,6 +49,7 @@ class Reported:
     accession_number: str
     patient_id: str
     abnormalities: tuple[Abnormality, ...]
+    comparisons: tuple[str, ...] = ()
 
     @property
     def retracted(self) -> bool:
@@ -76,6 +78,7 @@ def facts(bundle: Mapping[str, Any]) -> Reported:
         accession_number=accession(report),
         patient_id=str(report.get("subject", {}).get("identifier", {}).get("value", "")),
         abnormalities=found,
+        comparisons=() if status in DEAD else tuple(c for o in observations if (c := comparison(o))),
     )
 
 
@@ -147,6 +150,13 @@ def component(observation: Mapping[str, Any], wanted: frozenset[str]) -> Mapping
         if any(str(c.get("code")) in wanted for c in codings(part.get("code"))):
             return dict(part)
     return None
+
+
+def comparison(observation: Mapping[str, Any]) -> str:
+    """What changed since an earlier study, with the thing's own name before it; "" where nothing was compared."""
+    said = str((component(observation, frozenset({codes.COMPARISON.value})) or {}).get("valueString", ""))
+    names = [str(i.get("value", "")) for i in observation.get("identifier", ()) if "system" not in i]
+    return f"{names[0]}: {said}" if said and names else said
 
 
 def measured(observation: Mapping[str, Any], code: str) -> Mapping[str, Any] | None:
