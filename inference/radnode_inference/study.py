@@ -30,11 +30,15 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """One study: its series in the order of their Series Number, then UID. priors: earlier ones of the patient, newest first."""
+    """One study: its series in the order of their Series Number, then UID. priors: earlier ones of the patient, newest first.
+
+    regions: segmentations and structure sets that were kept apart from the images; no model reads them as images.
+    """
 
     study_uid: str
     series: tuple[Series, ...]
     priors: tuple["Study", ...] = ()
+    regions: tuple[Series, ...] = ()
 
     @cached_property
     def generated(self) -> bool:

@@ -14,7 +14,8 @@ from radnode_inference.generator.dicom_writer import write_breast
 from radnode_inference.generator.fields import Orientation
 from radnode_inference.model import DeclinedError
 from radnode_inference.models.breast_mri import kinetics_codes as codes
-from radnode_inference.models.breast_mri.kinetics import KineticsModel, chosen, curve_type
+from radnode_inference.models.breast_mri.kinetics import KineticsModel, curve_type
+from radnode_inference.models.breast_mri.kinetics_examination import chosen
 from radnode_inference.models.breast_mri.kinetics_lesions import kinetics, lesions, neighbours
 from radnode_inference.models.breast_mri.roles import ImageSet, Phase
 from radnode_inference.study import Study

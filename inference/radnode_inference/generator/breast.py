@@ -49,6 +49,7 @@ class BreastPhantom:
     """dce: float32 [phase, slice, row, column] on `grid`, phase 0 before contrast.
 
     other_sequences: whether T2, diffusion and ADC are images or only 2x2x2 voxels that stand for them.
+    shifts_mm: [phase, 3] how far the patient lies from where she lay before contrast, along slice, row, column.
     times_s: centre of each phase's acquisition after the injection (phase 0: negative). Masks lie on `grid`.
     dwi: b value in s/mm2 -> image. `breast` is all that lies before the chest wall, `gland` fibroglandular tissue.
     """
@@ -63,6 +64,7 @@ class BreastPhantom:
     breast: BoolArray
     gland: BoolArray
     lesions: tuple[LesionTruth, ...]
+    shifts_mm: NDArray[np.float64]
     other_sequences: bool = True
 
     @property
@@ -83,10 +85,12 @@ def phantom(
     orientation: Orientation = Orientation.AXIAL,
     patient_position: str = "HFP",
     other_sequences: bool = True,
+    motion_mm: float = 0.0,
 ) -> BreastPhantom:
     """The breast MR of `seed`; `lesion` None lets the seed decide. The field of view is kept whatever the shape.
 
     patient_position turns the images as fields.FLIPS says. other_sequences=False leaves T2 and DWI at 2x2x2 voxels.
+    motion_mm: how far the patient moves, all at once, between two phases after contrast; the masks stay where she lay.
     """
     rng = np.random.default_rng((seed, 1))
     has_lesion = bool(rng.random() < 0.5) if lesion is None else lesion
@@ -101,6 +105,8 @@ def phantom(
     level = float(rng.uniform(250, 900))
     bias = Bias(rng)
     dce = dynamic(rng, patient, parts, times, where) * (level * bias(where))
+    shifts = displacements(seed, motion_mm, len(times))
+    dce = np.stack([displaced(phase, shift, where) for phase, shift in zip(dce, shifts, strict=True)])
     sigma = level * float(rng.uniform(0.08, 0.22))
     coarse = (max(shape[0] * 3 // 4, 2), max(shape[1] * 5 // 8, 2), max(shape[2] * 5 // 8, 2))
     small: Shape = (2, 2, 2)
@@ -118,6 +124,7 @@ def phantom(
         breast=parts.breast >= 0.5,
         gland=(parts.share["gland"] >= 0.5) & (parts.breast >= 0.5),
         lesions=truths(patient, parts, where),
+        shifts_mm=shifts,
         other_sequences=other_sequences,
     )
 
@@ -179,6 +186,23 @@ def moved(rng: np.random.Generator, phase: FloatArray, index: int) -> FloatArray
         return phase
     shifted: FloatArray = ndimage.shift(phase, amount, order=1, mode="nearest")
     return shifted
+
+
+def displacements(seed: int, motion_mm: float, phases: int) -> NDArray[np.float64]:
+    """[phase, 3] mm: none until a random phase after contrast, then one shift of that length in a random direction."""
+    rng = np.random.default_rng((seed, 3))
+    direction = rng.normal(0, 1, 3)
+    shifts = np.zeros((phases, 3))
+    shifts[int(rng.integers(1, phases)) :] = motion_mm * direction / np.linalg.norm(direction)
+    return shifts
+
+
+def displaced(phase: FloatArray, shift_mm: NDArray[np.float64], where: Grid) -> FloatArray:
+    """The phase after the patient moved by so much along slice, row and column."""
+    if not shift_mm.any():
+        return phase
+    moved: FloatArray = ndimage.shift(phase, shift_mm / np.array(where.spacing), order=1, mode="nearest")
+    return moved
 
 
 class Bias:

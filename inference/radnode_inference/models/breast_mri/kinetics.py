@@ -1,6 +1,5 @@
 """The model `mr-breast-kinetics`: enhancement, curve types and outlines of a dynamic breast MR, without training."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,39 +14,25 @@ from radnode_inference.findings import (
     Kind,
     Measurement,
     ModelIdentity,
+    ParameterMap,
     tracking_uid,
 )
 from radnode_inference.model import DeclinedError, Progress
 from radnode_inference.models.breast_mri import kinetics_codes as codes
 from radnode_inference.models.breast_mri.cards import KINETICS_IDENTITY
-from radnode_inference.models.breast_mri.kinetics_lesions import EARLY_S, LATE_S, Kinetics, around, kinetics, lesions
-from radnode_inference.models.breast_mri.kinetics_region import Region, breast_region
-from radnode_inference.models.breast_mri.roles import Phase, Roles, roles_of
+from radnode_inference.models.breast_mri.kinetics_examination import Examination, examine
+from radnode_inference.models.breast_mri.kinetics_lesions import Kinetics, kinetics, lesions
+from radnode_inference.models.breast_mri.kinetics_words import MOST_LESIONS, statements
+from radnode_inference.models.breast_mri.roles import Roles, roles_of
 from radnode_inference.study import Study
 from radnode_inference.volume import BoolArray, FloatArray, Volume
 
-TIME_TOLERANCE_S = 90.0
 LEAST_ENHANCEMENT_PERCENT = 60.0
-MOST_LESIONS = 20
 
 
 def create(device: str, weights: Path) -> "KineticsModel":
     """The model; it needs neither a device nor weights."""
     return KineticsModel()
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Examination:
-    """The dynamic series read. phases: voxels before contrast first, then each phase after it, cut to `box`."""
-
-    pre: Volume
-    phases: tuple[FloatArray, ...]
-    times_s: tuple[float, ...]
-    early: int
-    late: int
-    region: Region
-    box: tuple[slice, ...]
-    adc: Volume | None
 
 
 class KineticsModel:
@@ -60,34 +45,41 @@ class KineticsModel:
     def read(self, study: Study, progress: Progress) -> Findings:
         """Focal enhancement as abnormalities with outlines, and the enhancing volume of the examination.
 
-        Raises DeclinedError `missing-role:...`, `timing`, `coverage`, `no-enhancement`, `grids-differ` and those of `load`.
+        Where the study holds a segmentation or structure set that fits, what enhances in its regions instead of foci.
+        Raises DeclinedError `missing-role:...`, `timing`, `coverage`, `motion`, `no-enhancement`, `grids-differ` and
+        those of `load`.
         """
         roles = roles_of(study)
-        found = examine(roles, progress)
+        found = examine(study, roles, progress)
         progress(0.7, "measuring enhancement")
-        phases, region = found.phases, found.region.mask[found.box]
-        maps = kinetics(phases[0], phases[found.early], phases[found.late], region)
-        check_enhancement(found, maps)
-        masks = lesions(maps, region, found.pre.spacing)
+        phases = found.phases[0], found.phases[found.early], found.phases[found.late]
+        maps = kinetics(*phases, found.measured)
+        background = maps if not found.drawn else kinetics(*phases, found.breasts & ~found.measured)
+        check_enhancement(found, background)
+        if found.drawn:
+            named = [(f"Enhancing tissue in {d.label}", maps.enhancing & d.mask[found.box]) for d in found.drawn]
+        else:
+            masks = lesions(maps, found.measured, found.pre.spacing)
+            named = [(f"Enhancing lesion {n}", mask) for n, mask in enumerate(masks, 1)]
         progress(0.9, "describing")
-        items = [self.lesion(study, found, mask, n) for n, mask in enumerate(masks[:MOST_LESIONS], 1)]
+        items = [self.lesion(study, found, tracking_id, m) for tracking_id, m in named[:MOST_LESIONS] if m.any()]
         return Findings(
             study_uid=study.study_uid,
             model=self.identity,
             volume=found.pre,
-            items=(*items, self.summary(study, found, maps)),
-            statements=statements(roles, found, maps, len(masks)),
+            items=(*items, self.summary(study, found, maps, background)),
+            statements=statements(roles, found, maps, background, named),
             used_series_uids=used(roles, found),
+            maps=parameter_maps(found, maps),
+            reasons=tuple(roles.reasons.values()),
         )
 
-    def lesion(self, study: Study, found: Examination, mask: BoolArray, number: int) -> Finding:
+    def lesion(self, study: Study, found: Examination, tracking_id: str, mask: BoolArray) -> Finding:
         """One focus with its measurements. The curve is that of its mean signal."""
-        whole = np.zeros(found.pre.shape, bool)
-        whole[found.box] = mask
+        whole = found.whole(mask)
         signal = np.array([phase[mask].mean() for phase in found.phases])
         percent = 100 * (signal[1:] - signal[0]) / max(signal[0], 1e-6)
         ratio = enhancement_ratio(signal, found.early, found.late)
-        tracking_id = f"Enhancing lesion {number}"
         values = [
             measure.volume_measurement(whole, found.pre),
             *measure.diameter_measurements(measure.diameters(whole, found.pre)),
@@ -110,8 +102,8 @@ class KineticsModel:
             mask=whole,
         )
 
-    def summary(self, study: Study, found: Examination, maps: Kinetics) -> Finding:
-        """Enhancing volume in the found region, by signal enhancement ratio, and the background's enhancement."""
+    def summary(self, study: Study, found: Examination, maps: Kinetics, background: Kinetics) -> Finding:
+        """Enhancing volume in the region, by signal enhancement ratio, and the background's enhancement."""
         ml = found.pre.voxel_mm3 / 1000
         ratios = maps.ratio[maps.enhancing]
         volumes = [
@@ -128,68 +120,9 @@ class KineticsModel:
             measurements=(
                 Measurement(concept=codes.ENHANCING_VOLUME, value=float(maps.enhancing.sum()) * ml, unit=measure.ML),
                 *volumes,
-                Measurement(concept=codes.BACKGROUND, value=maps.background, unit=measure.PERCENT),
+                Measurement(concept=codes.BACKGROUND, value=background.background, unit=measure.PERCENT),
             ),
         )
-
-
-def examine(roles: Roles, progress: Progress) -> Examination:
-    """The phases read, cut to the breasts. Raises DeclinedError `grids-differ`, `timing`, `coverage`."""
-    pre = roles.pre.images.volume()
-    early, late = chosen(roles.posts)
-    total = pre.voxels.copy()
-    after: list[FloatArray] = []
-    for n, phase in enumerate(roles.posts):
-        progress(0.05 + 0.5 * n / len(roles.posts), f"reading phase {n + 1} of {len(roles.posts)}")
-        volume = phase.images.volume()
-        if volume.shape != pre.shape or not np.allclose(volume.affine, pre.affine, atol=0.05):
-            raise DeclinedError("grids-differ", "the dynamic phases do not lie on the same grid")
-        total += volume.voxels
-        after.append(volume.voxels)
-    total /= len(after) + 1
-    progress(0.6, "finding the breasts")
-    mean = Volume(
-        voxels=total,
-        affine=pre.affine,
-        frame_of_reference_uid=pre.frame_of_reference_uid,
-        series_uid=pre.series_uid,
-        sources=pre.sources,
-    )
-    region = breast_region(mean)
-    box = around(region.mask, 0.0, pre.spacing)
-    return Examination(
-        pre=pre,
-        phases=tuple(v[box] for v in (pre.voxels, *after)),
-        times_s=(roles.pre.after_injection_s, *(p.after_injection_s for p in roles.posts)),
-        early=early,
-        late=late,
-        region=region,
-        box=box,
-        adc=adc_volume(roles, pre),
-    )
-
-
-def chosen(posts: tuple[Phase, ...]) -> tuple[int, int]:
-    """The phases (counted from 1) nearest 150 s and 450 s. Raises DeclinedError `timing` where they are too far off."""
-    times = np.array([p.after_injection_s for p in posts])
-    early, late = int(np.argmin(np.abs(times - EARLY_S))), int(np.argmin(np.abs(times - LATE_S)))
-    listed = ", ".join(f"{t:.0f}" for t in times)
-    if early == late or times[late] - times[early] < TIME_TOLERANCE_S:
-        raise DeclinedError("timing", f"the phases after contrast (at {listed} s) have no early and late one")
-    if abs(times[early] - EARLY_S) > TIME_TOLERANCE_S:
-        raise DeclinedError("timing", f"no phase lies near {EARLY_S:.0f} s after contrast; there are {listed} s")
-    return early + 1, late + 1
-
-
-def adc_volume(roles: Roles, pre: Volume) -> Volume | None:
-    """The ADC map, if it can be read and lies in the same frame of reference."""
-    if roles.adc is None:
-        return None
-    try:
-        adc = roles.adc.volume()
-    except DeclinedError:
-        return None
-    return adc if adc.frame_of_reference_uid == pre.frame_of_reference_uid else None
 
 
 def median_adc(mask: BoolArray, pre: Volume, adc: Volume) -> float | None:
@@ -237,27 +170,24 @@ def check_enhancement(found: Examination, maps: Kinetics) -> None:
         )
 
 
-def statements(roles: Roles, found: Examination, maps: Kinetics, count: int) -> tuple[str, ...]:
-    """What a reader must know of this result."""
-    times = found.times_s
-    said = [
-        f"Early phase at {times[found.early]:.0f} s, late phase at {times[found.late]:.0f} s after contrast"
-        f" (wanted: {EARLY_S:.0f} and {LATE_S:.0f} s).",
-        "The breasts were outlined automatically, without a drawn region: the volume is the enhancing volume of both"
-        " breasts (vessels included), not functional tumour volume.",
-        f"Background enhancement of glandular tissue: median {maps.background:.0f} %;"
-        f" a focus needed {maps.focal_percent:.0f} % to stand out.",
-        "Outlines and numbers only: no probability of malignancy is given. Non-mass enhancement and foci under about"
-        " 8 mm can be missed.",
-        *roles.assumptions,
-    ]
-    if found.adc is not None:
-        said.append("The apparent diffusion coefficient of a lesion is the median of the ADC map inside its outline.")
-    if roles.fat_suppressed is False:
-        said.append("The dynamic series is not fat-suppressed: percent enhancement and outlines are less reliable.")
-    if count > MOST_LESIONS:
-        said.append(f"{count} foci were found; only the {MOST_LESIONS} largest are outlined.")
-    return tuple(said)
+def parameter_maps(found: Examination, maps: Kinetics) -> tuple[ParameterMap, ...]:
+    """The signal enhancement ratio where tissue enhances, and the highest percent enhancement of any phase in the breasts."""
+    pre = np.maximum(found.phases[0], 1e-6)
+    peak = 100 * (np.max(found.phases[1:], axis=0) - found.phases[0]) / pre
+    return tuple(
+        ParameterMap(name=code.meaning, quantity=code, unit=unit, values=on_whole(found, values, there))
+        for code, unit, values, there in (
+            (codes.SER, codes.RATIO, np.minimum(maps.ratio, 3.0), maps.enhancing),
+            (codes.PEAK_ENHANCEMENT, measure.PERCENT, peak, found.measured & maps.bright),
+        )
+    )
+
+
+def on_whole(found: Examination, values: FloatArray, there: BoolArray) -> FloatArray:
+    """Values in the box on the whole grid, NaN where there are none."""
+    whole = np.full(found.pre.shape, np.nan, np.float32)
+    whole[found.box] = np.where(there, values, np.nan)
+    return whole
 
 
 def used(roles: Roles, found: Examination) -> tuple[str, ...]:

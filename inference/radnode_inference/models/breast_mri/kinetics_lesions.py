@@ -23,6 +23,8 @@ Box = tuple[slice, ...]
 class Kinetics:
     """Percent enhancement early, signal enhancement ratio, and the voxels that pass; on one box of the dynamic grid.
 
+    bright: bright enough before contrast to count at all.
+
     background: median percent enhancement of glandular tissue that is not focal. focal_percent: the rise that a voxel
     needs to stand out of it.
     """
@@ -30,6 +32,7 @@ class Kinetics:
     rise: FloatArray
     enhancement: FloatArray
     ratio: FloatArray
+    bright: BoolArray
     enhancing: BoolArray
     background: float
     focal_percent: float
@@ -50,6 +53,7 @@ def kinetics(pre: FloatArray, early: FloatArray, late: FloatArray, region: BoolA
         rise=rise,
         enhancement=enhancement,
         ratio=ratio,
+        bright=bright,
         enhancing=passing & (neighbours(passing) >= NEIGHBOURS),
         background=background,
         focal_percent=max(PE_PERCENT, min(background + BACKGROUND_SPREAD * spread, 4 * PE_PERCENT)),

@@ -1,0 +1,73 @@
+"""What a reader of the kinetics must know, in sentences: where it was measured, what was assumed and corrected, its limits."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from radnode_inference.models.breast_mri.kinetics_examination import Examination
+from radnode_inference.models.breast_mri.kinetics_lesions import EARLY_S, LATE_S, Kinetics
+from radnode_inference.models.breast_mri.kinetics_motion import UNEVEN_MM
+from radnode_inference.models.breast_mri.roles import Roles
+from radnode_inference.volume import BoolArray
+
+MOST_LESIONS = 20
+AUTOMATIC = (
+    "The breasts were outlined automatically, without a drawn region: the volume is the enhancing volume of both"
+    " breasts (vessels included), not functional tumour volume."
+)
+LIMITS = (
+    "Outlines and numbers only: no probability of malignancy is given. Non-mass enhancement and foci under about"
+    " 8 mm can be missed."
+)
+
+
+def statements(
+    roles: Roles, found: Examination, maps: Kinetics, background: Kinetics, named: Sequence[tuple[str, BoolArray]]
+) -> tuple[str, ...]:
+    """All that must be said, in order."""
+    times = found.times_s
+    said = [
+        f"Early phase at {times[found.early]:.0f} s, late phase at {times[found.late]:.0f} s after contrast"
+        f" (wanted: {EARLY_S:.0f} and {LATE_S:.0f} s).",
+        *(given(found, named) if found.drawn else (AUTOMATIC,)),
+        f"Background enhancement of glandular tissue: median {background.background:.0f} %"
+        + ("." if found.drawn else f"; a focus needed {maps.focal_percent:.0f} % to stand out."),
+        LIMITS,
+        *moved(found),
+        *found.remarks,
+        *roles.assumptions,
+    ]
+    if found.adc is not None:
+        said.append("The apparent diffusion coefficient of a lesion is the median of the ADC map inside its outline.")
+    if roles.fat_suppressed is False:
+        said.append("The dynamic series is not fat-suppressed: percent enhancement and outlines are less reliable.")
+    if len(named) > MOST_LESIONS:
+        said.append(f"{len(named)} foci were found; only the {MOST_LESIONS} largest are outlined.")
+    return tuple(said)
+
+
+def given(found: Examination, named: Sequence[tuple[str, BoolArray]]) -> tuple[str, ...]:
+    """Which regions were measured instead of the whole breasts."""
+    listed = "; ".join(f"{d.label} of {d.source}" for d in found.drawn)
+    sentences = [
+        f"Enhancement was measured inside the given regions only ({listed}); the outlines show what enhances there by the"
+        " thresholds of functional tumour volume. Foci elsewhere were not looked for."
+    ]
+    sentences += [f"{tracking_id}: nothing enhances there." for tracking_id, mask in named if not mask.any()]
+    return tuple(sentences)
+
+
+def moved(found: Examination) -> tuple[str, ...]:
+    """What was corrected, and what could not be."""
+    sentences = [
+        f"The patient moved: the phase at {found.times_s[n]:.0f} s lay"
+        f" {float(np.linalg.norm(found.motion.shifts_mm[n - 1])):.1f} mm away from the one before contrast and was moved"
+        " back."
+        for n in found.motion.corrected
+    ]
+    if found.motion.uneven_mm > UNEVEN_MM:
+        sentences.append(
+            f"Unreliable (motion): a breast still lies {found.motion.uneven_mm:.1f} mm away in some phase after the"
+            " correction, so that outlines and curves can be wrong."
+        )
+    return tuple(sentences)
