@@ -50,8 +50,6 @@ faults: setup packages
 train-demo: setup
 	@$(BIN)/python -m radnode_inference.training breast --out inference/radnode_inference/models/breast_mri $(ARGS)
 	@$(BIN)/python -m radnode_inference.training chest --out inference/radnode_inference/models/chest_ct $(ARGS)
-	@$(BIN)/python -m radnode_inference.training.guards breast --card inference/radnode_inference/models/breast_mri/demo.json
-	@$(BIN)/python -m radnode_inference.training.guards chest --card inference/radnode_inference/models/chest_ct/demo.json
 
 lock: setup
 	@$(BIN)/python -m pip freeze --exclude-editable | grep -Ev '^(torch==|torch @|setuptools==|pip==)' | sort --ignore-case > requirements.lock

@@ -17,6 +17,7 @@ Features = NDArray[np.float64]
 
 PERCENTILES = (2, 25, 50, 75, 98)
 QUARTERS = 4
+FEWEST = 10
 SAMPLED = 200_000
 """Voxels that percentiles are taken of, at most about twice as many."""
 SMALLEST_SPREAD = 0.02
@@ -35,8 +36,8 @@ class Reference:
 
     @classmethod
     def of(cls, images: Sequence[Image]) -> "Reference":
-        """The reference that these images are. Raises ValueError for fewer than ten."""
-        if len(images) < 10:
+        """The reference that these images are. Raises ValueError for fewer than `FEWEST`."""
+        if len(images) < FEWEST:
             raise ValueError(f"{len(images)} images are too few for a reference")
         found = np.stack([features(i) for i in images])
         mean, spread = found.mean(axis=0), np.maximum(found.std(axis=0, ddof=1), SMALLEST_SPREAD)

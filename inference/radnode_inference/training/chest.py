@@ -16,6 +16,7 @@ from radnode_inference.generator import chest
 from radnode_inference.models.chest_ct.voco import from_state_dict, swin_unetr
 from radnode_inference.preprocess import body_bounds, ras_box, sample, window
 from radnode_inference.training import chest_card as card
+from radnode_inference.training.guards import guarded
 from radnode_inference.training.report import Log
 from radnode_inference.weights import digest
 
@@ -173,5 +174,5 @@ def measure(out: Path, phantoms: Path, log: Log, steps: int) -> None:
         held_out=f"{len(HELD_OUT)} generated chests of other seeds ({HELD_OUT.start} to {HELD_OUT.stop - 1}); calibration and threshold "
         f"chosen on {len(TUNING)} further ones.",
     )
-    card.write(out, "demo.json", written)
+    card.write(out, "demo.json", guarded(written, "chest", phantoms))
     log(f"measured: {written['metrics']}")

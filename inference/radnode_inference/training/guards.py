@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from radnode_inference.guards_familiar import Image, Reference
+from radnode_inference.guards_familiar import FEWEST, Image, Reference
 
 IMAGES: Mapping[str, Mapping[str, str]] = {"chest": {"ct": "image"}, "breast": {"dce": "dce", "dwi": "dwi", "t2": "t2"}}
 """Of each family, the inputs as its model names them: attribute of a training case."""
@@ -41,14 +41,16 @@ def section(images: Mapping[str, list[Image]], reference: str) -> dict[str, Any]
 
 
 def guarded(card: dict[str, Any], family: str, folder: Path) -> dict[str, Any]:
-    """The card with gates, reference and calibration; a `temperature` in it becomes part of the calibration."""
+    """The card with gates, reference and calibration; a `temperature` in it becomes part of the calibration.
+
+    A training on fewer than ten studies (a trial) makes no reference, and every result will say that there is none.
+    """
     training = import_module(f"radnode_inference.training.{family}")
     seeds = training.TRAINING[:FITTED]
     words = f"{len(seeds)} generated studies, seeds {seeds[0]} to {seeds[-1]}"
-    made = card | {
-        "gates": dict(GATES[family]),
-        "out_of_distribution": section(images_of(family, seeds, folder), words),
-    }
+    made = card | {"gates": dict(GATES[family])}
+    if len(seeds) >= FEWEST:
+        made["out_of_distribution"] = section(images_of(family, seeds, folder), words)
     tuning = training.TUNING
     on = f"{len(tuning)} generated studies, seeds {tuning[0]} to {tuning[-1]}"
     if "temperature" in made:
