@@ -17,15 +17,17 @@ class DeclinedError(Exception):
     """The input does not suit the model. An outcome, not a failure: never retried.
 
     gate: a short stable name (`slice-gap`, `kernel`, `missing-role:pre-contrast`); sentence: why, for a radiologist.
+    reasons: what each series was taken for, as in `Findings.reasons`.
     """
 
-    def __init__(self, gate: str, sentence: str) -> None:
+    def __init__(self, gate: str, sentence: str, reasons: tuple[str, ...] = ()) -> None:
         super().__init__(f"{gate}: {sentence}")
         self.gate = gate
         self.sentence = sentence
+        self.reasons = reasons
 
-    def __reduce__(self) -> tuple[type["DeclinedError"], tuple[str, str]]:
-        return DeclinedError, (self.gate, self.sentence)
+    def __reduce__(self) -> tuple[type["DeclinedError"], tuple[str, str, tuple[str, ...]]]:
+        return DeclinedError, (self.gate, self.sentence, self.reasons)
 
 
 class Availability(StrEnum):

@@ -44,7 +44,7 @@ def main(descriptor: int, parent: int) -> None:
                 model = model or registry.load(spec.card, device(spec.card, spec.device), spec.weights)
                 answer: Answer = read(spec, model, task, connection)
             except DeclinedError as e:
-                answer = Declined(gate=e.gate, sentence=e.sentence)
+                answer = Declined(gate=e.gate, sentence=e.sentence, reasons=e.reasons)
             except Exception as e:
                 answer = Failed(sentence=f"{type(e).__name__}: {e}", details=traceback.format_exc())
             connection.send(answer)
@@ -75,7 +75,8 @@ def read(spec: Spec, model: Model, task: Task, connection: "Connection[Any, Any]
     except WithheldError as e:
         return Held(reasons=e.reasons, folder=hold(task.data, e.results))
     left_out = omissions(task.plans, findings)
-    return Done(stored=write_files(task.data, made), read_s=read_s, omissions=left_out)
+    stored = write_files(task.data, made)
+    return Done(stored=stored, read_s=read_s, omissions=left_out, reasons=findings.reasons)
 
 
 def with_priors(study: Study, task: Task) -> Study:

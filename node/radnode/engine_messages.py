@@ -46,6 +46,7 @@ class Progressed:
 class Done:
     """The results are durable; nobody knows of them yet. read_s: how long the model itself took.
 
+    reasons: what it took each series for.
     shadow: of a run in shadow, what was found (`radnode.shadow.summary`), by the weights with that digest.
     """
 
@@ -54,6 +55,7 @@ class Done:
     shadow: tuple[dict[str, Any], ...] = ()
     weights_sha256: str = ""
     omissions: tuple[Omission, ...] = ()
+    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,7 @@ class Held:
 class Declined:
     gate: str
     sentence: str
+    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ class Action(StrEnum):
     ROUTED = "routed"
     NOT_ROUTED = "not-routed"
     STARTED = "started"
+    SERIES = "series"  # what a model took a series for
     DONE = "done"
     DECLINED = "declined"
     RETRY = "retry"

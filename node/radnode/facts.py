@@ -59,14 +59,18 @@ def image_excluded(header: Header, rules: Sequence[Rule] = EXCLUSIONS) -> str:
 
 
 def only_inputs(study: Study, rules: Sequence[Rule] | None = None) -> Study:
-    """The study without the images that no model may read; its series may be none at all."""
+    """The study without the images that no model may read; its series may be none at all.
+
+    Segmentations and structure sets are kept apart, as `Study.regions`.
+    """
     exclusions = (*EXCLUSIONS, *(r for r in rules or () if not r.models))
     kept = []
     for series in study.series:
         headers = tuple(h for h in series.headers if not image_excluded(h, exclusions))
         if headers:
             kept.append(Series(series_uid=series.series_uid, headers=headers))
-    return Study(study_uid=study.study_uid, series=tuple(kept))
+    drawn = tuple(s for s in study.series if s.modality in ("SEG", "RTSTRUCT"))
+    return Study(study_uid=study.study_uid, series=tuple(kept), regions=drawn)
 
 
 def wanted(rules: Sequence[Rule] | None) -> tuple[str, ...]:

@@ -92,10 +92,12 @@ def end(
     *,
     read_s: float = 0.0,
     omissions: Sequence[Omission] = (),
+    reasons: Sequence[str] = (),
 ) -> JobState:
     """findings -> deliveries: the results are current and owed, unless images arrived since; then nothing is reported.
 
     read_s: how long the model itself took, for the study's story. omissions: what some destinations do not get.
+    reasons: what the model took each series for.
     Raises LostClaimError when the job is another worker's by now.
     """
     crash_point(Point.INFERRED_BEFORE_OUTBOX)
@@ -103,6 +105,7 @@ def end(
     with database.transaction() as session:
         if not completeness.is_as_settled(session, job.study_uid, job.revision):
             return end_stale(session, job, now)
+        tell_series(session, job, reasons, now)
         sentence = f"{job.model} read it in {read_s:.2f} s and made {len(stored)} results."
         events.write(session, job.study_uid, Action.DONE, sentence, now)
         jobs.finish(session, job, JobState.DONE, "", now)
@@ -117,11 +120,18 @@ def end_declined(database: Database, settings: Settings, job: Job, declined: Dec
     with database.transaction() as session:
         if not completeness.is_as_settled(session, job.study_uid, job.revision):
             return end_stale(session, job, now)
+        tell_series(session, job, declined.reasons, now)
         sentence = f"{job.model} declined ({declined.gate}): {declined.sentence}"
         events.write(session, job.study_uid, Action.DECLINED, sentence, now)
         jobs.finish(session, job, JobState.DECLINED, str(declined), now)
         leave(session, settings, job, "declined", declined.sentence, now)
     return JobState.DECLINED
+
+
+def tell_series(session: Session, job: Job, reasons: Sequence[str], now: float) -> None:
+    """Write into the study's story what a model took each series for."""
+    for reason in reasons:
+        events.write(session, job.study_uid, Action.SERIES, f"{job.model}: {reason}.", now)
 
 
 def end_held(database: Database, settings: Settings, job: Job, reasons: Sequence[str], folder: str) -> JobState:

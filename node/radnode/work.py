@@ -101,7 +101,7 @@ class Worker:
         try:
             if isinstance(answer, Declined):
                 return pipeline.end_declined(
-                    self._database, self._settings, job, DeclinedError(answer.gate, answer.sentence)
+                    self._database, self._settings, job, DeclinedError(answer.gate, answer.sentence, answer.reasons)
                 )
             if isinstance(answer, Held):
                 return pipeline.end_held(self._database, self._settings, job, answer.reasons, answer.folder)
@@ -114,8 +114,9 @@ class Worker:
 
     def _end_done(self, job: Job, done: Done) -> JobState:
         return pipeline.end(
-            self._database, self._settings, job, done.stored, read_s=done.read_s, omissions=done.omissions
-        )
+            self._database, self._settings, job, done.stored,
+            read_s=done.read_s, omissions=done.omissions, reasons=done.reasons,
+        )  # fmt: skip
 
     def _try_again(self, job: Job, reason: str) -> JobState:
         return jobs.try_again(self._database, job, self._settings, reason, time.time())

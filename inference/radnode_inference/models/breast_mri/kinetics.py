@@ -50,7 +50,10 @@ class KineticsModel:
         those of `load`.
         """
         roles = roles_of(study)
-        found = examine(study, roles, progress)
+        try:
+            found = examine(study, roles, progress)
+        except DeclinedError as e:
+            raise DeclinedError(e.gate, e.sentence, tuple(roles.reasons.values())) from e
         progress(0.7, "measuring enhancement")
         phases = found.phases[0], found.phases[found.early], found.phases[found.late]
         maps = kinetics(*phases, found.measured)

@@ -73,9 +73,12 @@ def roles_of(study: Study) -> Roles:
     Raises DeclinedError `missing-role:dynamic`, `missing-role:pre-contrast`, `missing-role:post-contrast` and `timing`.
     """
     seen, reasons = sorted_by_role(study)
-    points, one = dynamic(seen["dynamic"], reasons)
-    points, scaled = quantitative(points)
-    found = timed(points)
+    try:
+        points, one = dynamic(seen["dynamic"], reasons)
+        points, scaled = quantitative(points)
+        found = timed(points)
+    except DeclinedError as e:
+        raise DeclinedError(e.gate, e.sentence, tuple(reasons.values())) from e
     describe_phases(found, reasons)
     return Roles(
         pre=phase(found, found.before[-1]),
