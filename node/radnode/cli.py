@@ -17,6 +17,7 @@ COMMANDS = {
     "bundles": "radnode.cli_bundles:bundles",
     "engines": "radnode.cli_engines:engines",
     "destinations": "radnode.cli_destinations:destinations",
+    "read": "radnode.cli_read:read",
     "rerun": "radnode.cli_retract:rerun",
     "retract": "radnode.cli_retract:retract",
     "demo": "radnode.cli_run:demo",

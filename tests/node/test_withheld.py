@@ -13,7 +13,7 @@ import pytest
 from pydicom.dataset import Dataset
 from sqlalchemy import select
 from support.core import Node
-from support.findings import Scene, findings, lesion, scene
+from support.findings import LUNG, MM, Scene, findings, lesion, scene
 from support.pages import serving
 from support.reading import NAME, receive, work
 
@@ -24,7 +24,6 @@ from radnode.states import JobState, StudyState
 from radnode.tables import DeliveryRow, ReportRow, ResultRow
 from radnode.worklist import Reader
 from radnode_dicom_sr import DicomObject
-from radnode_dicom_sr.invariants import content
 from radnode_inference.findings import Findings
 
 PACS = Destination(name="pacs", kind="dimse", host="127.0.0.1")
@@ -77,6 +76,13 @@ def breaking(monkeypatch: pytest.MonkeyPatch, kind: str, change: Callable[[Datas
         return tuple(made)
 
     monkeypatch.setattr(report, "build", wrong)
+
+
+def content(ds: Dataset) -> Iterator[Dataset]:
+    """Every content item of an SR, depth first."""
+    for item in ds.get("ContentSequence", ()):
+        yield item
+        yield from content(item)
 
 
 def tracking(ds: Dataset) -> None:
@@ -166,6 +172,20 @@ def test_fhir_that_tracks_other_findings_holds_the_result(
     monkeypatch.setattr(report, "transaction", lambda _, *args, **options: transaction(less, *args, **options))
     work(node, place)
     assert_withheld(node, place.study.study_uid, "FHIR Observations do not track")
+
+
+def test_a_unit_that_does_not_fit_holds_the_result(node: Node, place: Scene) -> None:
+    item = lesion(place, "a", (0, 0, 0), 5)
+    volume = item.measurements[0]
+    item = replace(item, measurements=(replace(volume, unit=MM), *item.measurements[1:]))
+    work(node, place, findings(place, (item,)))
+    assert_withheld(node, place.study.study_uid, "is not measured in")
+
+
+def test_a_code_outside_its_context_group_holds_the_result(node: Node, place: Scene) -> None:
+    item = lesion(place, "a", (0, 0, 0), 5, laterality=LUNG)
+    work(node, place, findings(place, (item,)))
+    assert_withheld(node, place.study.study_uid, "is not in CID 244")
 
 
 def test_the_page_shows_a_withheld_result_and_its_objects(

@@ -14,12 +14,12 @@ from support.models import card
 
 from radnode import complete, jobs
 from radnode.engine_child import read
-from radnode.engine_messages import Answer, Spec, Task
+from radnode.engine_messages import Answer, Declined, Spec, Task
 from radnode.states import StudyState
 from radnode.tables import InstanceRow
 from radnode.work import Worker
 from radnode_inference.findings import Findings
-from radnode_inference.model import ModelCard, Progress
+from radnode_inference.model import DeclinedError, ModelCard, Progress
 from radnode_inference.study import Study
 
 NAME = MODEL.name
@@ -42,7 +42,10 @@ class InProcess:
 
     def run(self, found: ModelCard, task: Task, beat: Callable[[float], None], stop: Callable[[], bool]) -> Answer:
         spec = Spec(card=found, device="cpu", weights=task.data, reporter="radnode.report:results")
-        return read(spec, self, task, Nobody())  # type: ignore[arg-type]
+        try:
+            return read(spec, self, task, Nobody())  # type: ignore[arg-type]
+        except DeclinedError as e:
+            return Declined(gate=e.gate, sentence=e.sentence)
 
     def read(self, study: Study, progress: Progress) -> Findings:
         return self.said
