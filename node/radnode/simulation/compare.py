@@ -1,0 +1,155 @@
+"""Waits with and without triage over several trials, by who waits: the table that a policy is judged by."""
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from scipy.stats import t as student
+
+from radnode.settings import TriageRule
+from radnode.simulation import queueing
+from radnode.simulation.room import Read, Room, by_worklist, first_come
+from radnode.simulation.traffic import Arrival, Description, described, flag_of
+from radnode.triage import Level
+
+Group = Callable[[Arrival], bool]
+WARM_UP = 0.1
+"""Part of each trial that is left out: the room begins empty."""
+
+GROUPS: Mapping[str, Group] = {
+    "diseased": lambda a: a.diseased is True,
+    "diseased, missed by the AI": lambda a: a.diseased is True and not a.flag.abnormal,
+    "not diseased": lambda a: a.diseased is False,
+    "STAT": lambda a: a.flag.level is Level.STAT,
+    "HIGH": lambda a: a.flag.level is Level.HIGH,
+    "ROUTINE": lambda a: a.flag.level is Level.ROUTINE,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waits:
+    """Minutes that one group waited. mean ± half a 95 % confidence interval over the trials (nan with one trial)."""
+
+    studies: int
+    mean: float
+    half_width: float
+    median: float
+    p95: float
+    longest: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One group of studies, read in the order of arrival and in the order of the policy. exact: the closed form, where it holds."""
+
+    group: str
+    without: Waits
+    with_triage: Waits
+    exact_without: float | None = None
+    exact_with: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """rows: by group, those without studies left out. histograms: waits in minutes of the ROUTINE and the other studies."""
+
+    room: Description
+    trials: int
+    interrupts: bool
+    rows: tuple[Row, ...]
+    histograms: Mapping[str, tuple[float, ...]]
+
+
+def compare(
+    room: Description,
+    policy: Sequence[TriageRule],
+    *,
+    traffic: Sequence[Sequence[Arrival]] | None = None,
+    studies: int = 5000,
+    trials: int = 10,
+    seed: int = 1,
+    interrupts: bool = False,
+    progress: Callable[[float], None] = lambda _: None,
+) -> Comparison:
+    """Read the same studies both ways. traffic: what came, one list per trial; None: drawn from the description."""
+    without: list[list[Read]] = []
+    triaged: list[list[Read]] = []
+    trials = len(traffic) if traffic is not None else trials
+    for trial in range(trials):
+        arrivals = traffic[trial] if traffic is not None else described(room, policy, studies, seed + trial)
+        skipped = set(map(id, arrivals[: int(WARM_UP * len(arrivals))])) if traffic is None else set()
+        for runs, pick in ((without, first_come), (triaged, by_worklist)):
+            reads = Room(arrivals, room.readers, pick, interrupts=interrupts and pick is by_worklist).run()
+            runs.append([r for r in reads if id(r.arrival) not in skipped])
+        progress((trial + 1) / trials)
+    known = exact(room, policy, interrupts=interrupts) if traffic is None else {}
+    rows = (row(name, group, without, triaged) for name, group in GROUPS.items())
+    return Comparison(
+        room=room,
+        trials=trials,
+        interrupts=interrupts,
+        rows=tuple(with_exact(r, known) for r in rows if r is not None),
+        histograms={
+            name: tuple(r.wait_s / 60 for reads in runs for r in reads)
+            for name, runs in (("in the order of arrival", without), ("with triage", triaged))
+        },
+    )
+
+
+def exact(
+    room: Description, policy: Sequence[TriageRule], *, interrupts: bool = False
+) -> Mapping[str, tuple[float, float]]:
+    """Group -> mean wait in minutes without and with triage, in closed form; {} where none is known.
+
+    It holds for a steady room, exponential reading times, an AI without delay and one condition; ageing is left out.
+    """
+    if not room.steady or room.ai_latency_min or len(room.conditions) != 1:
+        return {}
+    [condition] = room.conditions
+    level = flag_of(condition, policy).level
+    rate = room.rates()[0] * 60
+    without = queueing.first_come(rate, room.reading_min, room.readers)
+    if level is Level.ROUTINE:
+        return {name: (without, without) for name in GROUPS if name not in ("STAT", "HIGH")}
+    hits = condition.prevalence * condition.sensitivity
+    flagged = hits + (1 - condition.prevalence) * (1 - condition.specificity)
+    discipline = queueing.interrupting if interrupts else queueing.by_priority
+    first, last = discipline([rate * flagged, rate * (1 - flagged)], room.reading_min, room.readers)
+    healthy = condition.specificity * last + (1 - condition.specificity) * first
+    return {
+        "diseased": (without, condition.sensitivity * first + (1 - condition.sensitivity) * last),
+        "diseased, missed by the AI": (without, last),
+        "not diseased": (without, healthy),
+        level.value: (without, first),
+        "ROUTINE": (without, last),
+    }
+
+
+def with_exact(row: Row, known: Mapping[str, tuple[float, float]]) -> Row:
+    if row.group not in known:
+        return row
+    without, triaged = known[row.group]
+    return replace(row, exact_without=without, exact_with=triaged)
+
+
+def row(name: str, group: Group, without: Sequence[Sequence[Read]], triaged: Sequence[Sequence[Read]]) -> Row | None:
+    if not any(group(r.arrival) for reads in without for r in reads):
+        return None
+    return Row(group=name, without=waits(without, group), with_triage=waits(triaged, group))
+
+
+def waits(trials: Sequence[Sequence[Read]], group: Group) -> Waits:
+    by_trial = [[r.wait_s / 60 for r in reads if group(r.arrival)] for reads in trials]
+    means = [statistics.fmean(values) for values in by_trial if values]
+    every = sorted(value for values in by_trial for value in values)
+    n = len(means)
+    half = float(student.ppf(0.975, n - 1)) * statistics.stdev(means) / math.sqrt(n) if n > 1 else math.nan
+    return Waits(
+        studies=len(every),
+        mean=statistics.fmean(means),
+        half_width=half,
+        median=statistics.median(every),
+        p95=every[min(len(every) - 1, int(0.95 * len(every)))],
+        longest=every[-1],
+    )

@@ -1,0 +1,138 @@
+"""Studies as they arrive at a reading room: described by a few numbers, or as the node recorded them."""
+
+import random
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from radnode.settings import TriageRule
+from radnode.triage import Level, Priority, judge
+from radnode_fhir.read import Abnormality
+from radnode_inference.findings import Code
+
+Share = Annotated[float, Field(ge=0, le=1)]
+NOTHING = Priority(level=Level.ROUTINE, reason="")
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
+class Arrival:
+    """One study. at_s: when its last image came. flag: what the AI says from `flagged_at_s` on; before, it is like any other.
+
+    diseased: None where nobody knows (recorded traffic). reading_s: how long a reader takes.
+    """
+
+    at_s: float
+    reading_s: float
+    flag: Priority = NOTHING
+    flagged_at_s: float = 0.0
+    diseased: bool | None = None
+    left_s: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.left_s = self.reading_s
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Condition(Part):
+    """A finding that a model looks for. code: as it stands in the policy (empty: any abnormality)."""
+
+    name: str = "finding"
+    code: str = ""
+    prevalence: Share = 0.1
+    sensitivity: Share = 0.9
+    specificity: Share = 0.832
+    probability: Share = 0.9  # what the model says of what it flags
+    volume_ml: float | None = None
+
+
+class Description(Part):
+    """A reading room in numbers. Load is arrivals per hour × minutes per study / (60 × readers).
+
+    per_hour: the mean, or 24 values for the hours of the day; None: what gives `load`.
+    """
+
+    readers: int = Field(default=1, ge=1, le=200)
+    load: float = Field(default=0.8, gt=0, lt=1)
+    per_hour: float | tuple[float, ...] | None = None
+    reading_min: float = Field(default=10.0, gt=0)
+    reading_times: Literal["exponential", "lognormal", "constant"] = "exponential"
+    ai_latency_min: float = Field(default=0.0, ge=0)
+    conditions: tuple[Condition, ...] = (Condition(),)
+
+    def rates(self) -> tuple[float, ...]:
+        """Arrivals per second for each hour of the day."""
+        given = self.per_hour if self.per_hour is not None else self.load * self.readers * 60 / self.reading_min
+        hours = given if isinstance(given, tuple) else (given,) * 24
+        if len(hours) != 24 or min(hours) < 0 or max(hours) <= 0:
+            raise ValueError("per_hour is one number, or 24 that are not negative and not all zero")
+        return tuple(value / 3600 for value in hours)
+
+    @property
+    def steady(self) -> bool:
+        """Whether the closed form applies."""
+        return len(set(self.rates())) == 1 and self.reading_times == "exponential"
+
+
+def read_description(file: Path) -> Description:
+    """A described reading room from TOML. Raises ValueError with one sentence."""
+    try:
+        return Description.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+    except ValidationError as e:
+        where = ".".join(str(part) for part in e.errors()[0]["loc"])
+        raise ValueError(f"{file}: {where}: {e.errors()[0]['msg']}") from e
+    except (OSError, ValueError) as e:
+        raise ValueError(f"{file} cannot be read: {e}") from e
+
+
+def described(room: Description, policy: Sequence[TriageRule], studies: int, seed: int) -> list[Arrival]:
+    """Random traffic of a reading room, the same for the same seed whatever the policy."""
+    chance = random.Random(seed)  # noqa: S311
+    rates, found = room.rates(), [flag_of(c, policy) for c in room.conditions]
+    fastest, now = max(rates), 0.0
+    made: list[Arrival] = []
+    while len(made) < studies:
+        now += chance.expovariate(fastest)
+        if chance.random() * fastest >= rates[int(now // 3600) % 24]:  # thinning: the rate follows the hour
+            continue
+        reading = reading_time(room, chance)
+        draws = [(chance.random(), chance.random()) for _ in room.conditions]
+        present = [d < c.prevalence for c, (d, _) in zip(room.conditions, draws, strict=True)]
+        flagged = [
+            f < (c.sensitivity if p else 1 - c.specificity)
+            for c, p, (_, f) in zip(room.conditions, present, draws, strict=True)
+        ]
+        flags = [flag for flag, raised in zip(found, flagged, strict=True) if raised]
+        best = min(flags, key=lambda p: (list(Level).index(p.level), -(p.probability or 0.0)), default=NOTHING)
+        at = now + room.ai_latency_min * 60
+        made.append(Arrival(at_s=now, reading_s=reading, flag=best, flagged_at_s=at, diseased=any(present)))
+    return made
+
+
+def flag_of(condition: Condition, policy: Sequence[TriageRule]) -> Priority:
+    """What the policy makes of a study in which this condition was flagged."""
+    finding = Abnormality(
+        concept=Code(value=condition.code, scheme="SCT", meaning=condition.name),
+        probability=condition.probability,
+        volume_ml=condition.volume_ml,
+        long_axis_mm=None,
+        laterality="",
+        site="",
+        tracking_uid="",
+        critical=False,
+    )
+    level = judge(finding, policy)
+    return Priority(level=level, reason=condition.name, probability=condition.probability, abnormal=True)
+
+
+def reading_time(room: Description, chance: random.Random) -> float:
+    mean = room.reading_min * 60
+    if room.reading_times == "exponential":
+        return chance.expovariate(1 / mean)
+    return mean if room.reading_times == "constant" else mean * chance.lognormvariate(-0.125, 0.5)

@@ -1,0 +1,123 @@
+"""The simulated reading room agrees with queueing theory and with published figures, and reads recorded traffic."""
+
+import json
+import math
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from radnode.cli import cli
+from radnode.simulation import queueing
+from radnode.simulation.compare import compare
+from radnode.simulation.room import Pick, Room, by_level, by_worklist, first_come
+from radnode.simulation.traffic import NOTHING, Arrival, Condition, Description, described
+from radnode.triage import DEFAULT_POLICY, OVERDUE_S, Level, Priority
+
+URGENT = Priority(level=Level.HIGH, reason="", probability=0.9, abnormal=True)
+
+
+def mean_wait(arrivals: list[Arrival], readers: int, pick: Pick, of: Callable[[Arrival], bool], **how: bool) -> float:
+    reads = Room(arrivals, readers, pick, **how).run()
+    return statistics.fmean(r.wait_s for r in reads if of(r.arrival)) / 60
+
+
+def test_the_closed_forms_give_the_textbook_values() -> None:
+    assert queueing.all_busy(1, 0.8) == pytest.approx(0.8)
+    assert queueing.all_busy(2, 1.0) == pytest.approx(1 / 3)
+    assert queueing.all_busy(5, 4.0) == pytest.approx(0.55411, abs=1e-5)
+    assert queueing.first_come(0.08, 10, 1) == pytest.approx(40.0)
+    rates = [0.02, 0.06]
+    first, last = queueing.by_priority(rates, 10, 1)
+    assert (first, last) == (pytest.approx(10.0), pytest.approx(50.0))
+    assert first * rates[0] + last * rates[1] == pytest.approx(40.0 * sum(rates))  # nobody works more or less
+    assert queueing.interrupting(rates, 10, 1)[0] == pytest.approx(2.5)
+
+
+def test_a_load_that_readers_cannot_carry_has_no_mean_wait() -> None:
+    with pytest.raises(ValueError, match="cannot keep up"):
+        queueing.all_busy(2, 2.0)
+
+
+@pytest.mark.parametrize(("readers", "interrupts"), [(1, False), (1, True), (3, False), (3, True)])
+def test_the_simulation_gives_the_closed_form_within_one_per_cent(readers: int, interrupts: bool) -> None:
+    """Against chance, the same studies read in the order of arrival are the control: their mean is known exactly."""
+    room = Description(readers=readers, load=0.6, conditions=(Condition(prevalence=0.3),))
+    arrivals = described(room, DEFAULT_POLICY, 50_000, seed=5)
+    rate = room.rates()[0] * 60
+    flagged = 0.3 * 0.9 + 0.7 * (1 - 0.832)
+    discipline = queueing.interrupting if interrupts else queueing.by_priority
+    _, last = discipline([rate * flagged, rate * (1 - flagged)], 10, readers)
+    control = queueing.first_come(rate, 10, readers) / mean_wait(arrivals, readers, first_come, lambda _: True)
+    found = control * mean_wait(arrivals, readers, by_level, lambda a: not a.flag.abnormal, interrupts=interrupts)
+    assert found == pytest.approx(last, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("latency_min", "published"), [(0.0, 14.5), (5.0, 17.1), (20.0, 22.9)], ids=["at-once", "5-min", "20-min"]
+)
+def test_the_published_waits_of_the_diseased_come_out(latency_min: float, published: float) -> None:
+    """80 % load, one reader, 10 % diseased: 41.8 minutes without triage (FDA's QuCAD, a simulation of what is 40.0 in theory)."""
+    room = Description(ai_latency_min=latency_min)
+    arrivals = described(room, DEFAULT_POLICY, 30_000, seed=3)
+    found = mean_wait(arrivals, 1, by_level, lambda a: a.diseased is True)
+    assert found == pytest.approx(published, rel=0.1)
+
+
+def test_a_higher_study_is_taken_first_and_the_reading_under_way_is_finished_or_interrupted() -> None:
+    def waits(interrupts: bool) -> list[float]:
+        arrivals = [
+            Arrival(at_s=0, reading_s=600),
+            Arrival(at_s=60, reading_s=600),
+            Arrival(at_s=120, reading_s=600, flag=URGENT, flagged_at_s=180),
+        ]
+        reads = {r.arrival.at_s: r.wait_s for r in Room(arrivals, 1, by_level, interrupts=interrupts).run()}
+        return [reads[0], reads[60], reads[120]]
+
+    assert waits(interrupts=False) == [0, 1140, 480]
+    assert waits(interrupts=True) == [600, 1140, 60]
+
+
+def test_ageing_bounds_the_wait_of_studies_without_a_flag() -> None:
+    """Urgent studies without end: by level alone the plain one is read last, on the worklist when it is overdue."""
+    flood = [Arrival(at_s=550.0 * i, reading_s=600, flag=URGENT) for i in range(400)]
+    plain = Arrival(at_s=1.0, reading_s=600)
+    arrivals = [flood[0], plain, *flood[1:]]
+    [starved] = [r.wait_s for r in Room(arrivals, 1, by_level).run() if r.arrival is plain]
+    [aged] = [r.wait_s for r in Room(arrivals, 1, by_worklist).run() if r.arrival is plain]
+    assert starved > 2 * OVERDUE_S[Level.ROUTINE]
+    assert aged <= OVERDUE_S[Level.ROUTINE] + 2 * 600
+
+
+def test_the_policy_decides_what_a_flag_is_worth() -> None:
+    room = Description(conditions=(Condition(name="emphysema", code="87433001"),))
+    found = described(room, DEFAULT_POLICY, 200, seed=1)
+    assert {a.flag.level for a in found} == {Level.ROUTINE}
+    assert any(a.flag is not NOTHING for a in found)
+
+
+def test_an_impossible_room_is_an_error_in_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "room.toml"
+    file.write_text("readers = 0\n")
+    answer = CliRunner().invoke(cli, ["triage", "simulate", "--room", str(file)])
+    assert answer.exit_code == 2
+    assert "readers" in answer.output
+
+
+def test_the_command_prints_the_table_and_writes_the_page(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    options = ["--studies", "300", "--trials", "3", "--html", str(page)]
+    answer = CliRunner().invoke(cli, ["triage", "simulate", *options], env={"RADNODE_DATA": str(tmp_path / "data")})
+    assert answer.exit_code == 0, answer.output
+    assert "missed" in answer.output
+    assert "<polyline" in page.read_text()
+    answer = CliRunner().invoke(cli, ["triage", "simulate", "--studies", "300", "--trials", "2", "--json"])
+    rows = {row["group"]: row for row in json.loads(answer.output)["rows"]}
+    assert rows["diseased"]["with"]["exact"] == pytest.approx(0.9 * 9.913 + 0.1 * 49.564, abs=0.01)
+
+
+def test_one_trial_has_no_confidence_interval() -> None:
+    [diseased, *_] = compare(Description(), DEFAULT_POLICY, studies=200, trials=1).rows
+    assert math.isnan(diseased.without.half_width)
