@@ -4,6 +4,7 @@ import contextlib
 import sys
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,19 @@ DECLINED = 3
 @click.argument("model")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Where results go.")
+@click.option(
+    "--prior",
+    "priors",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder with an earlier study of the patient; the newest one first.",
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("-v", "--verbose", is_flag=True, help="Show the traceback of a failure.")
 @click.pass_context
-def run(ctx: click.Context, model: str, folder: Path, out: Path, device: str, verbose: bool) -> None:
+def run(
+    ctx: click.Context, model: str, folder: Path, out: Path, priors: tuple[Path, ...], device: str, verbose: bool
+) -> None:
     """Run MODEL on the DICOM files in FOLDER: *.dcm (SR, SEG, key images) and report.json in OUT.
 
     Exit code 0 with results; 3 when the model declines, the reason on stderr; 1 on failure.
@@ -31,7 +41,7 @@ def run(ctx: click.Context, model: str, folder: Path, out: Path, device: str, ve
 
     try:
         with progress_bar() as progress:
-            written = read_folder(model, folder, out, device, progress)
+            written = read_folder(model, folder, out, device, progress, priors)
     except DeclinedError as e:
         click.echo(f"declined: {one_line(str(e))}", err=True)
         ctx.exit(DECLINED)
@@ -45,7 +55,9 @@ def run(ctx: click.Context, model: str, folder: Path, out: Path, device: str, ve
         click.echo(str(path))
 
 
-def read_folder(model: str, folder: Path, out: Path, device: str, progress: "Progress") -> tuple[Path, ...]:
+def read_folder(
+    model: str, folder: Path, out: Path, device: str, progress: "Progress", priors: tuple[Path, ...] = ()
+) -> tuple[Path, ...]:
     """The files that were written. Raises DeclinedError, KeyError for an unknown model, or what the model raises."""
     from radnode import report, settings, weights_use
     from radnode.engine_child import device as choose
@@ -58,7 +70,7 @@ def read_folder(model: str, folder: Path, out: Path, device: str, progress: "Pro
     weights = loaded_settings.weights_folder
     found = {c.identity.name: c for c in weights_use.known_cards(loaded_settings)}
     card = found.get(model) or registry.card(model, weights)  # which raises with the names there are
-    study = Study.from_folder(folder)
+    study = replace(Study.from_folder(folder), priors=tuple(Study.from_folder(p) for p in priors))
     unavailable = card.unavailable_because(generated=study.generated)
     if unavailable:
         raise DeclinedError("not-installed", unavailable)
