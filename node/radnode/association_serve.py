@@ -33,6 +33,7 @@ from radnode.association_pdu import (
 )
 from radnode.errors import StoreError
 from radnode.faults import Point, crash_point
+from radnode.sending import Sending
 from radnode.store import Arrival, Store, Upload
 
 SUCCESS, CLASS_NOT_SUPPORTED, UNRECOGNIZED_OPERATION = 0x0000, 0x0122, 0x0211
@@ -45,13 +46,20 @@ class Session:
     """One association after its acceptance. `stored` and `refused` count its objects."""
 
     def __init__(
-        self, connection: socket.socket, reader: PduReader, association: Association, address: str, store: Store
+        self,
+        connection: socket.socket,
+        reader: PduReader,
+        association: Association,
+        address: str,
+        store: Store,
+        sending: Sending,
     ) -> None:
         self._socket = connection
         self._reader = reader
         self._association = association
         self._address = address
         self._store = store
+        self._sending = sending
         self._fragments = bytearray()  # of a command
         self._command: Command | None = None  # whose data set is awaited
         self._context_id = 0
@@ -79,6 +87,7 @@ class Session:
                     raise ProtocolError(f"A PDU of type {kind} does not belong here", ABORT_UNEXPECTED)
         finally:
             self._discard()
+            self._sending.end()
 
     def _take(self, context_id: int, control: int, fragment: memoryview) -> None:
         """One fragment. control: bit 0 command, bit 1 last. PS3.8 annex E.2."""
@@ -153,6 +162,7 @@ class Session:
             self._failure = e
 
     def _take_data(self, fragment: memoryview, *, is_last: bool) -> None:
+        self._sending.alive()
         if self._upload is not None:
             try:
                 self._upload.write(fragment)
@@ -170,7 +180,7 @@ class Session:
             if self._failure is not None:
                 raise self._failure
             assert self._upload is not None
-            self._upload.finish()
+            self._sending.sent(self._upload.finish().study_uid)
         except StoreError as e:
             self._refuse(command, e)
             return

@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy import ColumnElement, exists, func, select, update
 from sqlalchemy.orm import Session
 
-from radnode import events, jobs
+from radnode import events, jobs, sending
 from radnode.database import Database
 from radnode.events import Action
 from radnode.peers import Peer, from_row
@@ -185,9 +185,9 @@ def extend(session: Session, study: StudyRow, arrived: Arrived, since: float) ->
 
 
 def complete(database: Database, *, now: float) -> tuple[str, ...]:
-    """The studies that were quiet long enough, now COMPLETE: each in its own compare-and-set."""
+    """The studies that were quiet long enough, and that nobody is still sending, now COMPLETE: each in its own compare-and-set."""
     unsettled = exists().where(InstanceRow.study_uid == StudyRow.study_uid, ~InstanceRow.settled)
-    due = (StudyRow.due_at <= now, ~unsettled)
+    due = (StudyRow.due_at <= now, ~unsettled, ~sending.is_sent(now))
     query = select(StudyRow.study_uid, StudyRow.instances).where(StudyRow.state == StudyState.RECEIVING, *due)
     with database.reading() as session:
         ready = session.execute(query.order_by(StudyRow.due_at)).all()

@@ -10,11 +10,14 @@ import time
 from contextlib import suppress
 from functools import partial
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from radnode.association import ARTIM_S, Association, negotiate
 from radnode.association_pdu import ConnectionEndedError, PduReader, ProtocolError, abort
 from radnode.association_serve import Session
 from radnode.database import Database
 from radnode.peers import Admission, Peers
+from radnode.sending import Sending, forget
 from radnode.settings import Settings
 from radnode.store import Store
 from radnode.store_recover import recover
@@ -62,6 +65,8 @@ class Child:
 
     def run(self, lifeline: int, *, recovering: bool) -> None:
         """Accept until the lifeline ends, then let the associations finish."""
+        with suppress(SQLAlchemyError):  # what is left there counts only for a while
+            forget(self._database, self._slot)
         if recovering:
             threading.Thread(target=self._recover, name="recover", daemon=True).start()
         with selectors.DefaultSelector() as selector:
@@ -120,7 +125,8 @@ class Child:
             self._leave(connection)
 
     def _converse(self, connection: socket.socket, reader: PduReader, association: Association, address: str) -> None:
-        session = Session(connection, reader, association, address, self._store)
+        sending = Sending(self._database, slot=self._slot, idle_s=self._settings.association_idle_s)
+        session = Session(connection, reader, association, address, self._store, sending)
         ending = "cut off"
         try:
             ending = session.run()

@@ -101,6 +101,17 @@ class StudyRow(Table):
     __table_args__ = (Index("ix_studies_state_due_at", "state", "due_at"),)
 
 
+class SendingRow(Table):
+    """A study of which an association that is still open has sent images. Goes with the association."""
+
+    __tablename__ = "sending"
+    association: Mapped[str] = mapped_column(String(32), primary_key=True)
+    study_uid: Mapped[str] = mapped_column(UID, primary_key=True)
+    slot: Mapped[int] = mapped_column(Integer)  # of the receiving process
+    alive_until: Mapped[float] = mapped_column(Float)
+    __table_args__ = (Index("ix_sending_study_uid", "study_uid"),)
+
+
 class EventRow(Table):
     """A study's story: one row per thing that happened, in words. No patient data in `sentence`."""
 

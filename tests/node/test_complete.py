@@ -1,12 +1,16 @@
+import time
+
 import pytest
+from sqlalchemy import update
 from support.core import STUDY, Node
 from support.results import Ended, dicom_result, record
 
 from radnode import complete, pipeline
 from radnode.database import Database
 from radnode.peers import Peer, add_peer
+from radnode.sending import Sending, forget
 from radnode.states import JobState, StudyState
-from radnode.tables import InstanceRow
+from radnode.tables import InstanceRow, SendingRow
 
 LATE_START = 0.0
 
@@ -48,6 +52,49 @@ def test_a_study_with_an_image_that_is_not_counted_yet_is_not_complete(node: Nod
     settle(node, 100.1)
     node.arrive(200.0)
     assert finish(node, 300.0) == ()
+
+
+def test_a_study_is_not_complete_while_an_association_that_sent_images_of_it_is_open(node: Node) -> None:
+    node.arrive(100.0)
+    node.arrive(100.0, study_uid="1.2.4")
+    settle(node, 100.1)
+    one, other = (Sending(node.database, slot=n, idle_s=60.0) for n in (0, 1))
+    for sender in (one, other):
+        sender.sent(STUDY)
+        sender.sent(STUDY)
+    assert finish(node, 110.0) == ("1.2.4",)
+    one.end()
+    assert finish(node, 111.0) == ()
+    other.end()
+    assert finish(node, 112.0) == (STUDY,)
+
+
+def test_an_association_that_went_silent_or_whose_process_ended_holds_no_study(node: Node) -> None:
+    node.arrive(100.0)
+    settle(node, 100.1)
+    silent = Sending(node.database, slot=0, idle_s=60.0)
+    silent.sent(STUDY)
+    assert finish(node, time.time() + 59.0) == ()
+    assert finish(node, time.time() + 61.0) == (STUDY,)
+    node.arrive(100.0, study_uid="1.2.4")
+    settle(node, 100.1)
+    silent.sent("1.2.4")
+    assert finish(node, 110.0) == ()
+    forget(node.database, 1)
+    assert finish(node, 111.0) == ()
+    forget(node.database, 0)
+    assert finish(node, 112.0) == ("1.2.4",)
+
+
+def test_an_association_that_goes_on_sending_holds_its_studies_on(node: Node) -> None:
+    node.arrive(100.0)
+    settle(node, 100.1)
+    sender = Sending(node.database, slot=0, idle_s=60.0)
+    sender.sent(STUDY)
+    with node.database.transaction() as session:
+        session.execute(update(SendingRow).values(alive_until=105.0))
+    sender.alive()
+    assert finish(node, 110.0) == ()
 
 
 def test_a_peer_has_its_own_quiet_time(node: Node) -> None:

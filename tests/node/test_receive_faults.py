@@ -7,14 +7,17 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 from support.objects import dataset_of, encoded, image
 from support.receiver import Receiver, receiver, wait_until
 from support.wire import Wire, association_request, pdv, store_command
 
 from radnode.faults import Point
+from radnode.tables import SendingRow
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +155,46 @@ def test_after_a_kill_every_acknowledged_object_stands_and_the_node_goes_on(
             for ds in objects:
                 assert wire.status(ds.SOPInstanceUID, encoded(ds)) == 0
         assert kept(node) == {ds.SOPInstanceUID: encoded(ds) for ds in objects}
+
+
+def test_a_study_counts_as_being_sent_until_its_association_or_the_process_that_serves_it_ends(tmp_path: Path) -> None:
+    def sent() -> set[str]:
+        with node.database.reading() as session:
+            return set(session.scalars(select(SendingRow.study_uid)))
+
+    first, second = image(), image()
+    with receiver(tmp_path / "data", accept_unknown_callers=True, processes=1) as node:
+        with Wire(node.port) as wire:
+            wire.associate()
+            assert sent() == set()
+            assert wire.status(first.SOPInstanceUID, encoded(first)) == 0
+            assert sent() == {first.StudyInstanceUID}
+            assert wire.release() == 6
+        wait_until(lambda: sent() == set(), 5, "the end of the association")
+        with Wire(node.port) as wire:
+            wire.associate()
+            assert wire.status(second.SOPInstanceUID, encoded(second)) == 0
+            os.kill(node.children[0], signal.SIGKILL)
+            wait_until(lambda: sent() == set(), 5, "the new process")
+
+
+def test_a_stuck_or_slow_peer_blocks_nobody(tmp_path: Path) -> None:
+    """Three peers stop in the middle of an object and one drips, all in the process that must serve another."""
+    objects = [image(size=256, seed=n) for n in range(30)]
+    stuck = [image(size=256, seed=n) for n in range(100, 104)]
+    with receiver(tmp_path / "data", accept_unknown_callers=True, processes=1) as node, ExitStack() as wires:
+        for ds in stuck:
+            wire = wires.enter_context(Wire(node.port))
+            wire.associate()
+            wire.send(pdv(1, 3, store_command(ds.SOPInstanceUID)) + pdv(1, 0, encoded(ds)[:50_000]))
+        dripping = wires.enter_context(Wire(node.port))
+        dripping.send(association_request("1.2.840.10008.1.1")[:20])
+        start = time.monotonic()
+        with Wire(node.port) as quick:
+            quick.associate()
+            assert [quick.status(ds.SOPInstanceUID, encoded(ds)) for ds in objects] == [0] * len(objects)
+        assert time.monotonic() - start < 10, "30 small objects took as long as a stuck peer is waited for"
+        assert {r.sop_uid for r in node.rows()} == {ds.SOPInstanceUID for ds in objects}
 
 
 def test_a_kill_of_the_whole_node_between_file_and_row_is_put_right_at_the_next_start(tmp_path: Path) -> None:

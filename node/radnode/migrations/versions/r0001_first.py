@@ -11,6 +11,15 @@ depends_on = None
 
 def upgrade() -> None:
     op.create_table(
+        "sending",
+        sa.Column("association", sa.String(length=32), nullable=False),
+        sa.Column("study_uid", sa.String(length=64), nullable=False),
+        sa.Column("slot", sa.Integer(), nullable=False),
+        sa.Column("alive_until", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("association", "study_uid", name=op.f("pk_sending")),
+    )
+    op.create_index("ix_sending_study_uid", "sending", ["study_uid"], unique=False)
+    op.create_table(
         "events",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("study_uid", sa.String(length=64), nullable=False),
@@ -243,6 +252,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.drop_index("ix_sending_study_uid", table_name="sending")
+    op.drop_table("sending")
     op.drop_index(op.f("ix_shadow_runs_study_uid"), table_name="shadow_runs")
     op.drop_index("ix_shadow_runs_state_id", table_name="shadow_runs")
     op.drop_table("shadow_runs")
