@@ -5,10 +5,10 @@ from pydicom._uid_dict import UID_dictionary
 from radnode import association_serve, store_check
 from radnode.association import VERIFICATION, is_accepted_syntax
 from radnode.association_pdu import MAX_PDU
+from radnode.destinations import sop_class_name
+from radnode.profiles import ASKED
 from radnode.settings import Settings
-from radnode_dicom_sr import key_images, report, segmentation
 
-SENT = (report.SOP_CLASS_UID, segmentation.SOP_CLASS_UID, key_images.SOP_CLASS_UID)
 STATUSES = (
     (association_serve.SUCCESS, "Success", "the bytes are durable and indexed"),
     (store_check.OUT_OF_RESOURCES, "Refused: out of resources", "the disk is below its watermark or full"),
@@ -79,8 +79,11 @@ def syntaxes() -> str:
 
 
 def sending() -> str:
-    rows = "\n".join(f"| {UID_dictionary[uid][0]} | {uid} |" for uid in SENT)
-    return f"""## Objects that are made and sent (Explicit VR Little Endian)
+    rows = "\n".join(f"| {sop_class_name(uid)} | {uid} |" for uid in ASKED)
+    return f"""## Objects that are made and sent
+
+Explicit VR Little Endian is proposed first, then Implicit VR Little Endian; what is compressed is proposed as it is
+before that. Each destination is asked by association negotiation what it takes, and gets that and no other.
 
 | SOP class | UID |
 |---|---|
