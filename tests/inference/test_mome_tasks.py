@@ -12,17 +12,21 @@ import torch
 from safetensors.torch import load_file, save_file
 from support import state_dicts
 
+from radnode_inference import card_schema
 from radnode_inference.findings import Findings, Kind
 from radnode_inference.generator import breast
 from radnode_inference.generator.dicom_parts import Order
 from radnode_inference.generator.dicom_writer import write_breast
+from radnode_inference.guards import Guards
+from radnode_inference.models.breast_mri import cards
 from radnode_inference.models.breast_mri.cards import MOME, MOME_RESPONSE, MOME_SUBTYPE
 from radnode_inference.models.breast_mri.mome_augment import FLIPS, PLAIN, Augmentation, place
 from radnode_inference.models.breast_mri.mome_ensemble import loaded
+from radnode_inference.models.breast_mri.mome_input import InputSettings
 from radnode_inference.models.breast_mri.mome_model import MomeModel
 from radnode_inference.models.breast_mri.mome_settings import MomeSettings
 from radnode_inference.study import Study
-from radnode_inference.weights import WeightsError, WeightsFile, digest, read_card, verify_all
+from radnode_inference.weights import WeightsError, WeightsFile, digest, read_card, read_settings, verify_all
 
 CPU = torch.device("cpu")
 SIZE, TOKENS = [64, 32, 32], 4 * 2 * 2
@@ -192,3 +196,15 @@ def test_the_published_augmentations_have_their_names() -> None:
     assert place(room, 0) == (2, 3, 4)
     assert {place(room, pad) for pad in range(1, 9)} == set(itertools.product((0, 5), (0, 7), (0, 9)))
     assert place(room, 2) == (0, 0, 9) and place(room, 5) == (5, 0, 0)
+
+
+@pytest.mark.parametrize("task", ["malignancy", "subtype", "response"])
+def test_a_template_needs_only_a_checkpoint_of_published_size(tmp_path: Path, task: str) -> None:
+    given = read_settings(Path(cards.__file__).with_name("mome_templates") / f"{task}.toml")
+    checked = card_schema.check(given, task)
+    some = written(tmp_path, checked.model, given["classes"], task=task)
+    settings = MomeSettings.from_weights(replace(some, settings=given))
+    assert settings.task == task in cards.MOME_TASKS[checked.model]
+    assert settings.input == InputSettings(dce=(384, 256, 128), dwi=(256, 128, 32), t2=(384, 256, 48), phases=6)
+    assert {c.concept is None for c in settings.classes[1:]} == {False}
+    assert Guards.from_card(given).gates.modality == "MR"

@@ -1,5 +1,6 @@
 """The training of the demonstration weights: its figures of merit, and that a few steps make usable weights."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 
 from radnode_inference.models.breast_mri.mome_model import MomeModel
 from radnode_inference.models.chest_ct.voco_model import VocoModel
-from radnode_inference.training import breast, chest
+from radnode_inference.training import breast, breast_cases, chest
 from radnode_inference.training.chest_card import platt
 from radnode_inference.training.metrics import (
     auroc,
@@ -80,20 +81,48 @@ def test_platt_scaling_finds_the_curve_the_labels_came_from() -> None:
     assert offset == pytest.approx(-1.0, abs=0.15)
 
 
-def test_a_few_steps_on_breast_phantoms_make_weights_that_the_model_loads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(breast, "GRIDS", ((16, 40, 40),))
-    monkeypatch.setattr(breast, "FINE_GRID", (16, 40, 40))
-    monkeypatch.setattr(breast, "TRAINING", range(1000, 1006))
-    monkeypatch.setattr(breast, "TUNING", range(8000, 8004))
-    monkeypatch.setattr(breast, "HELD_OUT", range(9000, 9004))
-    breast.make(tmp_path, tmp_path, 2, told)
+@pytest.fixture
+def small_breast(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The breast training on few coarse phantoms and a small grid; the folder that keeps the phantoms."""
+    size, tokens = [48, 16, 16], 3
+    monkeypatch.setattr(
+        breast_cases, "INPUT", small := {**breast_cases.INPUT, "dce": size, "dwi": size, "t2": size, "spacing_mm": 7.0}
+    )
+    monkeypatch.setattr(breast, "INPUT", small)
+    monkeypatch.setattr(breast, "SHAPE", replace(breast.SHAPE, positions=(tokens + 2, tokens, tokens)))
+    monkeypatch.setattr(breast_cases, "GRIDS", ((16, 40, 40),))
+    monkeypatch.setattr(breast_cases, "FILES_GRID", (16, 40, 40))
+    monkeypatch.setattr(breast, "TRAINING", range(1000, 1012))
+    monkeypatch.setattr(breast, "TUNING", range(8000, 8006))
+    monkeypatch.setattr(breast, "HELD_OUT", range(9000, 9003))
+    return tmp_path_factory.getbasetemp() / "breast-phantoms"
+
+
+def test_a_few_steps_on_breast_phantoms_make_weights_that_the_model_loads(tmp_path: Path, small_breast: Path) -> None:
+    small_breast.mkdir(exist_ok=True)
+    breast.make(tmp_path, small_breast, 2, told)
     found = read_card("mr-breast-mome", tmp_path / "demo.json")
     verify(found)
     assert found.demonstration
     assert set(found.settings["metrics"]["by_modalities"]) > {"dce+dwi+t2", "dce", "dwi", "t2"}
+    assert sum("only: AUROC" in words for words in found.settings["limitations"]) == 6
     assert MomeModel(found, torch.device("cpu")).settings.threshold == found.settings["threshold"]
+
+
+def test_steps_on_breast_phantoms_reduce_the_loss(small_breast: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_breast.mkdir(exist_ok=True)
+    monkeypatch.setattr(breast, "TRAINING", range(1000, 1004))
+    monkeypatch.setattr(breast, "COALITIONS", {("dce", "dwi", "t2"): 1.0})
+    _, losses = breast.train(small_breast, 60, told)
+    assert np.mean(losses[-10:]) < 0.7 * np.mean(losses[:10])
+
+
+def test_two_trainings_on_breast_phantoms_are_equal(small_breast: Path) -> None:
+    small_breast.mkdir(exist_ok=True)
+    net, losses = breast.train(small_breast, 6, told)
+    again, same = breast.train(small_breast, 6, told)
+    assert losses == same
+    assert all(torch.equal(p, again.get_parameter(name)) for name, p in net.named_parameters())
 
 
 def test_a_few_steps_on_chest_phantoms_make_weights_that_the_model_loads(
@@ -112,17 +141,27 @@ def test_a_few_steps_on_chest_phantoms_make_weights_that_the_model_loads(
     assert len(VocoModel(found, torch.device("cpu")).settings.classes) == 3
 
 
-def test_a_training_batch_never_goes_without_every_modality() -> None:
-    case = breast.Case(
-        dce=torch.zeros(6, 2, 2, 2),
-        dwi=torch.zeros(1, 2, 2, 2),
-        t2=torch.zeros(1, 2, 2, 2),
-        label=1,
-        tokens=torch.zeros(63),
+def test_a_batch_shows_the_modalities_that_were_drawn_and_moves_lesions_with_them() -> None:
+    sides = (32, 16, 32)
+    volume = torch.zeros(sides)
+    volume[20, 8, 16] = 1
+    case = breast_cases.Case(
+        dce=volume.expand(6, *sides), dwi=volume[None], t2=volume[None], label=1, lesion=volume > 0
     )
-    rng = np.random.default_rng(0)
-    for _ in range(50):
-        volumes, labels, tokens = breast.batch_of([case, case], rng, {"dce": 0.9, "dwi": 0.9, "t2": 0.9})
-        assert volumes
-        assert labels.tolist() == [1, 1]
-        assert tokens.shape == (2, 63)
+    for given in (("dce",), ("dwi", "t2"), ()):
+        batch = breast_cases.batch_of([case, case], np.random.default_rng(0), {given: 1.0})
+        assert set(batch.volumes) == {{"dce": "A", "dwi": "B", "t2": "C"}[m] for m in given}
+        assert batch.labels.tolist() == [1, 1]
+        assert batch.tokens.shape == (2, 2 * 1 * 2)
+        for x in batch.volumes.values():
+            for one, tokens in zip(x, batch.tokens, strict=True):
+                ((x_at, _, z_at),) = torch.nonzero(one[0]).tolist()
+                assert torch.nonzero(tokens).flatten().tolist() == [2 * (x_at // 16) + z_at // 16]
+
+
+def test_what_is_moved_leaves_zeros_behind() -> None:
+    volume = torch.arange(1.0, 25).view(1, 2, 3, 4)
+    moved = breast_cases.moved(volume, [1, -1, 0])
+    assert torch.equal(moved[:, 1:, :2], volume[:, :1, 1:])
+    assert not moved[:, :1].any()
+    assert not moved[:, :, 2:].any()

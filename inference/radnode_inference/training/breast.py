@@ -28,7 +28,7 @@ COALITIONS = {
 """How often a batch shows the network these modalities and no others; of nothing it learns how frequent lesions are."""
 BATCH = 4
 STEPS = 1600
-TRAINING, TUNING, HELD_OUT = range(20000, 20500), range(21000, 21080), range(60000, 60090)
+TRAINING, TUNING, HELD_OUT = range(20000, 20500), range(40000, 40060), range(60000, 60060)
 
 
 HIGHEST_RATE, HELPERS = 1e-3, 1.0
