@@ -17,6 +17,7 @@ SKIN_MM = 4.5  # skin and the nipple's edge enhance by themselves and move most
 MIDLINE_MM, BEHIND_MIDLINE_MM, BEHIND_SIDE_MM, SLOPE = 32.0, 3.0, 8.0, 0.38
 """Near the midline nothing behind the skin over the sternum counts (internal thoracic vessels, heart); to the sides the
 chest wall falls back by about this slope."""
+FRONT_PERCENTILE = 15.0
 LEAST_WIDTH_MM, LEAST_VOLUME_ML = 200.0, 100.0
 
 
@@ -101,9 +102,12 @@ def before_the_wall(body: BoolArray, left: int, right: int) -> tuple[BoolArray, 
 
 
 def midline(first: NDArray[np.int_], left: int, right: int) -> float:
-    """The x index between the breasts: where the skin lies deepest in the middle third of the body."""
+    """The x index between the breasts: where the skin lies deepest in the middle third of the body.
+
+    At the height of the breasts, which many slices above and below do not reach.
+    """
     low, high = left + (right - left) // 3, right - (right - left) // 3
-    depth = np.median(first[low : high + 1], axis=1)
+    depth = np.percentile(first[low : high + 1], FRONT_PERCENTILE, axis=1)
     smooth = ndimage.uniform_filter1d(depth.astype(float), 3)
     deepest = np.flatnonzero(smooth >= smooth.max() - 0.5)
     return float(low + deepest.mean())
