@@ -118,6 +118,15 @@ OTHER = state_dicts.mome(
     classes=4,
     seed=3,
 )
+DEEP = state_dicts.mome(
+    width=32,
+    feedforward=40,
+    adapter=8,
+    stem=(2, 3),
+    positions=POSITIONS,
+    soft=(None, None, None, (4, 1), (4, 1)),
+    seed=7,
+)
 
 
 def volumes(seed: int) -> dict[str, Tensor]:
@@ -125,7 +134,7 @@ def volumes(seed: int) -> dict[str, Tensor]:
     return {name: torch.randn(size, generator=draw) for name, size in SIZES.items()}
 
 
-@pytest.mark.parametrize(("state", "heads"), [(SMALL, 1), (SMALL, 4), (OTHER, 3)])
+@pytest.mark.parametrize(("state", "heads"), [(SMALL, 1), (SMALL, 4), (OTHER, 3), (DEEP, 2)])
 def test_the_logits_are_those_of_a_naive_reference(state: State, heads: int) -> None:
     net = mome.from_state_dict(state, heads=heads)
     batch = [volumes(1), volumes(2)]
