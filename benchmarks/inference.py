@@ -1,9 +1,10 @@
-"""Seconds per study and peak memory of each network model; VoCo-B's window and MOME at full size against nothing or MONAI.
+"""Seconds and peak memory of each network model and engine, against MONAI's own way in the same run.
 
-    python benchmarks/inference.py [--full]
+    python benchmarks/inference.py [--only NAME ...]
 
-Every figure is taken in a process of its own, so that peak memory is that figure's. `--full` adds the published sizes with
-random weights (minutes on a laptop).
+Every figure is taken in a process of its own, so that peak memory is that figure's. Weights of published size are random: their time is
+that of trained ones, their agreement in bfloat16 is not (`radnode engines check` measures that for the weights of a site). The real CT is
+read from RADNODE_SHARED or the sibling folder `shared`; without it a generated one of the same size stands in, and the line says so.
 """
 
 import argparse
@@ -14,56 +15,196 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor, nn
 
+from radnode_inference import device, window
+from radnode_inference.engines import openvino_cpu
+from radnode_inference.engines.check import agreement, windows_of
+from radnode_inference.engines.choose import called
 from radnode_inference.generator.studies import demo_studies
-from radnode_inference.model import Model
-from radnode_inference.models.breast_mri import mome, mome_model
-from radnode_inference.models.chest_ct import voco, voco_model
+from radnode_inference.load import load
+from radnode_inference.models.breast_mri import mome
+from radnode_inference.models.chest_ct import voco
+from radnode_inference.models.chest_ct.voco_model import VocoModel, create, prepare
+from radnode_inference.models.chest_ct.voco_settings import VocoSettings
 from radnode_inference.study import Study
+from radnode_inference.volume import SourceFrame, Volume
 
+CPU = torch.device("cpu")
 NOWHERE = Path("there-is-no-such-folder")
+ENGINES = ("torch-fp32", "torch-bf16", "openvino-fp32", "openvino-bf16")
+VOCO_B = VocoSettings(
+    spacing_mm=(1.5, 1.5, 1.5), window_hu=(-175.0, 250.0), body_hu=-175.0, roi=(96, 96, 96), overlap=0.5, classes=()
+)
+"""VoCo's own defaults, at half the overlap that it is trained with: 0.75 takes eight times as long."""
+CLASSES = 105
 Figure = dict[str, float | str]
 
 
-def study_figure(create: Callable[[str, Path], Model], modality: str) -> Figure:
-    """One generated study with the packaged weights: loading the model, reading the study once cold and once warm."""
-    spec = next(s for s in demo_studies() if s.modality == modality and s.purpose == "lesion")
+@contextmanager
+def timed(figure: Figure, name: str) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    figure[name] = time.perf_counter() - began
+
+
+def real_ct() -> tuple[Volume, str]:
+    """The chest CT of the shared data, else noise on a grid of the same size."""
+    root = Path(os.environ.get("RADNODE_SHARED") or Path(__file__).resolve().parents[2] / "shared")
+    folder = root / "data" / "ct-chest-lidc"
+    if folder.is_dir():
+        series = Study.from_folder(folder).series[0]
+        return load(series.headers, series.series_uid), "real CT"
+    noise = np.random.default_rng(0).normal(0, 300, (275, 512, 512)).astype(np.float32)
+    affine = np.array([[0, 0, 0.7, 0], [0, 0.7, 0, 0], [1.25, 0, 0, 0], [0, 0, 0, 1.0]])
+    source = SourceFrame(sop_class_uid="", sop_uid="")
+    return Volume(
+        voxels=noise, affine=affine, frame_of_reference_uid="", series_uid="", sources=(source,) * 275
+    ), "noise"
+
+
+def demo_volume() -> Volume:
+    spec = next(s for s in demo_studies() if s.modality == "CT" and s.purpose == "lesion")
     with tempfile.TemporaryDirectory() as folder:
         spec.write(Path(folder))
-        began = time.perf_counter()
-        model = create("cpu", NOWHERE)
-        loaded = time.perf_counter() - began
-        figure: Figure = {"load_s": loaded}
-        for name in ("cold_s", "warm_s"):
-            began = time.perf_counter()
-            model.read(Study.from_folder(Path(folder)), lambda part, words: None)
-            figure[name] = time.perf_counter() - began
+        series = Study.from_folder(Path(folder)).series[0]
+        return load(series.headers, series.series_uid)
+
+
+def monai_prepared(volume: Volume, settings: VocoSettings) -> Tensor:
+    """The network's input as VoCo's published pipeline makes it (1, i, j, k): MONAI's transforms one after the other."""
+    from monai.data import MetaTensor
+    from monai.transforms import Compose, CropForeground, Orientation, ScaleIntensityRange, Spacing
+
+    low, high = settings.window_hu
+    ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine[:, [2, 1, 0, 3]]
+    image = MetaTensor(np.ascontiguousarray(volume.voxels.transpose(2, 1, 0))[None], affine=torch.as_tensor(ras))
+    steps = Compose([
+        Orientation("RAS", labels=None), Spacing(settings.spacing_mm, mode="bilinear"),
+        ScaleIntensityRange(low, high, 0, 1, clip=True), CropForeground(lambda x: x > max((settings.body_hu - low) / (high - low), 0)),
+    ])  # fmt: skip
+    out: Tensor = steps(image).as_tensor()
+    return out
+
+
+def engine_for(name: str, network: nn.Module, one: Tensor, folder: Path) -> window.Predict:
+    if name.startswith("openvino"):
+        openvino_cpu.convert(network, one, folder)
+    return called(name, network, CPU, folder)
+
+
+def demo_study(engine: str) -> Figure:
+    """The demonstration weights on a generated study, images to labels: our way by one engine, or MONAI's."""
+    figure: Figure = {}
+    volume = demo_volume()
+    model = create("cpu", NOWHERE)
+    assert isinstance(model, VocoModel)
+    settings = model.settings
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode(), device.threads():
+        prepared, _ = prepare(volume, settings, CPU)
+        predict = engine_for(engine, model.network, windows_of(prepared[None], settings.roi, 1), Path(folder))
+        with timed(figure, "study_s"):
+            prepared, _ = prepare(volume, settings, CPU)
+            ours = window.slide(
+                prepared[None],
+                settings.roi,
+                predict,
+                overlap=settings.overlap,
+                done=lambda _: None,
+                finish=window.labels,
+            )
+        single = ours if engine == "torch-fp32" else window.slide(
+            prepared[None], settings.roi, model.network, overlap=settings.overlap, done=lambda _: None, finish=window.labels
+        )  # fmt: skip
+    return figure | {"lowest_dice_to_torch_fp32": lowest_dice(single, ours)}
+
+
+def demo_study_monai() -> Figure:
+    from monai.inferers import sliding_window_inference
+
+    figure: Figure = {}
+    volume = demo_volume()
+    model = create("cpu", NOWHERE)
+    settings = model.settings
+    with torch.inference_mode(), device.threads(), timed(figure, "study_s"):
+        prepared = monai_prepared(volume, settings)
+        out = sliding_window_inference(
+            prepared[None], settings.roi, 2, model.network, overlap=settings.overlap, mode="gaussian"
+        )
+        out.argmax(dim=1)
     return figure
 
 
-def voco_window() -> Figure:
-    """One 96³ window through VoCo-B (random weights), ours beside MONAI's own, and how far apart they are."""
+def lowest_dice(reference: Tensor, found: Tensor) -> float:
+    classes = [c for c in reference.unique() if (reference == c).sum() >= 100]
+    return min(
+        float(2 * ((reference == c) & (found == c)).sum() / ((reference == c).sum() + (found == c).sum()))
+        for c in classes
+    )
+
+
+def voco_b(engine: str) -> Figure:
+    """VoCo-B of random weights: one window by one engine, after one that warms it, beside MONAI's own SwinUNETR."""
     from monai.networks.nets import SwinUNETR
 
+    figure: Figure = {}
     torch.manual_seed(0)
     theirs = SwinUNETR(in_channels=1, out_channels=21, feature_size=48, use_v2=True).eval()
-    ours = voco.from_state_dict(theirs.state_dict())
     x = torch.rand(1, 1, 96, 96, 96)
-    outputs, figure = [], {}
-    with torch.inference_mode():
-        for name, network in (("ours_s", ours), ("monai_s", theirs), ("ours_again_s", ours)):
-            began = time.perf_counter()
-            outputs.append(network(x))
-            figure[name] = time.perf_counter() - began
-    return {**figure, "largest_difference": float((outputs[0] - outputs[1]).abs().max())}
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode(False), torch.no_grad(), device.threads():
+        network = theirs if engine == "monai" else voco.from_state_dict(theirs.state_dict())
+        predict = network if engine == "monai" else engine_for(engine, network, x, Path(folder))
+        predict(x)
+        with timed(figure, "window_s"):
+            out = predict(x)
+        if engine in ("monai", "torch-fp32"):
+            return figure
+        dice, delta_p = agreement(theirs(x), out)
+    return figure | {"dice_to_torch_fp32": dice, "delta_p": delta_p}
 
 
-def mome_full() -> Figure:
+def preparing(whose: str) -> Figure:
+    """The real CT to the network's input, and how many windows it then has."""
+    figure: Figure = {}
+    volume, what = real_ct()
+    with torch.inference_mode(), device.threads(), timed(figure, "prepare_s"):
+        if whose == "monai":
+            shape = tuple(monai_prepared(volume, VOCO_B).shape[1:])
+        else:
+            shape = tuple(prepare(volume, VOCO_B, CPU)[0].shape)
+    padded = [max(n, w) for n, w in zip(shape, VOCO_B.roi, strict=True)]
+    counts = [len(window.starts(n, w, VOCO_B.overlap)) for n, w in zip(padded, VOCO_B.roi, strict=True)]
+    return figure | {"input": f"{what} {'×'.join(map(str, shape))}", "windows": float(np.prod(counts))}
+
+
+def stitching(whose: str) -> Figure:
+    """105 classes over 267×233×184 with a network that costs nothing, to labels: what blending itself takes."""
+    from monai.inferers import sliding_window_inference
+
+    figure: Figure = {}
+    volume = torch.rand(1, 267, 233, 184)
+    network = nn.Conv3d(1, CLASSES, 1)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    with torch.inference_mode(), device.threads(), timed(figure, "stitch_s"):
+        if whose == "monai":
+            sliding_window_inference(volume[None], (96, 96, 96), 2, network, overlap=0.25, mode="gaussian").argmax(
+                dim=1
+            )
+        else:
+            window.slide(volume, (96, 96, 96), network, overlap=0.25, done=lambda _: None, finish=window.labels)
+    return figure | {"more_MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before}
+
+
+def mome_full(engine: str) -> Figure:
     """One examination of published size through MOME (random weights)."""
+    figure: Figure = {}
     shape = mome.Shape(
         width=768, heads=12, feedforward=3072, adapter=192, stem=(64, 128), channels=(6, 1, 1),
         positions=(3074, 256, 1152), soft=(None,) * 9 + ((128, 1),) * 3, classes=2,
@@ -72,44 +213,64 @@ def mome_full() -> Figure:
     for p in network.parameters():
         torch.nn.init.normal_(p, std=0.02)
     inputs = torch.rand(1, 6, 384, 256, 128), torch.rand(1, 1, 256, 128, 32), torch.rand(1, 1, 384, 256, 48)
-    with torch.inference_mode():
-        began = time.perf_counter()
+    half = torch.autocast("cpu", dtype=torch.bfloat16, enabled=engine == "torch-bf16")
+    with torch.inference_mode(), device.threads(), half, timed(figure, "examination_s"):
         network(*inputs)
-        return {"forward_s": time.perf_counter() - began}
+    return figure
 
 
 FIGURES: dict[str, Callable[[], Figure]] = {
-    "ct-voco demonstration": lambda: study_figure(voco_model.create, "CT"),
-    "mr-breast-mome demonstration": lambda: study_figure(mome_model.create, "MR"),
-    "VoCo-B, one 96³ window": voco_window,
-    "MOME, published size": mome_full,
+    "ct-voco demonstration, monai": demo_study_monai,
+    **{f"ct-voco demonstration, {e}": lambda e=e: demo_study(e) for e in ENGINES},  # type: ignore[misc]
+    **{f"VoCo-B, one 96³ window, {e}": lambda e=e: voco_b(e) for e in ("monai", *ENGINES)},  # type: ignore[misc]
+    **{f"VoCo-B, preparing, {w}": lambda w=w: preparing(w) for w in ("monai", "radnode")},  # type: ignore[misc]
+    **{f"{CLASSES} classes, blending, {w}": lambda w=w: stitching(w) for w in ("monai", "radnode")},  # type: ignore[misc]
+    **{f"MOME, published size, {e}": lambda e=e: mome_full(e) for e in ("torch-fp32", "torch-bf16")},  # type: ignore[misc]
 }
-FULL = ("VoCo-B, one 96³ window", "MOME, published size")
 
 
 def measure(name: str) -> Figure:
     """The figure, taken in a fresh process."""
-    run = subprocess.run([sys.executable, __file__, "--only", name], check=True, capture_output=True, text=True)
+    run = subprocess.run([sys.executable, __file__, "--one", name], check=False, capture_output=True, text=True)
+    if run.returncode:
+        return {"failed": (run.stderr.strip().splitlines() or ["?"])[-1]}
     found: Figure = json.loads(run.stdout.splitlines()[-1])
     return found
 
 
+def whole_studies(found: dict[str, Figure]) -> Iterator[str]:
+    """Seconds for the CT with VoCo-B: preparing + windows × seconds of a window (computed, not run)."""
+
+    def of(name: str, key: str) -> Any:
+        return found.get(name, {}).get(key)
+
+    for engine in ("monai", *ENGINES):
+        side = "monai" if engine == "monai" else "radnode"
+        each = of(f"VoCo-B, one 96³ window, {engine}", "window_s")
+        count, prepare_s = (of(f"VoCo-B, preparing, {side}", k) for k in ("windows", "prepare_s"))
+        if each and count and prepare_s:
+            yield f"VoCo-B, {of(f'VoCo-B, preparing, {side}', 'input')}, {engine}: {prepare_s + count * each:.0f} s (computed)"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--full", action="store_true")
-    parser.add_argument("--only", choices=tuple(FIGURES), help=argparse.SUPPRESS)
+    parser.add_argument("--only", nargs="+", default=[""], help="Figures whose name contains one of these words.")
+    parser.add_argument("--one", choices=tuple(FIGURES), help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.only:
-        figure = FIGURES[given.only]()
+    if given.one:
+        figure = FIGURES[given.one]()
         figure["peak_MiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(json.dumps(figure))
         return
     print(f"{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}")
+    found = {}
     for name in FIGURES:
-        if name in FULL and not given.full:
-            continue
-        told = ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in measure(name).items())
-        print(f"{name}: {told}", flush=True)
+        if any(word in name for word in given.only):
+            found[name] = measure(name)
+            told = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in found[name].items())
+            print(f"{name}: {told}", flush=True)
+    for line in whole_studies(found):
+        print(line)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def slide(
     (anything, ...) on the same planes, say their labels. Then the outputs of the whole volume are never in memory at once.
     """
     axis, slabs = finished(volume, roi, predict, overlap=overlap, done=done)
-    return torch.cat([finish(slab) if finish else slab for slab in slabs], dim=axis + 1)
+    return torch.cat([finish(slab) if finish else slab.clone() for slab in slabs], dim=axis + 1)
 
 
 def labels(outputs: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ def rows(shape: Size, roi: Size, axis: int, overlap: float) -> Iterator[Row]:
 def finished(
     volume: Tensor, roi: Size, predict: Predict, *, overlap: float, done: Callable[[float], None]
 ) -> tuple[int, Iterator[Tensor]]:
-    """The axis along which slabs follow each other (the longest), and the slabs (classes, i, j, k) in their order."""
+    """The axis along which slabs follow each other (the longest), and the slabs (classes, i, j, k), each valid until the next."""
     shape = size(volume.shape[1:])
     whole = padded(volume, roi)
     there = size(whole.shape[1:])
@@ -82,7 +82,10 @@ def finished(
 def blended(
     volume: Tensor, roi: Size, axis: int, predict: Predict, *, overlap: float, done: Callable[[float], None]
 ) -> Iterator[tuple[int, Tensor]]:
-    """(first plane along `axis`, blended outputs) of slab after slab; only one window's depth is held at a time."""
+    """(first plane along `axis`, blended outputs) of slab after slab; only one window's depth is held at a time.
+
+    A slab is overwritten when the next one is asked for.
+    """
     shape = size(volume.shape[1:])
     weight = importance(roi).to(volume.device)
     depth = [roi[axis] if a == axis else n for a, n in enumerate(shape)]
@@ -98,13 +101,13 @@ def blended(
             if total is None:
                 total = torch.zeros((outs.shape[1], *depth), device=volume.device)
             for out, at in zip(outs, places, strict=True):
-                total[(slice(None), *at)] += out * weight
+                total[(slice(None), *at)].addcmul_(out, weight)
                 norm[at] += weight
             ended += len(places)
             done(ended / count)
         assert total is not None
         planes = row.end - row.start
-        yield row.start, total.narrow(axis + 1, 0, planes) / norm.narrow(axis, 0, planes)
+        yield row.start, total.narrow(axis + 1, 0, planes).div_(norm.narrow(axis, 0, planes))
         advance(total, axis + 1, planes)
         advance(norm, axis, planes)
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from support.studies import small_chest
 
 from radnode.cli import cli
 from radnode_inference import registry
 from radnode_inference.engines.record import Tunable
-from radnode_inference.generator.studies import demo_studies
 from radnode_inference.study import Study
 
 
@@ -25,19 +25,19 @@ def test_an_engine_that_agreed_computes_the_next_study_and_its_result_says_so(
     monkeypatch.setattr("radnode_inference.models.chest_ct.voco_model.CHECK_WINDOWS", 1)
     before = CliRunner().invoke(cli, ["engines", "list"], catch_exceptions=False)
     assert "ct-voco: torch-fp32 (no faster engine was compared" in before.output
-    checked = CliRunner().invoke(cli, ["engines", "check", "ct-voco", "--device", "cpu"], catch_exceptions=False)
+    sample = small_chest(tmp_path / "study", seed=6)
+    command = ["engines", "check", "ct-voco", str(tmp_path / "study"), "--device", "cpu"]
+    checked = CliRunner().invoke(cli, command, catch_exceptions=False)
     assert checked.exit_code == 0, checked.output
     for engine in ("torch-bf16", "openvino-fp32", "openvino-bf16"):
         assert f"{engine}: Dice" in checked.output
     used = checked.output.rpartition("ct-voco is computed with ")[2].split()[0]
     assert used in CliRunner().invoke(cli, ["engines", "list"]).output
-    spec = next(s for s in demo_studies() if s.modality == "CT" and s.purpose == "lesion")
-    spec.write(tmp_path / "study")
     model = registry.load(registry.card("ct-voco", weights), "cpu", weights)
     assert isinstance(model, Tunable)
-    found = model.read(Study.from_folder(tmp_path / "study"), lambda part, words: None)
+    found = model.read(Study.from_files(sample.files), lambda part, words: None)
     assert any(f"Computed with {used}" in s for s in found.statements) == (used != "torch-fp32")
-    assert found.items
+    assert found.volume.voxels.size
 
 
 def test_a_model_without_a_network_has_no_engines(weights: Path) -> None:

@@ -104,3 +104,24 @@ def evil(folder: Path, body: str, **changes: Any) -> Path:
     script = f"def steal():\n{lines}\n\ndef loot():\n    raise RuntimeError('LOOT ' + repr(steal()))\n"
     inference = {"inferer": "$__import__('scripts.evil', fromlist=['loot']).loot()", **changes}
     return bundle(folder, inference=inference, scripts={"__init__.py": "", "evil.py": script})
+
+
+def segresnet(folder: Path) -> Path:
+    """A bundle with a small SegResNet of random weights: nobody knows what it sees, but it sees something."""
+    from monai.networks.nets import SegResNet
+
+    torch.manual_seed(3)
+    form = {
+        "spatial_dims": 3,
+        "init_filters": 8,
+        "in_channels": 1,
+        "out_channels": 3,
+        "blocks_down": [1, 1],
+        "blocks_up": [1],
+    }
+    classes = {"0": "background", "1": "Liver", "2": "Liver tumor"}
+    data = json.loads(json.dumps(METADATA["network_data_format"]))
+    data["outputs"]["pred"]["channel_def"] = classes
+    bundle(folder, metadata={"network_data_format": data}, inference={"network_def": {"_target_": "SegResNet", **form}})
+    torch.save({"state_dict": SegResNet(**form).state_dict()}, folder / "models" / "model.pt")
+    return folder
