@@ -98,7 +98,7 @@ class StudyRow(Table):
     first_instance_at: Mapped[float] = mapped_column(Float)
     last_instance_at: Mapped[float] = mapped_column(Float)
     due_at: Mapped[float] = mapped_column(Float, index=True)  # when the quiet timer ends
-    __table_args__ = (Index("ix_studies_state_due_at", "state", "due_at"),)
+    __table_args__ = (Index("ix_studies_state_due_at", "state", "due_at"), Index("ix_studies_patient_id", "patient_id"))
 
 
 class SendingRow(Table):

@@ -112,6 +112,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("study_uid", name=op.f("pk_studies")),
     )
     op.create_index(op.f("ix_studies_due_at"), "studies", ["due_at"], unique=False)
+    op.create_index("ix_studies_patient_id", "studies", ["patient_id"], unique=False)
     op.create_index("ix_studies_state_due_at", "studies", ["state", "due_at"], unique=False)
     op.create_table(
         "jobs",
@@ -273,6 +274,7 @@ def downgrade() -> None:
     op.drop_index("ix_jobs_state_due_at", table_name="jobs")
     op.drop_table("jobs")
     op.drop_index("ix_studies_state_due_at", table_name="studies")
+    op.drop_index("ix_studies_patient_id", table_name="studies")
     op.drop_index(op.f("ix_studies_due_at"), table_name="studies")
     op.drop_table("studies")
     op.drop_index(op.f("ix_reports_study_uid"), table_name="reports")
