@@ -30,8 +30,11 @@ class Answer:
     sentence: str
 
 
-def everything() -> Iterator[Answer]:
-    """Every test, the quick and local ones first; it stops early only where nothing else could be tested."""
+def everything(*, files: bool = False) -> Iterator[Answer]:
+    """Every test, the quick and local ones first; it stops early only where nothing else could be tested.
+
+    files: also every stored object, however many there are.
+    """
     try:
         settings = settings_module.load()
     except SettingsError as e:
@@ -44,6 +47,8 @@ def everything() -> Iterator[Answer]:
     yield found
     if found.ok:
         yield from all_peers(settings)
+        if files:
+            yield stored_files(settings)
     for destination in settings.destinations:
         yield reach(destination, settings)
     yield from models(settings)
@@ -62,6 +67,22 @@ def data(settings: Settings) -> Answer:
     least = settings.receive.disk_free_min_mb
     sentence = f"{settings.data} has {free} MB free; below {least} MB objects are refused"
     return Answer(what=what, ok=free >= least, sentence=sentence)
+
+
+def stored_files(settings: Settings) -> Answer:
+    """Every stored object against its row; what lacks its row gets it. Only on request: it takes long."""
+    from radnode.store import Store
+    from radnode.store_recover import recover
+
+    store = Store(settings, Database(settings.url))
+    try:
+        found = recover(store, store.database, everything=True)
+    finally:
+        store.close()
+    wrong = [*found.missing, *found.damaged]
+    named = f", the first {wrong[0]}" if wrong else ""
+    sentence = f"{len(found.missing)} are missing or cut off and {len(found.damaged)} cannot be read{named}; "
+    return Answer(what="stored files", ok=not wrong, sentence=sentence + f"{found.indexed} got the row they lacked")
 
 
 def database(settings: Settings) -> Answer:

@@ -88,13 +88,14 @@ def moment(at: float) -> str:
 
 
 @click.command()
+@click.option("--files", is_flag=True, help="Also look at every stored file: minutes for a million of them.")
 @click.pass_context
-def check(ctx: click.Context) -> None:
+def check(ctx: click.Context, files: bool) -> None:
     """Test every setting, peer, destination, weight file, disk and the database: one line each."""
     from radnode import check as checks
 
     wrong = 0
-    for answer in checks.everything():
+    for answer in checks.everything(files=files):
         click.echo(f"{'ok   ' if answer.ok else 'WRONG'} {answer.what}: {answer.sentence}")
         wrong += not answer.ok
     ctx.exit(1 if wrong else 0)

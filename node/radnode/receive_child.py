@@ -24,6 +24,8 @@ from radnode.store_recover import recover
 
 DRAIN_S = 5.0
 """How long associations may go on after the node was told to stop."""
+RECOVER_S = 600.0
+"""How often the store is looked at."""
 LINGER_S = 1.0
 """How long to wait for the peer to close after the last PDU."""
 STRANGERS = 32
@@ -68,7 +70,7 @@ class Child:
         with suppress(SQLAlchemyError):  # what is left there counts only for a while
             forget(self._database, self._slot)
         if recovering:
-            threading.Thread(target=self._recover, name="recover", daemon=True).start()
+            threading.Thread(target=self._look_after_the_store, name="recover", daemon=True).start()
         with selectors.DefaultSelector() as selector:
             selector.register(self._listener, selectors.EVENT_READ)
             selector.register(lifeline, selectors.EVENT_READ)
@@ -80,11 +82,16 @@ class Child:
         self._listener.close()
         self._drain()
 
-    def _recover(self) -> None:
-        try:
-            recover(self._store, self._database)
-        except Exception:
-            log.exception("The store could not be checked after the start.", extra={"action": "recover"})
+    def _look_after_the_store(self) -> None:
+        """At the start; the first process then goes on, so that the next start has only minutes to look at."""
+        while True:
+            try:
+                recover(self._store, self._database)
+            except Exception:
+                log.exception("The store could not be checked.", extra={"action": "recover"})
+            if self._slot != 0:
+                return
+            time.sleep(RECOVER_S)
 
     def _accept(self) -> None:
         try:

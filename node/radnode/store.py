@@ -34,7 +34,7 @@ from radnode.store_check import (
     check_announced,
     identify,
 )
-from radnode.store_index import Entry, Index, flush_folder
+from radnode.store_index import Entry, Index, flush
 from radnode.tables import InstanceRow
 
 __all__ = ["Arrival", "Instance", "Store", "Upload", "instances", "study_files"]
@@ -102,7 +102,7 @@ class Store:
 
     def flush(self, fd: int, folder: Path) -> None:
         """Make a file and its name durable: at the same time, so that the file system commits once for both."""
-        named = self._flushers.submit(flush_folder, folder)
+        named = self._flushers.submit(flush, folder)
         try:
             os.fsync(fd)
         finally:
@@ -227,7 +227,7 @@ class Folders:
             return
         folder.mkdir(parents=True, exist_ok=True)
         for changed in (folder.parent, self._objects):
-            flush_folder(changed)
+            flush(changed)
         if len(self._known) > 10_000:
             self._known.clear()
         self._known.add(folder)

@@ -85,6 +85,13 @@ class Index:
         self._disconnect()
         os.close(self._turn)
 
+    def flush(self) -> None:
+        """Make every row committed so far durable. PostgreSQL flushes each commit; SQLite has them in its log."""
+        url = self._database.engine.url
+        if url.get_backend_name() == "sqlite" and url.database:
+            with suppress(FileNotFoundError):  # no log: everything is in the database itself, flushed
+                flush(Path(f"{url.database}-wal"))
+
     def add(self, entry: Entry) -> Path:
         """The file that holds the object. Returns after the commit. Raises StoreError 0xA700."""
         with self._queue_lock:
@@ -217,9 +224,9 @@ class Index:
         }
 
 
-def flush_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def flush(path: Path) -> None:
+    """Make a file's bytes, or the names in a folder, durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:

@@ -1,4 +1,7 @@
-"""After a start: what a crash left between file and row is put right, and what is missing is told."""
+"""What a crash left between file and row is put right, and what is missing is told: at a start, and now and then.
+
+Only what is newer than the checkpoint is looked at: it is written when everything older is durable and was found right.
+"""
 
 import fcntl
 import logging
@@ -17,6 +20,7 @@ from radnode.database import Database
 from radnode.errors import StoreError
 from radnode.store import INCOMING, Store
 from radnode.store_check import Arrival, identify
+from radnode.store_checkpoint import MARGIN_S, NEVER, Checkpoint, last_row, read_checkpoint, write_checkpoint
 from radnode.store_index import Entry, size_of
 from radnode.tables import EventRow, InstanceRow
 from radnode_inference.header import walk
@@ -35,14 +39,17 @@ class Recovery:
     missing: tuple[str, ...]
 
 
-def recover(store: Store, database: Database) -> Recovery:
+def recover(store: Store, database: Database, *, everything: bool = False) -> Recovery:
     """Delete half-written files, index whole ones without a row, report rows without a file and files that are broken.
 
+    everything: look at every study, however old (it takes long: minutes for a million files).
     May run while objects arrive: a file about to get its row merely gets it from here.
     """
+    checkpoint = Checkpoint(at=time.time(), row=last_row(database))
+    since = NEVER if everything else read_checkpoint(store.data, checkpoint)
     swept = sweep(store.incoming)
     indexed, damaged, missing = 0, [], []
-    for study_uid in studies(store, database):
+    for study_uid in studies(store, database, since):
         files = {str(f.relative_to(store.data)) for f in (store.objects / study_uid).glob("*/*.dcm")}
         rows = rows_of(database, study_uid)
         for name in sorted(files - rows.keys()):
@@ -54,6 +61,8 @@ def recover(store: Store, database: Database) -> Recovery:
         if lost:
             report_missing(database, study_uid, lost)
             missing += lost
+    store.index.flush()
+    write_checkpoint(store.data, checkpoint)
     found = Recovery(swept=swept, indexed=indexed, damaged=tuple(damaged), missing=tuple(missing))
     log.info(
         "The store was checked.",
@@ -83,12 +92,19 @@ def sweep(incoming: Path) -> int:
     return swept
 
 
-def studies(store: Store, database: Database) -> Iterator[str]:
-    """Every Study Instance UID that has a folder or a row."""
-    folders = {f.name for f in store.objects.iterdir() if f.is_dir() and f.name != INCOMING}
+def studies(store: Store, database: Database, since: Checkpoint) -> Iterator[str]:
+    """Every Study Instance UID with a folder or a row that is newer than the checkpoint."""
+    oldest = since.at - MARGIN_S
+    folders = {f.name for f in store.objects.iterdir() if f.is_dir() and f.name != INCOMING and is_newer(f, oldest)}
     with database.reading() as session:
-        rows = set(session.scalars(select(InstanceRow.study_uid).distinct()))
+        rows = set(session.scalars(select(InstanceRow.study_uid).where(InstanceRow.id > since.row).distinct()))
     yield from sorted(folders | rows)
+
+
+def is_newer(study: Path, oldest: float) -> bool:
+    """Whether a file came into a study's folder, or a name changed there, since `oldest` (UTC epoch seconds)."""
+    with os.scandir(study) as entries:
+        return any(entry.is_dir() and entry.stat().st_mtime >= oldest for entry in entries)
 
 
 def rows_of(database: Database, study_uid: str) -> dict[str, int]:

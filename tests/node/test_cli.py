@@ -172,6 +172,23 @@ def test_check_tells_one_line_for_each_part(data: Path) -> None:
         assert f"ok    {part}: " in checked.output
 
 
+def test_check_looks_at_every_stored_file_when_asked(data: Path) -> None:
+    assert "ok    stored files: 0 are missing" in invoke("check", "--files").output
+    settings = Settings()
+    database = Database(settings.url)
+    Node(settings=settings, database=database).arrive(100.0)
+    database.close()
+    (file,) = (settings.data / "objects").glob("*.dcm")
+    file.unlink()
+    checked = invoke("check", "--files")
+    assert checked.exit_code == 1
+    assert (
+        f"WRONG stored files: 1 are missing or cut off and 0 cannot be read, the first objects/{file.name}"
+        in checked.output
+    )
+    assert "stored files" not in invoke("check").output
+
+
 def test_the_story_of_a_study_is_told(data: Path) -> None:
     settings = Settings()
     invoke("migrate")

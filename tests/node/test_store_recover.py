@@ -1,18 +1,21 @@
 """What a start puts right after a crash, and what it tells."""
 
+import json
 import logging
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select, update
 from support.objects import dataset_of, encoded, image
 from support.store import arrival_of, files, forget_rows, open_store, rows, settings_for
 
-from radnode.store import Store
+from radnode.store import Instance, Store
+from radnode.store_checkpoint import MARGIN_S
 from radnode.store_recover import recover
-from radnode.tables import EventRow
+from radnode.tables import EventRow, InstanceRow
 
 
 @pytest.fixture
@@ -79,6 +82,55 @@ def test_a_row_whose_file_is_too_short_is_told(store: Store) -> None:
     kept = store.put(arrival_of(ds), [encoded(ds)])
     os.truncate(kept.file, 100)
     assert recover(store, store.database).missing == (str(kept.file.relative_to(store.data)),)
+
+
+def age(store: Store, kept: Instance) -> None:
+    """Make a stored object older than the margin of the checkpoint."""
+    long_ago = time.time() - 2 * MARGIN_S
+    os.utime(kept.file.parent, (long_ago, long_ago))
+
+
+def test_only_what_is_newer_than_the_checkpoint_is_looked_at(store: Store) -> None:
+    old, new = image(), image()
+    first = store.put(arrival_of(old), [encoded(old)])
+    recover(store, store.database)
+    first.file.unlink()
+    age(store, first)
+    second = store.put(arrival_of(new), [encoded(new)])
+    second.file.unlink()
+    assert recover(store, store.database).missing == (str(second.file.relative_to(store.data)),)
+    every = recover(store, store.database, everything=True).missing
+    assert set(every) == {str(i.file.relative_to(store.data)) for i in (first, second)}
+
+
+def test_a_row_lost_since_the_checkpoint_is_made_again_although_others_are_older(store: Store) -> None:
+    old, new = image(), image()
+    age(store, store.put(arrival_of(old), [encoded(old)]))
+    recover(store, store.database)
+    store.put(arrival_of(new), [encoded(new)])
+    with store.database.transaction() as session:  # as a power cut may do
+        session.execute(delete(InstanceRow).where(InstanceRow.sop_uid == new.SOPInstanceUID))
+    assert recover(store, store.database).indexed == 1
+    assert {r.sop_uid for r in rows(store)} == {old.SOPInstanceUID, new.SOPInstanceUID}
+
+
+@pytest.mark.parametrize("spoil", ["the clock", "the table", "the file"])
+def test_a_checkpoint_that_cannot_be_true_counts_for_nothing(store: Store, spoil: str) -> None:
+    """A clock set back, a database from a backup, a file cut off: then everything is looked at."""
+    ds = image()
+    age(store, store.put(arrival_of(ds), [encoded(ds)]))
+    recover(store, store.database)
+    checkpoint = store.data / "run" / "store.checkpoint"
+    found = json.loads(checkpoint.read_text())
+    if spoil == "the table":
+        forget_rows(store)
+    else:
+        text = json.dumps(found | {"at": time.time() + 1000}) if spoil == "the clock" else '{"at": 1'
+        checkpoint.write_text(text)
+        with store.database.transaction() as session:
+            session.execute(update(InstanceRow).values(size=1))
+    result = recover(store, store.database)
+    assert (result.indexed, len(result.missing)) == ((1, 0) if spoil == "the table" else (0, 1))
 
 
 def test_a_second_copy_left_by_a_crash_is_taken_away(store: Store) -> None:
