@@ -1,5 +1,7 @@
 """VoCo's networks against MONAI's own SwinUNETR."""
 
+from typing import Any
+
 import pytest
 import torch
 from monai.networks.nets import SwinUNETR
@@ -10,9 +12,9 @@ from radnode_inference.models.chest_ct import voco
 from radnode_inference.state_dict import StateDictError, parameter_count
 
 
-def reference(classes: int = 3, channels: int = 1) -> nn.Module:
+def reference(classes: int = 3, channels: int = 1, width: int = 12) -> nn.Module:
     torch.manual_seed(5)
-    return SwinUNETR(in_channels=channels, out_channels=classes, feature_size=12, use_v2=True).eval()
+    return SwinUNETR(in_channels=channels, out_channels=classes, feature_size=width, use_v2=True).eval()
 
 
 def window(channels: int = 1) -> Tensor:
@@ -34,9 +36,9 @@ def test_a_whole_checkpoint_in_any_wrapping_is_monais_network(container: str | N
     assert all(torch.equal(v, ours.state_dict()[k]) for k, v in net.state_dict().items())
 
 
-@pytest.mark.parametrize(("classes", "channels"), [(3, 1), (21, 1), (2, 4)])
-def test_the_output_is_monais(classes: int, channels: int) -> None:
-    net, x = reference(classes, channels), window(channels)
+@pytest.mark.parametrize(("classes", "channels", "width"), [(3, 1, 12), (21, 1, 24), (2, 4, 36)])
+def test_the_output_is_monais(classes: int, channels: int, width: int) -> None:
+    net, x = reference(classes, channels, width), window(channels)
     with torch.inference_mode():
         assert (voco.from_state_dict(net.state_dict())(x) - net(x)).abs().max() < 1e-5
 
@@ -80,6 +82,37 @@ def test_unknown_and_missing_keys_are_named() -> None:
         voco.from_state_dict(state)
     assert "missing keys: decoder3.transp_conv.conv.weight" in str(refused.value)
     assert "unknown keys: swinViT.layers5.weight" in str(refused.value)
+
+
+def classified(net: Any, head: nn.Linear, x: Tensor) -> Tensor:
+    """VoCo's LUNA16 network written down from its parts: the whole U, averaged, one linear layer."""
+    maps = net.swinViT(x, True)
+    down = [net.encoder1(x), net.encoder2(maps[0]), net.encoder3(maps[1]), net.encoder4(maps[2]), maps[3]]
+    up = net.encoder10(maps[4])
+    for decoder, beside in zip(
+        (net.decoder5, net.decoder4, net.decoder3, net.decoder2, net.decoder1), down[::-1], strict=True
+    ):
+        up = decoder(up, beside)
+    return torch.nn.functional.linear(up.flatten(2).mean(dim=2), head.weight, head.bias)
+
+
+@pytest.mark.parametrize("second", [False, True], ids=["first blocks", "second blocks"])
+@pytest.mark.parametrize("classes", [1, 3])
+def test_a_checkpoint_with_a_head_classifies(classes: int, second: bool) -> None:
+    torch.manual_seed(7)
+    net, head = SwinUNETR(1, 2, feature_size=12, use_v2=second).eval(), nn.Linear(12, classes)
+    state = {k: v for k, v in net.state_dict().items() if not k.startswith("out.")}
+    ours = voco.from_state_dict({"state_dict": state | {f"head.{k}": v for k, v in head.state_dict().items()}})
+    assert isinstance(ours, voco.Classifier)
+    with torch.inference_mode():
+        assert (ours(window()) - classified(net, head, window())).abs().max() < 1e-5
+
+
+def test_a_segmentation_with_the_first_blocks_is_monais_network() -> None:
+    torch.manual_seed(7)
+    net = SwinUNETR(1, 2, feature_size=24).eval()
+    with torch.inference_mode():
+        assert (voco.from_state_dict(net.state_dict())(window()) - net(window())).abs().max() < 1e-5
 
 
 def test_two_keys_that_mean_the_same_are_refused() -> None:

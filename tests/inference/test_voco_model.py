@@ -1,5 +1,6 @@
 """`ct-voco` on generated chests, with a network that is nothing but a threshold: what is tested is all around it."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,14 @@ from radnode_inference.generator.dicom_parts import Order
 from radnode_inference.generator.dicom_writer import write_chest
 from radnode_inference.generator.fields import Orientation
 from radnode_inference.model import DeclinedError
-from radnode_inference.models.chest_ct.voco_model import VocoModel, loaded
+from radnode_inference.models.chest_ct.voco_classify import VocoClassifier
+from radnode_inference.models.chest_ct.voco_enter import prepare
+from radnode_inference.models.chest_ct.voco_model import VocoModel, create, loaded
 from radnode_inference.models.chest_ct.voco_parts import Part, mask_of, parts, regions
 from radnode_inference.models.chest_ct.voco_settings import ClassSetting, VocoSettings
 from radnode_inference.preprocess import Box
 from radnode_inference.study import GENERATOR_CREATOR_TAG, Series, Study
-from radnode_inference.weights import WeightsError, WeightsFile
+from radnode_inference.weights import WeightsError, WeightsFile, digest, read_card
 
 SOFT_HU, WINDOW = -300.0, (-1000.0, 400.0)
 LUNG = {"value": "39607008", "scheme": "SCT", "meaning": "Lung"}
@@ -143,6 +146,70 @@ def test_weights_with_other_classes_than_their_card_are_refused(tmp_path: Path) 
 def test_a_card_without_an_input_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="KeyError 'input'"):
         VocoSettings.from_weights(replace(weights(tmp_path), settings={"classes": []}))
+
+
+NODULE = {"value": "27925004", "scheme": "SCT", "meaning": "Nodule"}
+
+
+def classifying(folder: Path, outputs: int, classes: list[dict[str, Any]], **given: Any) -> WeightsFile:
+    """Random weights of a network that classifies, with a card."""
+    from monai.networks.nets import SwinUNETR
+
+    torch.manual_seed(4)
+    state = SwinUNETR(1, 2, feature_size=12).state_dict() | {
+        f"head.{k}": 20 * v for k, v in nn.Linear(12, outputs).state_dict().items()
+    }
+    state = {k: v.contiguous() for k, v in state.items() if not k.startswith("out.")}
+    (folder / "site").mkdir()
+    save_file(state, folder / "site" / "w.safetensors")
+    card = {"name": "c", "version": "1", "file": "w.safetensors", "sha256": digest(folder / "site" / "w.safetensors"),
+            "intended_use": "a test", "classes": classes, "input": SETTINGS["input"] | {"size": [64, 64, 64]} | given}  # fmt: skip
+    (folder / "site" / "card.json").write_text(json.dumps(card))
+    return read_card("ct-voco", folder / "site" / "card.json")
+
+
+def test_weights_that_classify_say_a_probability_of_the_examination(tmp_path: Path) -> None:
+    negative = {"name": "normal", "kind": "negative"}
+    nodule = {"name": "nodule", "kind": "abnormality", "concept": NODULE, "site": LUNG}
+    card = classifying(tmp_path, 2, [negative, nodule], repeat_depth=2)
+    found, _ = study(tmp_path / "dicom")
+    reader = create("cpu", tmp_path / "site")
+    findings = reader.read(found, quiet)
+    (item,) = findings.items
+    prepared, _ = prepare(findings.volume, reader.settings, torch.device("cpu"))
+    twice = torch.cat(
+        [torch.nn.functional.interpolate(prepared[None, None], (64, 64, 64), mode="trilinear")] * 2, dim=-1
+    )
+    with torch.inference_mode():
+        wanted = float(reader.network(twice).softmax(dim=1)[0, 1])
+    assert twice.shape == (1, 1, 64, 64, 128)
+    assert item.probability == pytest.approx(wanted, abs=1e-6)
+    assert (item.kind, item.mask, item.concept.meaning) == (Kind.ABNORMALITY, None, "Nodule")
+    assert f"Probabilities of the examination: normal {1 - wanted:.2f}, nodule {wanted:.2f}." in findings.statements
+    assert reader.identity.weights_sha256 == card.sha256
+
+
+def test_one_output_is_a_probability_of_its_own_and_stays_silent_below_its_threshold(tmp_path: Path) -> None:
+    nodule = {"name": "nodule", "kind": "abnormality", "concept": NODULE, "threshold": 1.0}
+    reader = VocoClassifier(classifying(tmp_path, 1, [nodule]), torch.device("cpu"))
+    (probability,) = reader.infer(torch.rand(40, 50, 60))
+    assert 0 < probability < 1
+    assert reader.findings(Study(study_uid="1", series=()), (probability,)) == ()
+
+
+def test_a_card_for_the_other_kind_of_network_is_refused(tmp_path: Path) -> None:
+    card = classifying(tmp_path, 1, [{"name": "nodule", "kind": "abnormality", "concept": NODULE}])
+    with pytest.raises(WeightsError, match=r"c classifies: its card needs input\.size"):
+        loaded(card, 1)
+    with pytest.raises(WeightsError, match="test does not classify"):
+        VocoClassifier(weights(tmp_path), torch.device("cpu"))
+
+
+@pytest.mark.parametrize("roi", [[96, 96, 40], [32, 32, 32], [0, 64, 64]])
+def test_a_window_that_the_network_cannot_halve_five_times_is_refused(tmp_path: Path, roi: list[int]) -> None:
+    wrong = dict(SETTINGS) | {"input": SETTINGS["input"] | {"roi": roi}}
+    with pytest.raises(WeightsError, match="its sides must be multiples of 32"):
+        VocoSettings.from_weights(replace(weights(tmp_path), settings=wrong))
 
 
 def setting(**changed: Any) -> ClassSetting:

@@ -151,7 +151,7 @@ def test_a_refusal_is_one_line_and_exit_code_1(data: Path, tmp_path: Path) -> No
 def arrive(node: Node, folder: Path, seed: int) -> str:
     """A generated chest CT is complete; its Study Instance UID."""
     made = chest.phantom(seed, nodules=False, shape=(48, 40, 40))
-    write_chest(made, folder, Order(patient_name="T", patient_id="1", body_part="CHEST"))
+    write_chest(made, folder, Order(patient_name="T", patient_id=str(seed), body_part="CHEST"))
     study_uid = ""
     for path in sorted(folder.rglob("*.dcm")):
         ds = dcmread(path, stop_before_pixels=True)

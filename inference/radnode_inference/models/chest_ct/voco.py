@@ -1,4 +1,4 @@
-"""VoCo's networks (Wu et al., CVPR 2024; TPAMI 2026): MONAI's SwinUNETR, version 2 blocks, and its encoder alone.
+"""VoCo's networks (Wu et al., CVPR 2024; TPAMI 2026): MONAI's SwinUNETR, its encoder alone, and with a head that classifies.
 
 The published checkpoints are VoComni_{B,L,H} (whole, 21 classes) and VoCo_{B,L,H}_SSL_head (encoder only); widths 48, 96, 192.
 """
@@ -18,6 +18,8 @@ CONTAINERS = ("state_dict", "network_weights", "net", "student")
 PREFIXES = ("module.", "backbone.")
 ENCODER_PARTS = ("swinViT", "encoder1", "encoder2", "encoder3", "encoder4", "encoder10")
 FIRST = "swinViT.patch_embed.proj.weight"
+HEAD = "head.weight"
+SECOND_VERSION = "swinViT.layers1c."
 INDEX = "swinViT.layers1.0.blocks.0.attn.relative_position_index"
 
 
@@ -40,11 +42,26 @@ class Encoder(nn.Module):
         return maps
 
 
+class Classifier(nn.Module):
+    """A SwinUNETR whose last map is averaged and classified, as VoCo does it for LUNA16 (`head`, one linear layer)."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (batch, classes). x: (batch, channels, x, y, z), the whole input, sides multiples of 32."""
+        deepest: Tensor = self.body(x)
+        logits: Tensor = self.body.get_submodule("head")(deepest.mean(dim=(2, 3, 4)))
+        return logits
+
+
 def from_state_dict(state_dict: Mapping[str, Any]) -> nn.Module:
-    """The network of a checkpoint, in eval mode: a SwinUNETR, or an `Encoder` when there is no decoder.
+    """The network of a checkpoint, in eval mode: a SwinUNETR, an `Encoder` without a decoder, a `Classifier` with a head.
 
     state_dict: bare or under `state_dict`, `network_weights`, `net` or `student`; `module.` and `backbone.` before the keys or
-    not; `swin_vit` or `swinViT`. Feature size, attention window, channels and classes are read from the shapes; tensors are not copied.
+    not; `swin_vit` or `swinViT`. Feature size, attention window, channels, classes and the version of the blocks are read from
+    the keys and shapes; tensors are not copied.
     Raises StateDictError that names the keys which are missing, unknown or misshapen.
     """
     state = {
@@ -52,9 +69,16 @@ def from_state_dict(state_dict: Mapping[str, Any]) -> nn.Module:
         for key, value in unwrap(state_dict, CONTAINERS, PREFIXES).items()
     }
     width, channels = shape_of(state, FIRST)[:2]
-    whole = any(key.startswith(("decoder", "out.")) for key in state)
+    whole, headed = any(key.startswith(("decoder", "out.")) for key in state), HEAD in state
+    second = any(key.startswith(SECOND_VERSION) for key in state)
     with torch.device("meta"), LinspaceOnCpu():
-        network = swin_unetr(channels, classes_of(state) if whole else 1, width, window_of(state))
+        classes = classes_of(state) if whole and not headed else 1
+        network = swin_unetr(channels, classes, width, window_of(state), second=second)
+        if headed:
+            network.add_module("out", nn.Identity())
+            network.add_module("head", nn.Linear(width, shape_of(state, HEAD)[0]))
+    if headed:
+        return Classifier(assign(network, state)).eval()
     return assign(network if whole else Encoder(network), state)
 
 
@@ -77,8 +101,10 @@ def window_of(state: StateDict) -> int:
     return round(math.pow(places, 1 / 3))
 
 
-def swin_unetr(channels: int, classes: int, feature_size: int, window_size: int = 7) -> nn.Module:
-    """MONAI's SwinUNETR as VoCo builds it. Raises StateDictError when the feature size cannot be one of its sizes."""
+def swin_unetr(
+    channels: int, classes: int, feature_size: int, window_size: int = 7, *, second: bool = True
+) -> nn.Module:
+    """MONAI's SwinUNETR as VoCo builds it. second: with the blocks of version 2, as all published files but LUNA16's. Raises StateDictError when the feature size cannot be one of its sizes."""
     from monai.networks.nets import SwinUNETR  # type: ignore[import-not-found,unused-ignore]
 
     if feature_size % 12:
@@ -90,6 +116,6 @@ def swin_unetr(channels: int, classes: int, feature_size: int, window_size: int 
             out_channels=classes,
             feature_size=feature_size,
             window_size=window_size,
-            use_v2=True,
+            use_v2=second,
         )
     return network

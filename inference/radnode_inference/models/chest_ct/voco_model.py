@@ -19,9 +19,11 @@ from radnode_inference.measure import diameter_measurements, diameters, laterali
 from radnode_inference.model import Progress
 from radnode_inference.models.chest_ct import voco
 from radnode_inference.models.chest_ct.cards import PACKAGED, VOCO, VOCO_VERSION
+from radnode_inference.models.chest_ct.voco_classify import VocoClassifier
+from radnode_inference.models.chest_ct.voco_enter import enter, prepare
 from radnode_inference.models.chest_ct.voco_parts import Part, mask_of, parts, regions
 from radnode_inference.models.chest_ct.voco_settings import ClassSetting, VocoSettings
-from radnode_inference.preprocess import Box, body_bounds, ras_box, sample, window
+from radnode_inference.preprocess import Box
 from radnode_inference.state_dict import read_tensors
 from radnode_inference.study import Study
 from radnode_inference.volume import BoolArray, Volume
@@ -33,12 +35,13 @@ DIAMETERS_BELOW_MM3 = 3e5
 """Parts larger than 300 mL are organs: two diameters say nothing of them."""
 
 
-def create(device: str, weights: Path) -> "VocoModel":
+def create(device: str, weights: Path) -> "VocoModel | VocoClassifier":
     """The model with the weights found in the folder `weights`, else with the demonstration weights.
 
     Raises WeightsError when there are none or they are not what their card says.
     """
-    return VocoModel(verified(VOCO, weights, PACKAGED), devices.resolve(device))
+    found, on = verified(VOCO, weights, PACKAGED), devices.resolve(device)
+    return VocoClassifier(found, on) if VocoSettings.from_weights(found).whole else VocoModel(found, on)
 
 
 class VocoModel:
@@ -67,27 +70,16 @@ class VocoModel:
 
     def read(self, study: Study, progress: Progress) -> Findings:
         """Every class of the card that the network sees. Raises DeclinedError as `match`, `load` and `guards` do."""
-        self.weights.admit(study)
-        progress(0.0, "choosing the series")
-        match = best_ct(study)
-        volume = load(match.series.headers, match.series.series_uid)
-        progress(0.1, "reading the volume")
-        admitted = self.guards.admit(study, volume)
-        prepared, box = prepare(volume, self.settings, self.device)
-        guarded = (*admitted, *self.guards.familiar({"ct": prepared.cpu().numpy()}), *self.guards.calibration)
-        found = self.infer(prepared, box, lambda part: progress(0.1 + 0.75 * part, "network"))
+        entered = enter(study, self.weights, self.settings, self.guards, self.device, progress)
+        volume = entered.volume
+        found = self.infer(entered.prepared, entered.box, lambda part: progress(0.1 + 0.75 * part, "network"))
         progress(0.85, "measuring")
         return Findings(
             study_uid=study.study_uid,
             model=self.identity,
             volume=volume,
             items=self.findings(study, volume, found),
-            statements=(
-                *self.weights.statements,
-                f"Read: {match.reason}.",
-                *guarded,
-                *(self.engine.statements if self.engine else ()),
-            ),
+            statements=(*entered.statements, *(self.engine.statements if self.engine else ())),
             used_series_uids=(volume.series_uid,),
         )
 
@@ -148,21 +140,13 @@ class VocoModel:
         )
 
 
-def prepare(volume: Volume, settings: VocoSettings, device: torch.device) -> tuple[Tensor, Box]:
-    """The network's input [i, j, k] 0..1 (right, front, head), cropped to the body, and its places."""
-    whole = ras_box(volume.shape, volume.affine, settings.spacing_mm)
-    low, high = settings.window_hu
-    scaled = window(sample(torch.as_tensor(volume.voxels).to(device), volume.affine, whole, outside=low), low, high)
-    first, last = body_bounds(scaled, max((settings.body_hu - low) / (high - low), 0.0))
-    box = whole.crop(first, last)
-    return scaled[first[0] : last[0], first[1] : last[1], first[2] : last[2]].contiguous(), box
-
-
 def loaded(weights: WeightsFile, classes: int) -> nn.Module:
     """The segmentation network of the weights. Raises WeightsError when it is none, or has other classes than the card."""
     network = voco.from_state_dict(read_tensors(weights.path)).float()
     if isinstance(network, voco.Encoder):
         raise WeightsError(f"{weights.name} is an encoder without a decoder: it cannot segment")
+    if isinstance(network, voco.Classifier):
+        raise WeightsError(f"{weights.name} classifies: its card needs input.size in place of input.roi")
     there = network.get_parameter("out.conv.conv.bias").shape[0]
     if there != classes:
         raise WeightsError(f"{weights.name} has {there} classes, its card {classes}")

@@ -35,7 +35,11 @@ class ClassSetting:
 
 @dataclass(frozen=True, kw_only=True)
 class VocoSettings:
-    """spacing_mm to the right, front, head. window_hu is scaled to 0..1. body_hu: what is brighter is body; the rest is cropped."""
+    """spacing_mm to the right, front, head. window_hu is scaled to 0..1. body_hu: what is brighter is body; the rest is cropped.
+
+    roi: of the windows; with `whole`, the size that the whole body is brought to for a network that classifies, and
+    `repeat_depth` how often it is put behind itself along the third axis (VoCo's CC-CCII: twice).
+    """
 
     spacing_mm: Spacing
     window_hu: tuple[float, float]
@@ -43,18 +47,22 @@ class VocoSettings:
     roi: Size
     overlap: float
     classes: tuple[ClassSetting, ...]
+    whole: bool = False
+    repeat_depth: int = 1
 
     @classmethod
     def from_weights(cls, weights: WeightsFile) -> "VocoSettings":
         """Raises WeightsError when the card lacks something or says it in a wrong form."""
         try:
             given = weights.settings["input"]
-            spacing, roi, window = given["spacing_mm"], given["roi"], given["window_hu"]
+            spacing, window = given["spacing_mm"], given["window_hu"]
             return cls(
                 spacing_mm=(float(spacing[0]), float(spacing[1]), float(spacing[2])),
                 window_hu=(float(window[0]), float(window[1])),
                 body_hu=float(given.get("body_hu", window[0])),
-                roi=window_size(roi),
+                roi=window_size(given["size"] if "size" in given else given["roi"]),
+                whole="size" in given,
+                repeat_depth=max(int(given.get("repeat_depth", 1)), 1),
                 overlap=float(given.get("overlap", 0.5)),
                 classes=tuple(class_setting(c) for c in weights.settings["classes"]),
             )
@@ -71,7 +79,7 @@ def window_size(given: Sequence[int]) -> Size:
 
 
 def class_setting(given: Mapping[str, Any]) -> ClassSetting:
-    kind = None if given["kind"] == "background" else Kind(given["kind"])
+    kind = None if given["kind"] in ("background", "negative") else Kind(given["kind"])
     calibration = given.get("calibration")
     return ClassSetting(
         name=str(given["name"]),

@@ -1,0 +1,80 @@
+"""`ct-voco` with weights that classify: one probability for each class of the whole examination."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from radnode_inference import device as devices
+from radnode_inference.findings import Finding, Findings, ModelIdentity, tracking_uid
+from radnode_inference.guards import Guards
+from radnode_inference.model import Progress
+from radnode_inference.models.chest_ct import voco
+from radnode_inference.models.chest_ct.cards import VOCO_VERSION
+from radnode_inference.models.chest_ct.voco_enter import enter
+from radnode_inference.models.chest_ct.voco_settings import VocoSettings
+from radnode_inference.state_dict import read_tensors
+from radnode_inference.study import Study
+from radnode_inference.weights import WeightsError, WeightsFile
+
+
+class VocoClassifier:
+    """See model.Model."""
+
+    def __init__(self, weights: WeightsFile, device: torch.device) -> None:
+        self.weights, self.device = weights, device
+        self.settings, self.guards = VocoSettings.from_weights(weights), Guards.from_weights(weights)
+        self.network = loaded(weights, len(self.settings.classes)).to(device)
+
+    @property
+    def identity(self) -> ModelIdentity:
+        return self.weights.identity(VOCO_VERSION)
+
+    def read(self, study: Study, progress: Progress) -> Findings:
+        """The classes at or above their threshold, without a place. Raises DeclinedError as `enter` does."""
+        entered = enter(study, self.weights, self.settings, self.guards, self.device, progress)
+        progress(0.2, "network")
+        probabilities = self.infer(entered.prepared)
+        shares = ", ".join(f"{c.name} {p:.2f}" for c, p in zip(self.settings.classes, probabilities, strict=True))
+        return Findings(
+            study_uid=study.study_uid,
+            model=self.identity,
+            volume=entered.volume,
+            items=self.findings(study, probabilities),
+            statements=(*entered.statements, f"Probabilities of the examination: {shares}."),
+            used_series_uids=(entered.volume.series_uid,),
+        )
+
+    def infer(self, prepared: Tensor) -> tuple[float, ...]:
+        """The probability of each class. prepared: [i, j, k] 0..1, the body."""
+        scaled = F.interpolate(prepared[None, None], size=self.settings.roi, mode="trilinear")
+        shown = torch.cat([scaled] * self.settings.repeat_depth, dim=-1)
+        with torch.inference_mode(), devices.threads(), devices.precision(self.device):
+            logits = self.network(shown)[0].double() / self.guards.temperature
+        probabilities = logits.sigmoid() if len(logits) == 1 else logits.softmax(dim=0)
+        return tuple(float(p) for p in probabilities)
+
+    def findings(self, study: Study, probabilities: tuple[float, ...]) -> tuple[Finding, ...]:
+        return tuple(
+            Finding(
+                tracking_id=setting.name,
+                tracking_uid=tracking_uid(study.study_uid, self.identity, setting.name),
+                kind=setting.kind,
+                concept=setting.concept,
+                site=setting.site,
+                laterality=setting.laterality,
+                probability=probability,
+            )
+            for setting, probability in zip(self.settings.classes, probabilities, strict=True)
+            if setting.kind is not None and setting.concept is not None and probability >= setting.threshold
+        )
+
+
+def loaded(weights: WeightsFile, classes: int) -> voco.Classifier:
+    """The classifying network of the weights. Raises WeightsError when it is none, or has other classes than the card."""
+    network = voco.from_state_dict(read_tensors(weights.path)).float()
+    if not isinstance(network, voco.Classifier):
+        raise WeightsError(f"{weights.name} does not classify: its card needs input.roi in place of input.size")
+    there = network.body.get_parameter("head.bias").shape[0]
+    if there != classes:
+        raise WeightsError(f"{weights.name} has {there} classes, its card {classes}")
+    return network
