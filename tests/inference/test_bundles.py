@@ -93,6 +93,8 @@ def test_a_bundle_with_a_changed_or_added_file_is_not_run(
     monkeypatch.setattr(isolation, "run", lambda *_, **__: pytest.fail("it was run"))
     with pytest.raises(BundleError, match="not what was added"):
         BundleModel(added).read(Study.from_files(chest.files), quiet)
+    with pytest.raises(BundleError, match="not what was added"):
+        registry.load(registry.card("tissue", tmp_path / "weights"), "cpu", tmp_path / "weights")
 
 
 def test_without_isolation_a_bundle_is_declined_and_not_run(
@@ -105,6 +107,8 @@ def test_without_isolation_a_bundle_is_declined_and_not_run(
     model = BundleModel(store.add(bundle(tmp_path / "tissue"), tmp_path / "weights", taken=NOBODY))
     with pytest.raises(DeclinedError, match=r"isolation: .*unshare"):
         model.read(Study.from_files(chest.files), quiet)
+    with pytest.raises(DeclinedError, match=r"isolation: .*unshare"):
+        registry.load(registry.card("tissue", tmp_path / "weights"), "cpu", tmp_path / "weights")
 
 
 @pytest.mark.parametrize(

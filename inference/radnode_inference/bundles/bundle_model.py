@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from scipy import ndimage
 from radnode_inference.bundles import isolation, store
 from radnode_inference.bundles.codes import Segment
 from radnode_inference.bundles.exchange import ANSWER_BYTES, BITS, BUNDLE, LABELS, got, mapped, memory
-from radnode_inference.bundles.isolation import IsolationError, Limits, NoIsolationError
+from radnode_inference.bundles.isolation import Limits, NoIsolationError
 from radnode_inference.bundles.request import request
 from radnode_inference.bundles.series import best
 from radnode_inference.bundles.store import Bundle
@@ -34,8 +35,23 @@ class BundleAnswerError(RuntimeError):
 
 
 def create(device: str, weights: Path) -> "BundleModel":
-    """The bundle in the folder `weights`. It computes on the CPU: in isolation there is no other device."""
-    return BundleModel(store.read(weights))
+    """The bundle in the folder `weights`. It computes on the CPU: in isolation there is no other device.
+
+    Raises DeclinedError `isolation` where it cannot be run safely, BundleError when a file changed.
+    """
+    bundle = store.read(weights)
+    bundle.verify()
+    with declining():
+        isolation.probe()
+    return BundleModel(bundle)
+
+
+@contextmanager
+def declining() -> Iterator[None]:
+    try:
+        yield
+    except NoIsolationError as e:
+        raise DeclinedError("isolation", f"this machine cannot run a bundle safely ({e}), so it was not run") from e
 
 
 class BundleModel:
@@ -92,13 +108,11 @@ class BundleModel:
     def run(self, fds: tuple[int, ...], look: Callable[[], None]) -> isolation.Ended:
         """Raises DeclinedError `isolation`, or IsolationError."""
         program = [sys.executable, "-I", "-m", CHILD, *map(str, fds)]
-        try:
+        with declining():
             return isolation.run(
                 program, shown=[(self.bundle.files, BUNDLE)], hidden=[self.bundle.folder.parent.parent],
                 descriptors=fds, limits=self.limits, look=look,
             )  # fmt: skip
-        except NoIsolationError as e:
-            raise DeclinedError("isolation", f"this machine cannot run a bundle safely ({e}), so it was not run") from e
 
     def finding(self, study: Study, volume: Volume, segment: Segment, mask: BoolArray) -> Finding:
         assert segment.kind is not None
@@ -138,6 +152,3 @@ def default_limits() -> Limits:
     """Half of the machine's memory, and the threads that this process was given."""
     threads = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
     return Limits(memory_mb=int(psutil.virtual_memory().total) // 2 // isolation.MIB, threads=threads)
-
-
-__all__ = ["BundleAnswerError", "BundleModel", "IsolationError", "create"]

@@ -92,6 +92,12 @@ def run(
     return Ended(status=process.returncode, said=words.said)
 
 
+def probe() -> None:
+    """Raises NoIsolationError when this machine cannot isolate a program."""
+    nothing = [sys.executable, "-I", "-S", "-c", "pass"]
+    run(nothing, shown=(), hidden=(), descriptors=(), limits=Limits(seconds=60.0), look=lambda: None)
+
+
 def order_of(
     program: Sequence[str], shown: Sequence[tuple[Path, str]], hidden: Sequence[Path], descriptors: Sequence[int],
     limits: Limits, root: str,
