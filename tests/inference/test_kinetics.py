@@ -1,11 +1,13 @@
 """The kinetics model on generated studies: lesions found where they are, normal studies left alone, refusals named."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pydicom.sr._concepts_dict
 import pytest
+from scipy import ndimage
 
 from radnode_inference.findings import Code, Finding, Findings, Kind
 from radnode_inference.generator import breast
@@ -20,7 +22,14 @@ from radnode_inference.models.breast_mri.kinetics_lesions import kinetics, lesio
 from radnode_inference.models.breast_mri.roles import ImageSet, Phase
 from radnode_inference.study import Study
 
+SMALL = (40, 112, 112)
+VOLUME = Code(value="118565006", scheme="SCT", meaning="Volume")
 CURVES = {"persistent": codes.PERSISTENT, "plateau": codes.PLATEAU, "washout": codes.WASHOUT}
+
+
+@pytest.fixture(scope="module")
+def small() -> breast.BreastPhantom:
+    return breast.phantom(1006, lesion=True, shape=SMALL, phases=4, other_sequences=False)
 
 
 def write(made: breast.BreastPhantom, folder: Path, layout: Layout = Layout.SERIES, position: str = "HFP") -> Study:
@@ -70,12 +79,80 @@ def test_a_lesion_is_outlined_measured_and_named(
     assert dice(made, found) > 0.85
     assert finding.evaluations[0].value == CURVES[truth.curve]
     assert finding.laterality is not None and finding.laterality.meaning[0] == truth.laterality
-    assert value(finding, Code(value="118565006", scheme="SCT", meaning="Volume")) == pytest.approx(
-        truth.volume_ml, rel=0.15
-    )
+    assert value(finding, VOLUME) == pytest.approx(truth.volume_ml, rel=0.15)
     assert value(finding, codes.ADC) == pytest.approx(truth.lesion.adc_mm2_s, rel=0.25)
     assert finding.probability is None
     assert "functional tumour volume" in " ".join(found.statements)
+
+
+@pytest.mark.parametrize(
+    "layout", [Layout.SERIES, Layout.TEMPORAL, Layout.SIEMENS, Layout.GE, Layout.PHILIPS, Layout.PHILIPS_ENHANCED]
+)
+def test_in_every_layout_the_lesion_is_the_same(layout: Layout, small: breast.BreastPhantom, tmp_path: Path) -> None:
+    found = read(write(small, tmp_path, layout))
+    (finding,), truth = foci(found), small.lesions[0]
+    assert dice(small, found) >= 0.85
+    assert value(finding, VOLUME) == pytest.approx(truth.volume_ml, rel=0.1)
+    assert finding.evaluations[0].value == CURVES[truth.curve]
+    assert any("before contrast" in r for r in found.reasons)
+
+
+def test_a_patient_who_moved_is_moved_back_and_that_is_said(tmp_path: Path) -> None:
+    still, moving = (
+        breast.phantom(1006, lesion=True, shape=SMALL, phases=4, other_sequences=False, motion_mm=v) for v in (0.0, 7.0)
+    )
+    found = read(write(moving, tmp_path, Layout.ENHANCED))
+    said = [s for s in found.statements if s.startswith("The patient moved")]
+    assert len(said) == int((np.linalg.norm(moving.shifts_mm, axis=1) > 0).sum())
+    assert all(6.0 < float(re.findall(r"([\d.]+) mm away", s)[0]) < 8.0 for s in said)
+    assert dice(still, found) > 0.85
+    assert not any("moved" in s for s in read(write(still, tmp_path / "still", Layout.ENHANCED)).statements)
+
+
+def test_a_patient_who_moved_too_far_is_declined(tmp_path: Path) -> None:
+    made = breast.phantom(1006, lesion=True, shape=SMALL, phases=4, other_sequences=False, motion_mm=16.0)
+    with pytest.raises(DeclinedError, match="mm away from the one before contrast") as declined:
+        read(write(made, tmp_path, Layout.ENHANCED))
+    assert declined.value.gate == "motion"
+    assert len(declined.value.reasons) == 1
+
+
+def test_one_breast_that_moved_alone_is_said_to_be_unreliable(tmp_path: Path) -> None:
+    made = breast.phantom(1000, lesion=True, shape=SMALL, phases=4, other_sequences=False)
+    left = made.grid.points()[0] > 0
+    for phase in made.dce[2:]:
+        phase[left] = ndimage.shift(phase, (0, 7 / made.grid.spacing[1], 0), order=1, mode="nearest")[left]
+    found = read(write(made, tmp_path, Layout.ENHANCED))
+    assert any(s.startswith("Unreliable (motion)") for s in found.statements)
+
+
+def test_the_maps_hold_the_ratio_where_tissue_enhances_and_the_peak_in_the_breasts(
+    small: breast.BreastPhantom, tmp_path: Path
+) -> None:
+    found = read(write(small, tmp_path, Layout.ENHANCED))
+    ratio, peak = found.maps
+    (lesion,) = foci(found)
+    assert lesion.mask is not None
+    assert ratio.values.shape == peak.values.shape == found.volume.shape
+    assert (ratio.quantity, peak.quantity) == (codes.SER, codes.PEAK_ENHANCEMENT)
+    inside = ratio.values[lesion.mask]
+    assert float(np.nanmedian(inside)) == pytest.approx(value(lesion, codes.SER), rel=0.15)
+    assert float(np.nanmedian(peak.values[lesion.mask])) == pytest.approx(
+        value(lesion, codes.PEAK_ENHANCEMENT), rel=0.25
+    )
+    assert np.isnan(ratio.values).mean() > 0.9
+    assert np.isfinite(peak.values).sum() > np.isfinite(ratio.values).sum()
+
+
+def test_a_series_of_one_breast_is_declined(small: breast.BreastPhantom, tmp_path: Path) -> None:
+    files = [h.path for s in write(small, tmp_path, Layout.GE).series for h in s.headers if h.path]
+    for path in files:
+        ds = pydicom.dcmread(path)
+        ds.Laterality = "L"
+        ds.save_as(path)
+    with pytest.raises(DeclinedError, match="left breast only") as declined:
+        read(Study.from_files(files))
+    assert declined.value.gate == "coverage"
 
 
 @pytest.mark.parametrize("seed", [1000, 1003, 1010])
