@@ -105,6 +105,7 @@ def described(
     """A data set with the modules that all composite objects share (PS3.3 C.7.1 to C.7.5, C.12.1).
 
     role: names the series (see `identity.ROLES`); instance: unique within the result; form: see `Identity.sop_uid`.
+    description: of the series, so the same for every instance of it, now and later. A series has no date of its own.
     """
     ds = Dataset()
     ds.update(context.inherited)
@@ -113,7 +114,6 @@ def described(
     ds.SOPInstanceUID = context.identity.sop_uid(instance, form)
     ds.InstanceCreationDate, ds.InstanceCreationTime = stamp
     ds.ContentDate, ds.ContentTime = stamp
-    ds.SeriesDate, ds.SeriesTime = stamp
     ds.StudyInstanceUID = context.study_uid
     ds.SeriesInstanceUID = context.identity.series_uid(role, form)
     ds.SeriesNumber = free_number(context, role, str(ds.SeriesInstanceUID))

@@ -59,7 +59,7 @@ def parametric_map(
         instance=f"map-{name}" if whole else f"map-{name}-from-{used[0] + 1}",
         number=number,
         modality="OT",
-        description=map_.name,
+        description="parametric maps",
         form=() if whole else (f"at most {context.profile.frame_cap} frames",),
     )
     low, high, padding = limits(map_.values)

@@ -27,7 +27,7 @@ def read(body: bytes) -> Document:
         modality = str(ds.get("Modality", ""))
         if modality == "SEG":
             return segmentation(ds, segments(body))
-        if "ContentSequence" in ds or modality == "SR":
+        if "ContentSequence" in ds:
             return report(ds)
     except InvalidDicomError as e:
         raise ValueError("this is not a DICOM file") from e

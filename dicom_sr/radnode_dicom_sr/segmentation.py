@@ -36,6 +36,7 @@ LABELMAP_SOP_CLASS_UID = "1.2.840.10008.5.1.4.1.1.66.7"
 class Drawn:
     """One segmentation object. numbers: tracking UID -> segment number, of the findings that are whole in it.
 
+    None of a label map's: validators and readers (dciodvfy, DCMTK 3.6.7) refuse a report that refers to its segments.
     form: see `Identity.sop_uid`.
     """
 
@@ -103,7 +104,7 @@ def segmentation(
         series_uid=str(ds.SeriesInstanceUID),
         body=b"".join(written(ds, context, part, masks)),
     )
-    numbers = enumerate(part.masks, start=1)
+    numbers = enumerate([] if labels else part.masks, start=1)
     return Drawn(object=made, form=form, numbers={findings[m].tracking_uid: n for n, m in numbers if m in part.whole})
 
 

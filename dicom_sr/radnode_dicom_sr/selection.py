@@ -15,12 +15,18 @@ from radnode_dicom_sr.dataset import Context, Plain, Setting, described, file_by
 from radnode_dicom_sr.groups import device_observer
 from radnode_dicom_sr.identity import REJECTION, SELECTION, DicomObject, Identity, Kind
 from radnode_dicom_sr.key_images import KeyPicture
+from radnode_dicom_sr.segmentation import LABELMAP_SOP_CLASS_UID
 from radnode_dicom_sr.source import DESCRIPTIVE, IDENTIFYING
 from radnode_inference.findings import Code, ModelIdentity
 
 SOP_CLASS_UID = str(KeyObjectSelectionDocumentStorage)
 IMAGES = frozenset({"seg", "key-image", "parametric-map"})
 """Kinds of objects that are images; the others are referred to as COMPOSITE."""
+
+
+def value_type(o: DicomObject) -> str:
+    """IMAGE or COMPOSITE. A label map counts as no image: readers that do not know it (DCMTK 3.6.7) refuse the whole note."""
+    return "IMAGE" if o.kind in IMAGES and o.sop_class_uid != LABELMAP_SOP_CLASS_UID else "COMPOSITE"
 
 
 def selection(context: Context, pictures: Sequence[KeyPicture], drawn: Sequence[DicomObject]) -> DicomObject | None:
@@ -90,7 +96,7 @@ def note(
         instance=role,
         number=1,
         modality="KO",
-        description=title.meaning.lower(),
+        description="key image selection" if kind == "kos" else "rejection note",
         form=form,
     )
     ds.ReferencedPerformedProcedureStepSequence = []
@@ -98,7 +104,7 @@ def note(
     content = [
         *device_observer(setting),
         said(codes.KEY_OBJECT_DESCRIPTION, sentence),
-        *(pointer("IMAGE" if o.kind in IMAGES else "COMPOSITE", o.sop_class_uid, o.sop_uid) for o in objects),
+        *(pointer(value_type(o), o.sop_class_uid, o.sop_uid) for o in objects),
     ]
     ds.update(root(title, "2010", content))
     return DicomObject(

@@ -64,7 +64,7 @@ def told(setting: Plain, outcome: Outcome, reason: str) -> DicomObject:
         instance=STATUS,
         number=1,
         modality="SR",
-        description=f"status: {outcome}",
+        description="status",
         form=setting.profile.spoken,
     )
     spoken = words(setting.profile.language)
@@ -87,7 +87,7 @@ def pictured(setting: Plain, outcome: Outcome, reason: str) -> DicomObject:
         instance=STATUS_PAGE,
         number=1,
         modality="OT",
-        description=f"status page: {outcome}",
+        description="status page",
     )
     model = setting.model
     sentence = f"{ENGLISH.outcomes[outcome]} {reason}"

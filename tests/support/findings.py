@@ -7,7 +7,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
+    ExplicitVRLittleEndian,
+    MRImageStorage,
+)
 
 from radnode_inference.findings import (
     Code,
@@ -99,7 +105,7 @@ def scene(
     order = rng.permutation(shape[0])
     folder.mkdir(parents=True, exist_ok=True)
     if enhanced:
-        sources = enhanced_file(folder, uid, affine, voxels, order, change)
+        sources = enhanced_file(folder, uid, affine, voxels, order, change, modality)
     else:
         sources = []
         for i in range(shape[0]):
@@ -171,10 +177,11 @@ def enhanced_file(
     voxels: NDArray[np.int16],
     order: NDArray[np.intp],
     change: Callable[[Dataset], None] | None,
+    modality: str,
 ) -> list[SourceFrame]:
-    """One Enhanced MR file whose frames are in `order`; the sources in slice order."""
-    ds = image_header(uid, "MR", 1)
-    ds.SOPClassUID = str(EnhancedMRImageStorage)
+    """One Enhanced CT or MR file whose frames are in `order`; the sources in slice order."""
+    ds = image_header(uid, modality, 1)
+    ds.SOPClassUID = str(EnhancedCTImageStorage if modality == "CT" else EnhancedMRImageStorage)
     spacing = tuple(float(v) for v in np.linalg.norm(affine[:3, :3], axis=0))
     shared, measures, plane = Dataset(), Dataset(), Dataset()
     geometry(measures, affine, spacing)  # type: ignore[arg-type]
@@ -191,7 +198,7 @@ def enhanced_file(
         groups.append(group)
     ds.PerFrameFunctionalGroupsSequence = groups
     ds.NumberOfFrames = len(groups)
-    pixels(ds, voxels[slices], "MR")
+    pixels(ds, voxels[slices], "MR")  # no rescale at the top of an enhanced image
     save(folder / "enhanced.dcm", ds, change)
     return [
         SourceFrame(sop_class_uid=ds.SOPClassUID, sop_uid=ds.SOPInstanceUID, frame=int(order[i]) + 1)
