@@ -68,7 +68,7 @@ def test_a_program_sees_python_and_an_empty_machine() -> None:
     ended = tried("import os; print(os.getuid() not in (0,), sorted(os.environ), os.listdir('/tmp'), os.getpid())")
     assert ended.status == 0, ended.said
     assert ended.said.startswith("True ['HOME', 'LANG'")
-    assert ended.said.rstrip().endswith("[] 1")
+    assert ended.said.rstrip().endswith("[] 2")
     assert "RADNODE" not in ended.said
 
 
@@ -241,6 +241,21 @@ def test_what_it_leaves_running_ends_with_it() -> None:
     assert running("time.sleep(777)") == []
 
 
+def test_it_cannot_stop_or_look_into_the_process_that_guards_it() -> None:
+    ended = tried("""
+        import ctypes, os, signal
+        libc = ctypes.CDLL(None, use_errno=True)
+        print("ATTACHED" if libc.ptrace(16, 1, 0, 0) == 0 else os.strerror(ctypes.get_errno()))
+        try:
+            os.kill(1, signal.SIGKILL)
+        except OSError as e:
+            print(e)
+        print("still here")
+    """)
+    assert "ATTACHED" not in ended.said
+    assert ended.said.endswith("still here\n")
+
+
 RUN = """
 from radnode_inference.bundles.isolation import run, Limits
 import sys
@@ -248,8 +263,12 @@ print(run([sys.executable, "-I", "-S", "-c", {code!r}], shown=(), hidden=(), des
 """
 
 
+CLINGING = "import ctypes, time; ctypes.CDLL(None).prctl(1, 0, 0, 0, 0); time.sleep(888)"
+"""It asks not to die with its parent (PR_SET_PDEATHSIG)."""
+
+
 def test_it_ends_when_the_node_is_killed() -> None:
-    with subprocess.Popen([sys.executable, "-c", RUN.format(code="import time; time.sleep(888)")]) as node:
+    with subprocess.Popen([sys.executable, "-c", RUN.format(code=CLINGING)]) as node:
         try:
             wait(
                 lambda: any(

@@ -7,6 +7,7 @@ libraries and the bundle, all read-only, and nothing else of this machine; limit
 program. Any step that fails ends the process with REFUSED and one sentence: nothing of a bundle runs half protected.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -30,7 +31,7 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVA
     1 << 18,
 )
 MNT_DETACH = 2
-PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
 KEPT_FLAGS = {
     os.ST_NOSUID: MS_NOSUID,
     os.ST_NODEV: MS_NODEV,
@@ -45,19 +46,26 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def main(order: dict[str, Any]) -> None:
-    """Never returns."""
+    """Never returns.
+
+    Three processes: this one, outside; the first one of the new namespace, which is ours, so that a bundle cannot keep it from dying with
+    us; and the program. When the first ends, the kernel ends whatever else the program started.
+    """
     try:
         enter(order)
+        first = os.fork()
+        if first:
+            forward(first, order["parent"])
+        guard()
+        new_root(order)
+        limit(order)
+        program = os.fork()
+        if program:
+            ended(program)
+        drop_privileges(order)
+        os.execve(order["program"][0], order["program"], order["environment"])  # noqa: S606
     except OSError as e:
         refuse(f"{e.strerror} ({e.filename or 'a system call'})")
-    child = os.fork()
-    if child:
-        forward(child, order["parent"])
-    try:
-        prepare(order)
-    except OSError as e:
-        refuse(f"{e.strerror} ({e.filename or 'a system call'})")
-    os.execve(order["program"][0], order["program"], order["environment"])  # noqa: S606
 
 
 def refuse(sentence: str) -> None:
@@ -78,34 +86,45 @@ def enter(order: dict[str, Any]) -> None:
 
 
 def forward(child: int, parent: int) -> None:
-    """Wait for the isolated process and end as it did; end it when the parent ends (it is the first of its namespace)."""
+    """Wait for the isolated process and end as it did; be ended when the parent ends."""
     checked(libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0), "prctl")
     if os.getppid() != parent:
         os._exit(REFUSED)  # the node ended before it could be asked to take us along
-    _, status = os.waitpid(child, 0)
-    code = os.waitstatus_to_exitcode(status)
-    os._exit(code if code >= 0 else 128 - code)
+    ended(child)
 
 
-def prepare(order: dict[str, Any]) -> None:
-    """A root of its own, limits, no privileges."""
-    new_root(order)
+def guard() -> None:
+    """Die with the process outside; and no one of the same user may look into this one or steer it."""
+    checked(libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "prctl")
+    checked(libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0), "prctl")
+
+
+def ended(child: int) -> None:
+    """Wait for a child and end as it did, also when other orphans end here."""
+    while True:
+        pid, status = os.wait()
+        if pid == child:
+            code = os.waitstatus_to_exitcode(status)
+            os._exit(code if code >= 0 else 128 - code)
+
+
+def limit(order: dict[str, Any]) -> None:
     for name, value in order["limits"].items():
         resource.setrlimit(getattr(resource, name), (value, value))
+
+
+def drop_privileges(order: dict[str, Any]) -> None:
+    """An unprivileged user for good, and no descriptor but those that were asked for."""
     if os.geteuid() == 0:
         nobody = OTHERS + int(order["number"])
         os.setgroups([])
         os.setresgid(nobody, nobody, nobody)
         os.setresuid(nobody, nobody, nobody)
     checked(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
-    checked(libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0), "prctl")
-    first, last = 3, resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    for fd in range(first, last):
+    for fd in range(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0]):
         if fd not in order["descriptors"]:
-            try:
+            with contextlib.suppress(OSError):
                 os.close(fd)
-            except OSError:
-                continue
 
 
 def new_root(order: dict[str, Any]) -> None:
