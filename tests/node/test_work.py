@@ -22,7 +22,7 @@ from radnode.tables import DeliveryRow, ReportRow, ResultRow
 from radnode.work import Worker
 from radnode_inference.model import Availability
 
-HABITS = ("quick", "sleepy", "slow", "killed", "killed_once", "raising", "declining")
+HABITS = ("quick", "sleepy", "slow", "killed", "killed_once", "raising", "declining", "telling")
 CARDS = (*(card(h, h) for h in HABITS), card("demo", "quick", Availability.DEMONSTRATION))
 NEVER = threading.Event()
 
@@ -103,12 +103,20 @@ def test_a_job_ends_with_results_a_report_and_an_outbox_in_one(node: Node) -> No
     assert [e.action for e in story.events][-3:] == ["started", "done", "read"]
 
 
+def test_the_story_says_what_the_model_took_each_series_for(node: Node) -> None:
+    turn(ready(node, "telling"))
+    assert [e.sentence for e in node.story().events if e.action == "series"] == ["telling: series 1: the only one."]
+
+
 def test_a_declined_job_is_never_tried_again_and_tells_gate_and_sentence(node: Node) -> None:
     turn(ready(node, "declining"))
     story = node.story()
     assert [(j.state, j.attempt) for j in story.jobs] == [(JobState.DECLINED, 1)]
     assert story.jobs[0].reason == "slice-gap: a slice is missing"
     assert any(e.sentence == "declining declined (slice-gap): a slice is missing" for e in story.events)
+    assert [e.sentence for e in story.events if e.action == "series"] == [
+        "declining: series 1: not used, a slice is missing."
+    ]
     assert jobs.claim(node.database, "w", time.time() + 1e6) is None
     assert rows(node, ResultRow) == 0
 

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +104,18 @@ class Raising(Quick):
 
 class Declining(Quick):
     def habit(self) -> None:
-        raise DeclinedError("slice-gap", "a slice is missing")
+        raise DeclinedError("slice-gap", "a slice is missing", ("series 1: not used, a slice is missing",))
+
+
+class Telling(Quick):
+    """Says what it took the series for."""
+
+    def read(self, study: Study, progress: Progress) -> Findings:
+        return replace(super().read(study, progress), reasons=("series 1: the only one",))
+
+
+def telling(*, device: str, weights: Path) -> Quick:
+    return Telling(weights)
 
 
 def quick(*, device: str, weights: Path) -> Quick:
