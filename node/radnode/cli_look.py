@@ -73,7 +73,7 @@ def told(story: "Story") -> list[str]:
         lines.append(
             f"job        {job.model}: {job.state} (attempt {job.attempt})" + (f": {job.reason}" * bool(job.reason))
         )
-    lines += [f"result     {r.kind} {r.uid} by {r.model}{'' if r.current else ' (superseded)'}" for r in story.results]
+    lines += [f"result     {r.kind} {r.uid} by {r.model}{'' if r.current else ' (not current)'}" for r in story.results]
     for d in story.deliveries:
         why = f": {d.error}" if d.error else ""
         lines.append(f"delivery   {d.kind} {d.result_uid} to {d.destination}: {d.state} (attempt {d.attempt}){why}")

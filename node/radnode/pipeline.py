@@ -17,6 +17,8 @@ Every arrow ends in one transaction. A crash between two arrows leaves a row tha
 | end      | an answer of a model  | ResultRows, the outbox; job ended; study READ   | here          |
 | deliver  | a due delivery        | the delivery is DELIVERED, or due again         | `deliver`     |
 | recover  | a silent worker       | the job is QUEUED again, or FAILED              | here          |
+| rerun    | a person              | the job is QUEUED again; study ROUTED           | `jobs`        |
+| retract  | a person, a worse end | nothing is current; notes in the outbox         | `retract`     |
 """
 
 import logging
@@ -33,7 +35,7 @@ from radnode.faults import Point, crash_point
 from radnode.jobs import Job
 from radnode.profiles import Omission
 from radnode.results import StoredResult
-from radnode.retract import REASONS, reject_status, retract
+from radnode.retract import reject_status
 from radnode.route import Route, decide, nothing
 from radnode.settings import Settings
 from radnode.states import JobState
@@ -144,8 +146,7 @@ def end_held(database: Database, settings: Settings, job: Job, reasons: Sequence
         sentence = f"The result of {job.model} is withheld, its objects are kept in {folder}: {reason}."
         events.write(session, job.study_uid, Action.HELD, sentence, now)
         jobs.finish(session, job, JobState.HELD, reason, now, held=folder)
-        why = "the result of a later run is withheld"
-        retract(session, settings, job.study_uid, job.model, REASONS["quality"], why, now)
+        leave(session, settings, job, "failed", f"Its result is withheld: {reason}.", now)
     return JobState.HELD
 
 

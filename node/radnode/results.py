@@ -203,7 +203,7 @@ def supersede(session: Session, study_uid: str, model: str, but: Sequence[str] =
     session.execute(
         update(DeliveryRow)
         .where(DeliveryRow.result_uid.in_(old_uids), DeliveryRow.state == DeliveryState.OWED)
-        .values(state=DeliveryState.WITHDRAWN, error="superseded before it left")
+        .values(state=DeliveryState.WITHDRAWN, error="superseded or retracted before it left")
     )
     return True
 

@@ -89,6 +89,16 @@ def test_a_partial_result_comes_with_its_status(node: Node, place: Scene) -> Non
     assert {("sr", "wants"), ("sr", "other")} <= kinds
 
 
+def test_a_withheld_result_is_a_failure_to_those_who_want_to_know(
+    node: Node, place: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("radnode.report.check", lambda *_: ("a rule is broken",))
+    work(node, place)
+    assert node.jobs()[0].state is JobState.HELD
+    assert owed(node, place) == {("status", "wants")}
+    assert all(says(ds, "Its result is withheld: a rule is broken.") for ds in statuses(node, place))
+
+
 def test_a_study_that_was_read_whole_has_no_status(node: Node, place: Scene) -> None:
     work(node, place)
     assert "status" not in {kind for kind, _ in owed(node, place)}
