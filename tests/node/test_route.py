@@ -245,3 +245,10 @@ def test_a_model_never_sees_an_excluded_image_also_within_a_series(tmp_path: Pat
     inputs = only_inputs(study(tmp_path, same, localizer, same, capture))
     assert [len(s.headers) for s in inputs.series] == [2]
     assert not any(image_excluded(h) for s in inputs.series for h in s.headers)
+
+
+def test_drawn_regions_reach_the_models_apart_from_the_images(tmp_path: Path) -> None:
+    drawn = {"SeriesInstanceUID": "1.2.3.9", "Modality": "SEG", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.66.4"}
+    inputs = only_inputs(study(tmp_path, {"SeriesInstanceUID": "1.2.3.1"}, drawn))
+    assert [s.series_uid for s in inputs.series] == ["1.2.3.1"]
+    assert [s.series_uid for s in inputs.regions] == ["1.2.3.9"]
