@@ -14,9 +14,12 @@ if TYPE_CHECKING:
 def models() -> None:
     """What is installed: name, version, weights, inputs, findings, intended use."""
     from radnode import settings, weights_use
+    from radnode.cli_engines import told as engine
 
-    for card in weights_use.known_cards(settings.load()):
-        click.echo("\n".join(describe(card)))
+    loaded = settings.load()
+    for card in weights_use.known_cards(loaded):
+        engines = [f"  engine       {engine(card, loaded.weights_folder)}"] if card.takes_weights else []
+        click.echo("\n".join([*describe(card), *engines, ""]))
 
 
 def describe(card: "ModelCard") -> list[str]:
@@ -30,7 +33,6 @@ def describe(card: "ModelCard") -> list[str]:
         f"  reads        {card.modality}: {'; '.join(card.inputs)}",
         f"  finds        {', '.join(f.meaning for f in card.findings)}",
         f"  intended use {identity.intended_use}",
-        "",
     ]
 
 
