@@ -10,7 +10,7 @@ Every arrow ends in one transaction. A crash between two arrows leaves a row tha
 |----------|-----------------------|-------------------------------------------------|---------------|
 | receive  | a C-STORE or STOW-RS  | a durable file, then an InstanceRow (unsettled) | `store`       |
 | settle   | unsettled instances   | a StudyRow: RECEIVING, or reopened              | here          |
-| complete | the quiet timer       | the study is COMPLETE                           | here          |
+| complete | quiet, nobody sending | the study is COMPLETE                           | here          |
 | route    | a COMPLETE study      | RouteRows, JobRows; the study is ROUTED         | here          |
 | claim    | a due job             | the job is RUNNING and this worker's            | here          |
 | read     | a claimed job         | result files, durable, without rows             | `engine`      |
