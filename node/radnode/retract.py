@@ -47,7 +47,9 @@ def retract(session: Session, settings: Settings, study_uid: str, model: str, co
         report.status, report.updated_at, stood = ENTERED_IN_ERROR, now, True
     if not (stood or gone):
         return False
-    told = [*reject(session, settings, gone, code, why, now), *take_back(session, settings, gone, why, now)]
+    told = dict.fromkeys(
+        (*reject(session, settings, gone, code, why, now), *take_back(session, settings, gone, why, now))
+    )
     mark(gone)
     left = sorted({d.destination for d, _ in gone if d.state == DeliveryState.RETRACTED} - set(told))
     note = f" A note that takes it back is owed to {', '.join(told)}." if told else ""
