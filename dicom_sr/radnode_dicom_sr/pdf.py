@@ -36,6 +36,7 @@ FONTS = (
 TITLE = ParagraphStyle("title", fontName="Helvetica-Bold", fontSize=16, leading=20)
 HEADING = ParagraphStyle("heading", fontName="Helvetica-Bold", fontSize=12, leading=16, spaceBefore=8)
 BODY = ParagraphStyle("body", fontName="Helvetica", fontSize=9.5, leading=13, wordWrap="CJK")
+NAME = ParagraphStyle("name", parent=BODY, fontName="Helvetica-Bold")
 WARNING = ParagraphStyle("warning", parent=BODY, textColor=HexColor(0xA00000))
 PICTURE_MM = 110
 
@@ -120,7 +121,8 @@ def story(context: Context, pictures: Sequence[KeyPicture]) -> Iterator[Flowable
         if findings:
             yield line(heading, HEADING)
         for number, finding in enumerate(findings, start=1):
-            yield KeepTogether([line(s) for s in told(finding, number, context)])
+            name = line(f"{number}. {codes.label(finding)} [{finding.tracking_id}]", NAME)
+            yield KeepTogether([name, *(line(s) for s in told(finding, context))])
     if not items:
         yield line(words.nothing_found, HEADING)
     yield line(words.notes, HEADING)
@@ -144,9 +146,8 @@ def head(context: Context) -> Iterator[str]:
     yield f"{words.written}: {' '.join(local(context))[:15]}"
 
 
-def told(finding: Finding, number: int, context: Context) -> Iterator[str]:
-    """One finding in lines: what and where, the score, the numbers, the answers, the comparison."""
-    yield f"<b>{number}. {codes.label(finding)}</b> [{finding.tracking_id}]"
+def told(finding: Finding, context: Context) -> Iterator[str]:
+    """One finding in lines: the score, the numbers, the answers; the comparison."""
     parts = []
     if finding.probability is not None:
         parts.append(f"{codes.in_text(codes.probability_concept(finding))} {100 * finding.probability:.4g} %")
@@ -178,9 +179,8 @@ def shown(picture: KeyPicture) -> Flowable:
 
 
 def line(sentence: str, style: ParagraphStyle = BODY) -> Paragraph:
-    """A sentence; only <b> is markup in it."""
-    marked = escape(sentence).replace("&lt;b&gt;", "<b>").replace("&lt;/b&gt;", "</b>")
-    return Paragraph(re.sub(r"[^\x00-\xff]+", lambda m: in_font(m.group()), marked), style)
+    """A sentence; nothing in it is markup."""
+    return Paragraph(re.sub(r"[^\x00-\xff]+", lambda m: in_font(m.group()), escape(sentence)), style)
 
 
 def in_font(text: str) -> str:
