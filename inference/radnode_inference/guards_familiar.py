@@ -37,9 +37,14 @@ class Reference:
     @classmethod
     def of(cls, images: Sequence[Image]) -> "Reference":
         """The reference that these images are. Raises ValueError for fewer than `FEWEST`."""
-        if len(images) < FEWEST:
-            raise ValueError(f"{len(images)} images are too few for a reference")
-        found = np.stack([features(i) for i in images])
+        return cls.of_features([features(i) for i in images])
+
+    @classmethod
+    def of_features(cls, each: Sequence[Features]) -> "Reference":
+        """The same, from the features of each image. Raises ValueError also when they are not equally many."""
+        if len(each) < FEWEST:
+            raise ValueError(f"{len(each)} images are too few for a reference ({FEWEST} at least)")
+        found = np.stack(each)
         mean, spread = found.mean(axis=0), np.maximum(found.std(axis=0, ddof=1), SMALLEST_SPREAD)
         largest = max(distance(f, mean, spread) for f in found)
         return cls(mean=mean, spread=spread, limit=ALLOWED * largest)

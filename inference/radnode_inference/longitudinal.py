@@ -13,6 +13,7 @@ from radnode_inference.model import DeclinedError, Model, Progress
 from radnode_inference.study import Study
 
 NONE_HERE = "Nothing is compared: no earlier study of this patient was at hand."
+NOTHING_TO_COMPARE = "Nothing is compared with the earlier study: this model gives neither places nor sizes."
 OWN_SHARE = 0.6
 """The part of the progress that the study itself takes when an earlier one is read too."""
 
@@ -29,7 +30,7 @@ def read(model: Model, study: Study, progress: Progress) -> Findings:
         return said(model.read(study, progress), NONE_HERE)
     findings = model.read(study, lambda part, words: progress(OWN_SHARE * part, words))
     if not comparable(findings):
-        return findings
+        return said(findings, NOTHING_TO_COMPARE)
     passed_over: list[str] = []
     stopped: list[BaseException] = []
 
