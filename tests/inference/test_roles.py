@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from radnode_inference.generator import breast
 from radnode_inference.generator.dicom_parts import Layout, Order
 from radnode_inference.generator.dicom_writer import write_breast
+from radnode_inference.generator.fields import Orientation
 from radnode_inference.model import DeclinedError
 from radnode_inference.models.breast_mri.roles import Roles, roles_of
 from radnode_inference.models.breast_mri.roles_facts import seconds
@@ -248,6 +250,20 @@ def test_the_side_comes_from_laterality_or_from_where_the_images_lie(
     roles = roles_of(study(made, tmp_path, edit=tell))
     assert roles.side == side
     assert any(("Laterality" if laterality else "where the images lie") in r for r in roles.reasons.values())
+
+
+def test_sagittal_slices_show_both_breasts_in_whatever_order_the_files_come(tmp_path: Path) -> None:
+    made = breast.phantom(
+        3, shape=(12, 16, 16), phases=4, orientation=Orientation.SAGITTAL, patient_position="HFS", other_sequences=False
+    )
+    whole = study(made, tmp_path)
+    middle_first = tuple(
+        replace(s, headers=tuple(sorted(s.headers, key=lambda h: abs(h.numbers("ImagePositionPatient")[0]))))
+        for s in whole.series
+    )
+    for series in middle_first:
+        assert abs(series.headers[0].numbers("ImagePositionPatient")[0]) < 40
+    assert roles_of(replace(whole, series=middle_first)).side == "B"
 
 
 @pytest.mark.parametrize(

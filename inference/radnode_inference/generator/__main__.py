@@ -20,7 +20,8 @@ SHAPES: dict[str, Shape] = {"breast": (60, 160, 160), "chest": (128, 160, 160)}
 @click.option("--shape", nargs=3, type=int, default=None, help="slices, rows, columns")
 @click.option("--orientation", type=click.Choice([str(o) for o in Orientation]), default="axial")
 @click.option("--position", type=click.Choice(list(FLIPS)), default=None, help="Patient Position")
-@click.option("--layout", type=click.Choice([str(v) for v in Layout]), default="series", help="of the breast MR")
+@click.option("--layout", type=click.Choice([str(v) for v in Layout]), default="series", help="standard, or a maker's")
+@click.option("--motion", "motion_mm", type=float, default=0.0, help="mm that the patient moves between two phases")
 @click.option("--compression", type=click.Choice([str(v) for v in Compression]), default="native")
 def main(
     out: Path,
@@ -31,6 +32,7 @@ def main(
     orientation: str,
     position: str | None,
     layout: str,
+    motion_mm: float,
     compression: str,
 ) -> None:
     """Write a generated study to the folder OUT."""
@@ -49,7 +51,9 @@ def main(
     )
     way = Orientation(orientation)
     if kind == "breast":
-        made = breast.phantom(seed, lesion=lesion, shape=shape, orientation=way, patient_position=position)
+        made = breast.phantom(
+            seed, lesion=lesion, shape=shape, orientation=way, patient_position=position, motion_mm=motion_mm
+        )
         files = write_breast(made, out, order)
     else:
         body = chest.phantom(seed, nodules=lesion, shape=shape, orientation=way, patient_position=position)

@@ -109,7 +109,7 @@ def private(header: Header, number: int, creator: str) -> bytes:
     for block in range(0x10, 0x100):
         reserved = header.elements.get(group | block)
         if reserved is None:
-            return b""
+            continue
         found = header.elements.get(group | block << 8 | offset)
         if found is not None and reserved[1].decode("latin-1").upper().startswith(creator):
             return found[1]

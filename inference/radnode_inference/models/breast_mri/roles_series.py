@@ -133,7 +133,7 @@ def side_of(
     ):  # fmt: skip
         if value in ("L", "R", "B"):
             return value, keyword
-    x = np.array([corner[0] for f in (frames[0], frames[-1]) for corner in corners(f)])
+    x = reach(frames)
     if x.max() > FAR_MM and x.min() < -FAR_MM:
         return "B", "where the images lie"
     if min(abs(x.min()), abs(x.max())) < FAR_MM < max(abs(x.min()), abs(x.max())):
@@ -144,9 +144,11 @@ def side_of(
     return "", "nothing"
 
 
-def corners(frame: Frame) -> list[np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
-    """The first and the last voxel of a frame and the two beside them, LPS mm."""
-    rows, columns = frame.shape
-    down = frame.along_column * frame.pixel_spacing[0] * (rows - 1)
-    across = frame.along_row * frame.pixel_spacing[1] * (columns - 1)
-    return [frame.position, frame.position + down, frame.position + across, frame.position + down + across]
+def reach(frames: tuple[Frame, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """x in LPS mm of the corners of all frames; they share the first one's orientation and size or are no volume anyway."""
+    first = frames[0]
+    rows, columns = first.shape
+    down = first.along_column[0] * first.pixel_spacing[0] * (rows - 1)
+    across = first.along_row[0] * first.pixel_spacing[1] * (columns - 1)
+    starts = np.array([f.position[0] for f in frames])
+    return np.concatenate([starts, starts + down, starts + across, starts + down + across])
