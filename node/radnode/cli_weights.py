@@ -79,7 +79,7 @@ def add(
 @contextmanager
 def card_of(card: Path | None, template: str, name: str) -> Iterator[Path]:
     """The card that was given, or that of a template. Raises ValueError when it is neither or both."""
-    from radnode_inference.models.chest_ct import voco_templates
+    from radnode_inference import card_templates
 
     if card is not None and not template:
         yield card
@@ -88,32 +88,27 @@ def card_of(card: Path | None, template: str, name: str) -> Iterator[Path]:
         raise ValueError("give --card, or --template with --name")
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / f"{template}.toml"
-        made.write_text(voco_templates.as_toml(voco_templates.template(template, name)), encoding="utf-8")
+        made.write_text(card_templates.text(template, name), encoding="utf-8")
         yield made
 
 
 @weights.command()
 def templates() -> None:
-    """The published tasks that have a card template, and those that have none."""
-    from radnode_inference.models.chest_ct import voco_templates
+    """The cards to start from, and the published tasks that have none."""
+    from radnode_inference import card_templates
 
-    for name in voco_templates.names():
-        card = voco_templates.template(name)
-        click.echo(
-            f"{name}: {card['model']}, {len(card['classes']) - 1} classes, window {card['input']['window_hu']} HU"
-        )
-    for name, why in voco_templates.without().items():
-        click.echo(f"{name}: no template, {why}")
+    for name, what in card_templates.templates():
+        click.echo(f"{name}: {what}")
 
 
 @weights.command()
 @click.argument("name")
 def template(name: str) -> None:
-    """The card of the task NAME, to be filled in (TOML)."""
-    from radnode_inference.models.chest_ct import voco_templates
+    """The card NAME, to be filled in (TOML)."""
+    from radnode_inference import card_templates
 
     with refusals():
-        click.echo(voco_templates.as_toml(voco_templates.template(name)), nl=False)
+        click.echo(card_templates.text(name), nl=False)
 
 
 @weights.command("list")
@@ -226,3 +221,24 @@ def shadow(study_uid: str) -> None:
     with refusals(), opened() as database, database.reading() as session:
         for run in runs.runs(session, study_uid):
             click.echo(f"{run.study_uid} revision {run.revision}: {runs.in_words(run)}")
+
+
+@weights.command()
+@click.argument("model")
+@click.argument("folders", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--says", required=True, help="Which studies these are, in words; it stands in every result.")
+def reference(model: str, folders: tuple[Path, ...], says: str) -> None:
+    """What the inputs of MODEL look like in the studies in FOLDERS, one each: the card's out_of_distribution (JSON)."""
+    import orjson
+
+    from radnode import weights_use
+    from radnode_inference import guards_fit, registry
+    from radnode_inference.study import Study
+
+    with refusals() as settings:
+        card = next((c for c in weights_use.known_cards(settings) if c.identity.name == model), None)
+        loaded = registry.load(card or registry.card(model, settings.weights_folder), "cpu", settings.weights_folder)
+        made, left_out = guards_fit.section(loaded, (Study.from_folder(f) for f in folders), says)
+    for sentence in left_out:
+        click.echo(f"left out: {sentence}", err=True)
+    click.echo(orjson.dumps({"out_of_distribution": made}, option=orjson.OPT_INDENT_2).decode())

@@ -134,6 +134,19 @@ def test_the_command_from_adding_to_removing(data: Path, tmp_path: Path) -> None
     assert weights("history").output.splitlines()[-1].endswith("ct-voco 2: off -> removed, by anna")
 
 
+def test_a_template_and_a_name_are_a_card(data: Path, tmp_path: Path) -> None:
+    names = [line.partition(":")[0] for line in weights("templates").output.splitlines()]
+    assert {"mome-malignancy", "BTCV", "Totalsegmentator", "BRATS"} <= set(names)
+    for name, model in (("mome-malignancy", "mr-breast-mome"), ("BTCV", "ct-voco")):
+        assert f'model = "{model}"' in weights("template", name).output
+    refused = weights("template", "BRATS")
+    assert (refused.exit_code, len(refused.output.splitlines())) == (1, 1)
+    file, _ = bring(tmp_path / "given")
+    wrong = weights("add", str(file), "--model", VOCO, "--template", "BTCV", "--name", "ours")
+    assert (wrong.exit_code, wrong.output) == (1, "radnode: ours has 2 classes, its card 14\n")
+    assert "give --card, or --template" in weights("add", str(file), "--model", VOCO).output
+
+
 def test_a_refusal_is_one_line_and_exit_code_1(data: Path, tmp_path: Path) -> None:
     file, card = bring(tmp_path / "given", intended_use="")
     for arguments, reason in (
