@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 from support.studies import small_chest
+from torch import nn
 
 from radnode.cli import cli
 from radnode_inference import registry
@@ -22,7 +24,10 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_an_engine_that_agreed_computes_the_next_study_and_its_result_says_so(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("radnode_inference.models.chest_ct.voco_model.CHECK_WINDOWS", 1)
+    """With a network of two layers in place of the demonstration weights' own, which takes minutes to convert on a busy machine."""
+    torch.manual_seed(1)
+    small = nn.Sequential(nn.Conv3d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv3d(8, 3, 1)).eval()
+    monkeypatch.setattr("radnode_inference.models.chest_ct.voco_model.loaded", lambda *_: small)
     before = CliRunner().invoke(cli, ["engines", "list"], catch_exceptions=False)
     assert "ct-voco: torch-fp32 (no faster engine was compared" in before.output
     sample = small_chest(tmp_path / "study", seed=6)
