@@ -146,6 +146,8 @@ def declining(*, device: str, weights: Path) -> Quick:
     return Declining(weights)
 
 
-def report(findings: Findings, study: Study, *, previous: Sequence[Previous], plans: Sequence[Plan]) -> list[Result]:
+def report(
+    findings: Findings, study: Study, *, previous: Sequence[Previous] = (), plans: Sequence[Plan] = ()
+) -> list[Result]:
     """Small results instead of those of `radnode.report`: they tell how many images were read."""
     return four(findings.study_uid, findings.model.name, findings.items[0].tracking_id)
