@@ -1,6 +1,6 @@
 """Time, memory and size of a segmentation object: radnode's writer and highdicom's plain path, the same masks, the same run.
 
-python benchmarks/objects.py [--slices 500] [--segments 1 10 30]
+python benchmarks/objects.py [--slices 500] [--segments 1 10 30 100]
 
 Each measurement is a process of its own. "Memory" is what the process took on top of the masks themselves; highdicom
 gets them as a label map, which is its cheapest input. Both end with the complete file in memory.
@@ -23,7 +23,7 @@ from pydicom.dataset import Dataset
 
 from radnode_dicom_sr.dataset import Context
 from radnode_dicom_sr.identity import Identity
-from radnode_dicom_sr.segmentation import segmentation
+from radnode_dicom_sr.segmentation import segmentations
 from radnode_dicom_sr.source import Source
 from radnode_inference.findings import Finding
 from radnode_inference.volume import BoolArray, Volume
@@ -55,13 +55,14 @@ def series(folder: Path, slices: int) -> Scene:
 
 
 def masks(slices: int, segments: int) -> list[BoolArray]:
-    """Cylinders side by side on a 6 × 5 grid, each on about a quarter of the slices."""
+    """Cylinders side by side on a 6 × 5 grid (more than 30: 10 × 10), each on about a quarter of the slices."""
+    columns_of, step, radius = (6, (80, 95), RADIUS - 6) if segments <= 30 else (10, (50, 50), 22)
     rows, columns = np.ogrid[:SIDE, :SIDE]
     made = []
     for n in range(segments):
         mask = np.zeros((slices, SIDE, SIDE), bool)
-        centre = (45 + 80 * (n % 6), 45 + 95 * (n // 6 % 5))
-        disc = (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 <= (RADIUS - 6) ** 2
+        centre = (RADIUS + step[0] * (n % columns_of), RADIUS + step[1] * (n // columns_of))
+        disc = (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 <= radius**2
         start = (n * 37) % (slices - slices // 4)
         mask[start : start + slices // 4] = disc
         made.append(mask)
@@ -70,7 +71,10 @@ def masks(slices: int, segments: int) -> list[BoolArray]:
 
 def by_radnode(place: Scene, drawn: list[BoolArray]) -> Callable[[], bytes]:
     base = lesion_of(place)
-    made = findings(place, tuple(replace(base, tracking_id=f"s{n}", mask=m) for n, m in enumerate(drawn)))
+    made = findings(
+        place,
+        tuple(replace(base, tracking_id=f"s{n}", tracking_uid=f"1.2.{n + 1}", mask=m) for n, m in enumerate(drawn)),
+    )
 
     def write() -> bytes:
         context = Context(
@@ -79,7 +83,7 @@ def by_radnode(place: Scene, drawn: list[BoolArray]) -> Callable[[], bytes]:
             identity=Identity.of(made),
             now=datetime.now(UTC),
         )
-        return segmentation(context).body
+        return segmentations(context)[0].object.body
 
     return write
 
@@ -157,7 +161,7 @@ def measure(writer: str, folder: Path, slices: int, segments: int) -> tuple[floa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--slices", type=int, default=500)
-    parser.add_argument("--segments", type=int, nargs="+", default=[1, 10, 30])
+    parser.add_argument("--segments", type=int, nargs="+", default=[1, 10, 30, 100])
     options = parser.parse_args()
     print(f"{options.slices} slices of {SIDE}×{SIDE}; CPU seconds / MiB of memory / MiB of file")
     with tempfile.TemporaryDirectory() as folder:

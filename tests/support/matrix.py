@@ -160,7 +160,7 @@ def variants() -> dict[str, Variant]:
         found[name] = Variant(scene={"change": change, "modality": modality}, valid=name in VALID)
     for charset in NAMES:
         found[charset] = Variant(scene={"change": named(charset)}, valid=False)
-    found["one instance twice"] = Variant(scene={}, after=duplicate)
+    found["one instance twice"] = Variant(scene={}, after=duplicate, valid=False)
     found["two frames of reference"] = Variant(scene={}, after=other_frame_of_reference)
     return found
 
