@@ -95,7 +95,7 @@ def test_a_subtype_is_told_with_every_probability_and_raises_no_alarm(tmp_path: 
     assert item.kind is Kind.EXAMINATION and item.probability is None
     assert sum(chances) == pytest.approx(1)
     (answer,) = item.evaluations
-    assert answer.concept.value == "PREDICTED-SUBTYPE"
+    assert answer.concept.value == "PRED-SUBTYPE"
     assert answer.value.value == str(5 + int(np.argmax(chances)))
     assert any("cancer that is proven" in s for s in found.statements)
 
@@ -104,7 +104,7 @@ def test_a_predicted_response_is_a_statement_and_below_the_threshold_no_code(tmp
     weights = written(tmp_path, MOME_RESPONSE, COMPLETE, task="response", saliency_steps=0)
     above = result(weights, study)
     below = result(replace(weights, settings={**weights.settings, "threshold": 1.0}), study)
-    assert [e.concept.value for e in above.items[0].evaluations] == ["PREDICTED-RESPONSE"]
+    assert [e.concept.value for e in above.items[0].evaluations] == ["PRED-RESPONSE"]
     assert not below.items[0].evaluations
     for found in (above, below):
         assert found.items[0].kind is Kind.EXAMINATION

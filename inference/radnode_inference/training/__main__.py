@@ -1,7 +1,7 @@
 """`python -m radnode_inference.training breast|chest`: makes the demonstration weights and their card anew.
 
 Everything is drawn from fixed seeds, so the same torch on the same processor gives the same weights. The breast network takes
-about twenty minutes of one core, the chest network about twenty-five; the phantoms are kept in `--phantoms` for the next time.
+about twenty minutes of one core with its phantoms, the chest network about twenty-five; `--phantoms` keeps those for the next time.
 """
 
 import argparse

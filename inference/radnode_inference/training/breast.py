@@ -116,10 +116,10 @@ def measure(out: Path, phantoms: Path, log: Log, steps: int) -> None:
         heads=SHAPE.heads,
         trained=f"{len(TRAINING)} generated breast examinations (seeds {TRAINING.start} to {TRAINING.stop - 1}), {steps} steps of {BATCH}, "
         "with modalities left out at random; stored in half precision.",
-        tuning=f"{len(TUNING)} generated studies, seeds {TUNING.start} to {TUNING.stop - 1}",
+        tuning=f"{len(TUNING)} generated studies, seeds {TUNING.start} to {TUNING.stop - 1}, with every useful choice of modalities",
         held_out=f"{len(HELD_OUT)} generated examinations of other seeds ({HELD_OUT.start} to {HELD_OUT.stop - 1}), "
         f"written as DICOM in the layouts {', '.join(LAYOUTS)}, and read and prepared as studies that arrive; the network was trained on "
-        "arrays. Looked at once, when the training was settled.",
+        "arrays. They were looked at when the training was settled; the rule for the threshold (not the weights) was changed after that.",
     )
     card.write(out, "demo.json", guarded(written, "breast", phantoms))
     log(f"threshold {found['threshold']}, AUROC {found['metrics']['dce+dwi+t2']['auroc']}")

@@ -30,11 +30,16 @@ def logits_of(net: Mome, cases: list[Any], given: tuple[str, ...]) -> Array:
 
 
 def measured(net: Mome, tuning: list[Any], held_out: list[Any]) -> dict[str, Any]:
-    """Temperature and threshold chosen on `tuning`; figures with 95 % intervals on `held_out`."""
+    """Temperature and threshold chosen on `tuning`; figures with 95 % intervals on `held_out`.
+
+    One temperature and one threshold must do for every choice of modalities that is useful, so they are chosen on all of those.
+    """
     truth = np.array([float(c.label) for c in tuning])
-    logit = logits_of(net, tuning, MODALITIES)
-    warm = round(temperature(truth, logit), 4)
-    threshold = round(best_threshold(truth, 1 / (1 + np.exp(-logit / warm))), 4)
+    logits = {given: logits_of(net, tuning, given) for given in SUBSETS}
+    useful = [x for x in logits.values() if auroc(truth, x) >= USEFUL_AUROC] or [logits[MODALITIES]]
+    truths, logit = np.tile(truth, len(useful)), np.concatenate(useful)
+    warm = round(temperature(truths, logit), 4)
+    threshold = round(best_threshold(truths, 1 / (1 + np.exp(-logit / warm))), 4)
     truth = np.array([float(c.label) for c in held_out])
     figures: dict[str, Any] = {}
     for given in SUBSETS:
@@ -97,7 +102,7 @@ def usefulness(figures: dict[str, Any]) -> list[str]:
     """Which modalities the weights can do without, by the AUROC on the held-out examinations."""
     useful = {name: f["auroc"]["value"] >= USEFUL_AUROC for name, f in figures.items()}
     return [
-        f"{'Useful' if good else 'Not useful'} with {' and '.join(subset).upper()} only: AUROC {figures[name]['auroc']['value']:.2f} "
+        f"{'Useful' if good else 'Not useful'} with {' and '.join(m.upper() for m in subset)} only: AUROC {figures[name]['auroc']['value']:.2f} "
         f"(95 % interval {figures[name]['auroc']['low']:.2f} to {figures[name]['auroc']['high']:.2f})."
         for subset in SUBSETS[1:]
         for name, good in [("+".join(subset), useful["+".join(subset)])]

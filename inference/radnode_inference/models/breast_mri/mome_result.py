@@ -20,8 +20,8 @@ def local(value: str, meaning: str) -> Code:
 
 
 QUESTIONS = {
-    Task.SUBTYPE: local("PREDICTED-SUBTYPE", "Predicted molecular subtype"),
-    Task.RESPONSE: local("PREDICTED-RESPONSE", "Predicted response to neoadjuvant therapy"),
+    Task.SUBTYPE: local("PRED-SUBTYPE", "Predicted molecular subtype"),
+    Task.RESPONSE: local("PRED-RESPONSE", "Predicted response to neoadjuvant therapy"),
 }
 
 
