@@ -272,12 +272,24 @@ def test_it_ends_when_the_node_is_killed() -> None:
         try:
             wait(
                 lambda: any(
-                    p.pid != node.pid and "isolation_child" not in words for p, words in running("time.sleep(888)")
+                    "-I -S -c import ctypes" in w and "isolation_child" not in w for _, w in running("sleep(888)")
                 )
             )
         finally:
             node.kill()
     wait(lambda: running("time.sleep(888)") == [])
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.03, 0.06, 0.1, 0.2])
+def test_it_ends_when_the_node_is_killed_on_the_way_into_isolation(after_s: float) -> None:
+    with subprocess.Popen([sys.executable, "-c", RUN.format(code=CLINGING.replace("888", "999"))]) as node:
+        try:
+            wait(lambda: any(p.pid != node.pid and "isolation_child {" in w for p, w in running("sleep(999)")))
+            time.sleep(after_s)  # no state to wait for: the kill is to fall between two steps
+        finally:
+            node.kill()
+    time.sleep(0.3)
+    wait(lambda: running("sleep(999)") == [])
 
 
 def running(mark: str) -> list[tuple[psutil.Process, str]]:

@@ -12,6 +12,7 @@ import ctypes
 import json
 import os
 import resource
+import select
 import signal
 import sys
 from pathlib import Path
@@ -53,10 +54,13 @@ def main(order: dict[str, Any]) -> None:
     """
     try:
         enter(order)
+        die_with(order["parent"])
+        outside, held = os.pipe()
         first = os.fork()
         if first:
-            forward(first, order["parent"])
-        guard()
+            ended(first)  # `held` stays open for as long as this process lives
+        os.close(held)
+        guard(outside)
         new_root(order)
         limit(order)
         program = os.fork()
@@ -85,18 +89,20 @@ def enter(order: dict[str, Any]) -> None:
     Path("/proc/sys/kernel/shmall").write_text("0")  # no System V shared memory: it would count for no process
 
 
-def forward(child: int, parent: int) -> None:
-    """Wait for the isolated process and end as it did; be ended when the parent ends."""
+def die_with(parent: int) -> None:
+    """Be ended when the node ends; end at once if it has ended already."""
     checked(libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0), "prctl")
     if os.getppid() != parent:
-        os._exit(REFUSED)  # the node ended before it could be asked to take us along
-    ended(child)
+        os._exit(REFUSED)
 
 
-def guard() -> None:
-    """Die with the process outside; and no one of the same user may look into this one or steer it."""
+def guard(outside: int) -> None:
+    """Die with the process outside, which holds the other end of a pipe; and no one of the same user may look into this one."""
     checked(libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "prctl")
     checked(libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0), "prctl")
+    if select.select([outside], [], [], 0)[0]:  # its end was closed: it died before the kernel was asked
+        os._exit(REFUSED)
+    os.close(outside)
 
 
 def ended(child: int) -> None:
