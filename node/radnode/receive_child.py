@@ -28,6 +28,8 @@ RECOVER_S = 600.0
 """How often the store is looked at."""
 LINGER_S = 1.0
 """How long to wait for the peer to close after the last PDU."""
+PAUSES = 2
+"""Quiet times for which a sender may pause in an open association before its study is complete all the same."""
 STRANGERS = 32
 """Connections of a process that have not yet asked for an association, beyond its associations."""
 LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
@@ -55,6 +57,7 @@ class Child:
 
     def __init__(self, settings: Settings, listener: socket.socket, slots: Slots, slot: int) -> None:
         self._settings = settings.receive
+        self._pause_s = min(PAUSES * settings.complete.quiet_s, settings.receive.association_idle_s)
         self._listener = listener
         self._slots, self._slot = slots, slot
         # the files are flushed, and `recover` makes rows of them again: a second flush per image would buy nothing
@@ -132,7 +135,7 @@ class Child:
             self._leave(connection)
 
     def _converse(self, connection: socket.socket, reader: PduReader, association: Association, address: str) -> None:
-        sending = Sending(self._database, slot=self._slot, idle_s=self._settings.association_idle_s)
+        sending = Sending(self._database, slot=self._slot, pause_s=self._pause_s)
         session = Session(connection, reader, association, address, self._store, sending)
         ending = "cut off"
         try:

@@ -15,7 +15,7 @@ from radnode.database import Database
 from radnode.tables import SendingRow, StudyRow
 
 REFRESH = 4
-"""`alive_until` is moved on this often within the time that an association may be idle."""
+"""`alive_until` is moved on this often within a pause."""
 
 log = logging.getLogger(__name__)
 
@@ -23,13 +23,13 @@ log = logging.getLogger(__name__)
 class Sending:
     """The studies of one association. What cannot be written is told and holds up nothing: the quiet timer still runs.
 
-    slot: of the process that serves it. idle_s: how long it may be idle; a study is held no longer than that after the
-    last byte of an object.
+    slot: of the process that serves it. pause_s: a study is held no longer than that after the last byte of an object,
+    since some senders keep an association open long after the last one.
     """
 
-    def __init__(self, database: Database, *, slot: int, idle_s: float) -> None:
+    def __init__(self, database: Database, *, slot: int, pause_s: float) -> None:
         self._database = database
-        self._slot, self._idle_s = slot, idle_s
+        self._slot, self._pause_s = slot, pause_s
         self._association = uuid.uuid4().hex
         self._studies: set[str] = set()
         self._refresh_at = 0.0
@@ -40,16 +40,16 @@ class Sending:
             return
         self._studies.add(study_uid)
         row = {"association": self._association, "study_uid": study_uid, "slot": self._slot}
-        self._write(insert(SendingRow).values(**row, alive_until=time.time() + self._idle_s))
+        self._write(insert(SendingRow).values(**row, alive_until=time.time() + self._pause_s))
 
     def alive(self) -> None:
         """A part of an object came. Quick: called for each one."""
         now = time.monotonic()
         if now < self._refresh_at or not self._studies:
             return
-        self._refresh_at = now + self._idle_s / REFRESH
+        self._refresh_at = now + self._pause_s / REFRESH
         mine = SendingRow.association == self._association
-        self._write(update(SendingRow).where(mine).values(alive_until=time.time() + self._idle_s))
+        self._write(update(SendingRow).where(mine).values(alive_until=time.time() + self._pause_s))
 
     def end(self) -> None:
         """The association is over."""

@@ -58,7 +58,7 @@ def test_a_study_is_not_complete_while_an_association_that_sent_images_of_it_is_
     node.arrive(100.0)
     node.arrive(100.0, study_uid="1.2.4")
     settle(node, 100.1)
-    one, other = (Sending(node.database, slot=n, idle_s=60.0) for n in (0, 1))
+    one, other = (Sending(node.database, slot=n, pause_s=60.0) for n in (0, 1))
     for sender in (one, other):
         sender.sent(STUDY)
         sender.sent(STUDY)
@@ -72,7 +72,7 @@ def test_a_study_is_not_complete_while_an_association_that_sent_images_of_it_is_
 def test_an_association_that_went_silent_or_whose_process_ended_holds_no_study(node: Node) -> None:
     node.arrive(100.0)
     settle(node, 100.1)
-    silent = Sending(node.database, slot=0, idle_s=60.0)
+    silent = Sending(node.database, slot=0, pause_s=60.0)
     silent.sent(STUDY)
     assert finish(node, time.time() + 59.0) == ()
     assert finish(node, time.time() + 61.0) == (STUDY,)
@@ -89,7 +89,7 @@ def test_an_association_that_went_silent_or_whose_process_ended_holds_no_study(n
 def test_an_association_that_goes_on_sending_holds_its_studies_on(node: Node) -> None:
     node.arrive(100.0)
     settle(node, 100.1)
-    sender = Sending(node.database, slot=0, idle_s=60.0)
+    sender = Sending(node.database, slot=0, pause_s=60.0)
     sender.sent(STUDY)
     with node.database.transaction() as session:
         session.execute(update(SendingRow).values(alive_until=105.0))
