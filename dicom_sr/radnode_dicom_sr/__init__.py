@@ -3,7 +3,7 @@
 from radnode_dicom_sr.actionable import actionable
 from radnode_dicom_sr.identity import DicomObject, Previous
 from radnode_dicom_sr.objects import build
-from radnode_dicom_sr.profile import DEFAULT, Profile
+from radnode_dicom_sr.profiles import DEFAULT, Profile
 from radnode_dicom_sr.read import read
 from radnode_dicom_sr.read_back import Document, Outline, ReadFinding, SegmentReference
 from radnode_dicom_sr.selection import retraction

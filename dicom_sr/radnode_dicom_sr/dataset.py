@@ -13,7 +13,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from radnode_dicom_sr import codes
 from radnode_dicom_sr.elements import encoded
 from radnode_dicom_sr.identity import ROLES, Identity
-from radnode_dicom_sr.profile import DEFAULT, Form, Profile
+from radnode_dicom_sr.profiles import DEFAULT, Form, Profile
 from radnode_dicom_sr.source import Source, clip
 from radnode_dicom_sr.words import ENGLISH, Words, words
 from radnode_inference.findings import Findings, ModelIdentity, uid_from

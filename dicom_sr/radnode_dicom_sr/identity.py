@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from radnode_dicom_sr.profile import Form
+from radnode_dicom_sr.profiles import Form
 from radnode_inference.findings import Findings, ModelIdentity, device_uid, uid_from
 
 Kind = Literal["sr", "seg", "key-image", "parametric-map", "pdf", "kos", "rtstruct", "status", "rejection"]

@@ -8,7 +8,7 @@ from radnode_dicom_sr.identity import DicomObject, Identity, Previous
 from radnode_dicom_sr.key_images import key_images, key_pictures
 from radnode_dicom_sr.maps import parametric_maps
 from radnode_dicom_sr.pdf import pdf
-from radnode_dicom_sr.profile import DEFAULT, Profile
+from radnode_dicom_sr.profiles import DEFAULT, Profile
 from radnode_dicom_sr.report import examination_report, located_report
 from radnode_dicom_sr.rtstruct import structure_set
 from radnode_dicom_sr.segmentation import segmentations

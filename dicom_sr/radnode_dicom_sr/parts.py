@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from radnode_dicom_sr.profile import Profile
+from radnode_dicom_sr.profiles import Profile
 from radnode_inference.volume import BoolArray
 
 NO_CAP = 2**31

@@ -16,7 +16,7 @@ from radnode_dicom_sr.dataset import Context, described, file_bytes, weights_sen
 from radnode_dicom_sr.elements import dataset, encoded, raw_sequence
 from radnode_dicom_sr.groups import device_observer, earlier, language, planar, unlocated, volumetric
 from radnode_dicom_sr.identity import EXAMINATION, LOCATED, DicomObject, Previous
-from radnode_dicom_sr.profile import Form
+from radnode_dicom_sr.profiles import Form
 from radnode_dicom_sr.segmentation import Drawn, located
 
 SOP_CLASS_UID = str(Comprehensive3DSRStorage)

@@ -23,7 +23,7 @@ from radnode_dicom_sr.multiframe import (
     shared_groups,
 )
 from radnode_dicom_sr.parts import Part, parts
-from radnode_dicom_sr.profile import Form, Profile
+from radnode_dicom_sr.profiles import Form, Profile
 from radnode_dicom_sr.source import clip
 from radnode_inference.findings import Code, Finding, Kind, ModelIdentity
 from radnode_inference.volume import BoolArray

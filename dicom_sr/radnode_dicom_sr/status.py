@@ -17,7 +17,7 @@ from radnode_dicom_sr.identity import STATUS, STATUS_PAGE, DicomObject, Identity
 from radnode_dicom_sr.key_images import SOP_CLASS_UID as PAGE_SOP_CLASS_UID
 from radnode_dicom_sr.key_images import capture
 from radnode_dicom_sr.picture import page
-from radnode_dicom_sr.profile import DEFAULT, Profile
+from radnode_dicom_sr.profiles import DEFAULT, Profile
 from radnode_dicom_sr.source import clip, inherited, series_numbers
 from radnode_dicom_sr.words import ENGLISH, Outcome, words
 from radnode_inference.findings import ModelIdentity
