@@ -1,0 +1,125 @@
+"""What radiologists say about single findings, and their remarks on studies. The only writer of these two tables.
+
+Nothing is ever changed or deleted: the newest row of a finding holds, and an undone verdict is a row as well. A verdict
+changes no result; it is counted for the agreement of people and model.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from radnode.tables import RemarkRow, StudyRow, VerdictRow
+
+REMARK_LENGTH = 500
+
+
+class Ruling(StrEnum):
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    EDITED = "edited"  # there is something, but not as the model says; the comment says how
+    UNDONE = "undone"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """One ruling. said: the finding in words as the person saw it. at: UTC epoch seconds."""
+
+    study_uid: str
+    model: str
+    tracking_uid: str
+    said: str
+    ruling: Ruling
+    comment: str
+    who: str
+    at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How people ruled on a model's findings in one month ("2026-11"), on images of one sender ("" for all)."""
+
+    model: str
+    month: str
+    sender: str
+    accepted: int
+    rejected: int
+    edited: int
+
+    @property
+    def share(self) -> float:
+        """Accepted findings among those ruled on, 0..1."""
+        return self.accepted / max(1, self.accepted + self.rejected + self.edited)
+
+
+def rule(session: Session, verdict: Verdict) -> None:
+    """Record one ruling, in the caller's transaction. Raises ValueError for a correction that says nothing."""
+    if verdict.ruling is Ruling.EDITED and not verdict.comment:
+        raise ValueError("say in a few words what is right instead")
+    session.add(VerdictRow(**vars(verdict) | {"ruling": str(verdict.ruling)}))
+
+
+def history(session: Session, study_uid: str) -> tuple[Verdict, ...]:
+    """Every ruling on the findings of one study, the oldest first."""
+    query = select(VerdictRow).where(VerdictRow.study_uid == study_uid).order_by(VerdictRow.id)
+    return tuple(view(row) for row in session.scalars(query))
+
+
+def standing(rulings: tuple[Verdict, ...]) -> Mapping[tuple[str, str], Verdict]:
+    """(model, tracking UID) -> the ruling that holds; those undone are left out."""
+    newest = {(v.model, v.tracking_uid): v for v in rulings}
+    return {key: v for key, v in newest.items() if v.ruling is not Ruling.UNDONE}
+
+
+def agreement(session: Session, *, by_sender: bool = False) -> tuple[Agreement, ...]:
+    """For each model and month (of the ruling, UTC) how people ruled, the oldest month first."""
+    newest = select(func.max(VerdictRow.id)).group_by(VerdictRow.study_uid, VerdictRow.model, VerdictRow.tracking_uid)
+    query = (
+        select(VerdictRow.model, VerdictRow.at, VerdictRow.ruling, StudyRow.calling_ae)
+        .outerjoin(StudyRow, StudyRow.study_uid == VerdictRow.study_uid)
+        .where(VerdictRow.id.in_(newest.scalar_subquery()), VerdictRow.ruling != Ruling.UNDONE)
+    )
+    counts: dict[tuple[str, str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for model, at, ruling, sender in session.execute(query):
+        month = datetime.fromtimestamp(at, UTC).strftime("%Y-%m")
+        counts[model, month, (sender or "") if by_sender else ""][ruling] += 1
+    return tuple(
+        Agreement(
+            model=model,
+            month=month,
+            sender=sender,
+            accepted=found[Ruling.ACCEPTED],
+            rejected=found[Ruling.REJECTED],
+            edited=found[Ruling.EDITED],
+        )
+        for (model, month, sender), found in sorted(counts.items())
+    )
+
+
+def remark(session: Session, study_uid: str, text: str, who: str, at: float) -> None:
+    """Put a remark on a study in place of the one before; "" takes it away."""
+    session.add(RemarkRow(study_uid=study_uid, text=text[:REMARK_LENGTH], who=who, at=at))
+
+
+def remarks(session: Session) -> Mapping[str, str]:
+    """Study UID -> its remark; studies without one are left out."""
+    newest = select(func.max(RemarkRow.id)).group_by(RemarkRow.study_uid)
+    query = select(RemarkRow.study_uid, RemarkRow.text).where(RemarkRow.id.in_(newest.scalar_subquery()))
+    return {uid: text for uid, text in session.execute(query) if text}
+
+
+def view(row: VerdictRow) -> Verdict:
+    return Verdict(
+        study_uid=row.study_uid,
+        model=row.model,
+        tracking_uid=row.tracking_uid,
+        said=row.said,
+        ruling=Ruling(row.ruling),
+        comment=row.comment,
+        who=row.who,
+        at=row.at,
+    )
