@@ -82,7 +82,7 @@ Sent = tuple[DeliveryRow, ResultRow]
 class Origin:
     """The job that a note hangs on: the newest whose results are taken back."""
 
-    id: int
+    id: int | None
     study_uid: str
     model: str
 

@@ -77,7 +77,7 @@ class ResultView:
     """`file` is relative to the data folder."""
 
     uid: str
-    job_id: int
+    job_id: int | None
     model: str
     kind: str
     sop_class_uid: str

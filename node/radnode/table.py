@@ -1,0 +1,17 @@
+"""What every table is made from. See `tables`."""
+
+from sqlalchemy import MetaData, String
+from sqlalchemy.orm import DeclarativeBase
+
+UID = String(64)
+
+
+class Table(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
