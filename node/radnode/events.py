@@ -29,6 +29,8 @@ class Action(StrEnum):
     RETRACTED = "retracted"
     RERUN = "rerun"
     HELD = "held"
+    PRIORITY = "priority"  # a person set it or took it back, or other systems were told
+    RULED = "ruled"  # a person said what a finding is worth
 
 
 @dataclass(frozen=True, kw_only=True)

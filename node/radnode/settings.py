@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from radnode.errors import SettingsError
@@ -59,10 +59,24 @@ class Deliver(Section):
     give_up_after_days: float = Field(default=7.0, gt=0)
 
 
+class Viewer(Section):
+    """A viewer to open a study in. {study_uid}, {accession_number} and {patient_id} in `url` are filled in."""
+
+    name: Annotated[str, Field(min_length=1, max_length=32)]
+    url: Annotated[str, Field(pattern=r"^(https?|weasis)://")]
+
+
 class Web(Section):
     host: str = "127.0.0.1"
     port: Port = 8080
     viewer_url: str = ""  # e.g. "http://ohif.example/viewer?StudyInstanceUIDs={study_uid}"
+    viewers: tuple[Viewer, ...] = ()  # further ones, each with its name
+
+
+class Fhir(Section):
+    """The node's own FHIR endpoint. hooks: beginnings of the addresses that Subscriptions may send to; none: no Subscription."""
+
+    hooks: tuple[str, ...] = ()
 
 
 class Peer(Section):
@@ -87,6 +101,19 @@ class Destination(Section):
     url: str = ""
     user: str = ""
     password: str = ""
+    # of a FHIR server; secrets are "file:PATH" or "env:NAME"
+    token: str = ""  # a bearer token
+    token_url: str = ""  # OAuth 2 client credentials (SMART Backend Services), with client_id and one of the next two
+    client_id: str = ""
+    client_key: str = ""  # a private key (PEM), which signs the assertion
+    client_secret: str = ""
+    key_id: str = ""
+    scope: str = "system/*.cruds"
+    certificate: Path | None = None  # mutual TLS: the client's certificate and its key (PEM)
+    certificate_key: Path | None = None
+    ca: Path | None = None  # whose certificates of servers are trusted; left out: the machine's own list
+    patient_system: str = ""  # the system of patient identifiers without an issuer, e.g. "urn:oid:1.2.3"
+    order_system: str = ""  # the system of accession numbers
     folder: Path | None = None
     results: tuple[Kind, ...] = ()  # empty: what it takes (a PACS is asked by association negotiation)
     segmentation: Literal["binary", "labelmap"] = "binary"
@@ -120,14 +147,63 @@ class Rule(Section):
     note: str = ""  # added to the reason that people read
 
 
+PatientClass = Literal["emergency", "inpatient", "outpatient"]
+
+
 class TriageRule(Section):
-    """A finding (any of its code values; empty: any abnormality) at or above a probability raises the study to `level`."""
+    """What raises a study to `level`; of two studies of one level, the one whose rule stands first in the table goes first.
+
+    A finding of any of `codes` (empty: any abnormality), at or above a probability, a volume, a length; of patients of
+    `classes` (empty: all); by one of `models` (empty: any); said by at least `agreeing` models.
+    finding = false: the rule asks for no finding, only for the class of the patient.
+    """
 
     name: Name
     codes: tuple[str, ...] = ()
     min_probability: float = Field(default=0.0, ge=0, le=1)
     min_volume_ml: float = Field(default=0.0, ge=0)
+    min_long_axis_mm: float = Field(default=0.0, ge=0)
+    classes: tuple[PatientClass, ...] = ()
+    models: tuple[str, ...] = ()
+    agreeing: int = Field(default=1, ge=1)
+    finding: bool = True
     level: Literal["STAT", "HIGH", "ROUTINE"]
+
+    @model_validator(mode="after")
+    def asks_for_something(self) -> "TriageRule":
+        if not self.finding and not self.classes:
+            raise ValueError("a rule without a finding names the classes of patients that it is for")
+        return self
+
+
+class Ageing(Section):
+    """Minutes within which a study of each level is to be read, and from which part of them on it goes before the others."""
+
+    stat_min: float = Field(default=30.0, gt=0)
+    high_min: float = Field(default=240.0, gt=0)
+    routine_min: float = Field(default=1440.0, gt=0)
+    due_at: float = Field(default=0.75, gt=0, le=1)
+
+
+class ClassRule(Section):
+    """Whose patients are of which class where no order says it: by the sender, or by a word of the study's description."""
+
+    patient_class: PatientClass
+    calling_aes: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+
+
+class Hl7(Section):
+    """The listener for HL7 v2 orders over MLLP; without a port there is none. addresses: who may send, IP addresses or networks."""
+
+    host: str = "127.0.0.1"
+    port: Port | None = None  # 0: any free one, written to run/hl7.port in the data folder
+    addresses: tuple[str, ...] = ("127.0.0.1",)
+    max_connections: int = Field(default=32, ge=1)
+    max_message_kb: int = Field(default=1024, ge=1)
+    message_s: float = Field(default=30.0, gt=0)  # from the first byte of a message to its last
+    idle_s: float = Field(default=3600.0, gt=0)  # between messages
+    encoding: str = "utf-8"  # where a message does not name its own (MSH-18)
 
 
 class Settings(BaseSettings):
@@ -144,10 +220,14 @@ class Settings(BaseSettings):
     work: Work = Work()
     deliver: Deliver = Deliver()
     web: Web = Web()
+    fhir: Fhir = Fhir()
     peers: tuple[Peer, ...] = ()
     destinations: tuple[Destination, ...] = ()
     rules: tuple[Rule, ...] | None = None  # None: the rules of radnode.route
     triage: tuple[TriageRule, ...] | None = None  # None: the policy of radnode.triage
+    ageing: Ageing = Ageing()
+    patient_classes: tuple[ClassRule, ...] = ()
+    hl7: Hl7 = Hl7()
 
     @property
     def url(self) -> str:

@@ -34,6 +34,7 @@ class StudySummary:
     first_instance_at: float
     last_instance_at: float
     due_at: float
+    issuer_of_patient_id: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +135,16 @@ def studies(session: Session, *, limit: int = 500, state: StudyState | None = No
     return tuple(summary(row) for row in session.scalars(query))
 
 
+def of_patient(session: Session, study_uid: str) -> tuple[StudySummary, ...]:
+    """Every study of the same patient (ID and issuer), the newest first; only this one where it names no patient."""
+    row = session.get(StudyRow, study_uid)
+    if row is None or not row.patient_id:
+        return () if row is None else (summary(row),)
+    same = (StudyRow.patient_id == row.patient_id, StudyRow.issuer_of_patient_id == row.issuer_of_patient_id)
+    query = select(StudyRow).where(*same).order_by(StudyRow.study_date.desc(), StudyRow.first_instance_at.desc())
+    return tuple(summary(found) for found in session.scalars(query))
+
+
 def with_jobs(session: Session) -> frozenset[str]:
     """The studies whose present revision any model was to read."""
     query = select(JobRow.study_uid).join(StudyRow, StudyRow.study_uid == JobRow.study_uid)
@@ -183,6 +194,7 @@ def summary(row: StudyRow) -> StudySummary:
         first_instance_at=row.first_instance_at,
         last_instance_at=row.last_instance_at,
         due_at=row.due_at,
+        issuer_of_patient_id=row.issuer_of_patient_id,
     )
 
 

@@ -4,11 +4,11 @@ It reorders and never hides: a study without a report, or whose AI declined or f
 """
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
-from radnode.settings import TriageRule
+from radnode.settings import Ageing, TriageRule
 from radnode_fhir.diagnostic_report import DEMONSTRATION
 from radnode_fhir.read import DEAD, Abnormality, Reported, facts
 
@@ -25,7 +25,17 @@ class Level(StrEnum):
 
 RANK: Mapping[Level, int] = {Level.STAT: 0, Level.HIGH: 1, Level.ROUTINE: 2}
 
-OVERDUE_S: Mapping[Level, float] = {Level.STAT: 0.5 * 3600, Level.HIGH: 4 * 3600, Level.ROUTINE: 24 * 3600}
+PERSON, REPORTER, OTHERS = -2, -1, 1000
+"""Hierarchies beside the rules' places in the table: set by a person, called critical by its reporter, raised by no finding."""
+
+
+def overdue_after(ageing: Ageing) -> Mapping[Level, float]:
+    """Seconds after which a row is overdue: early enough to be read within its limit."""
+    limits = {Level.STAT: ageing.stat_min, Level.HIGH: ageing.high_min, Level.ROUTINE: ageing.routine_min}
+    return {level: 60 * ageing.due_at * minutes for level, minutes in limits.items()}
+
+
+OVERDUE_S: Mapping[Level, float] = overdue_after(Ageing())
 """After this a row is overdue: it goes before the others of its level, a routine one into HIGH, so that nothing starves."""
 
 PROBABILITY_NOT_GIVEN = 0.5
@@ -39,9 +49,13 @@ DEFAULT_POLICY: tuple[TriageRule, ...] = (
     # SCT: emphysema of the lung, emphysema: worth reporting, not worth hurrying
     TriageRule(name="chronic", codes=("87433001", "4981000"), level="ROUTINE"),
     TriageRule(name="likely-abnormal", min_probability=0.5, level="HIGH"),
+    TriageRule(name="emergency-patient", finding=False, classes=("emergency",), level="HIGH"),
     TriageRule(name="unlikely", level="ROUTINE"),
 )
-"""For each finding the first rule that holds. A finding without a probability counts as certain: its model is sure or silent."""
+"""For each finding the first rule that holds. A finding without a probability counts as certain: its model is sure or silent.
+
+A finding without a volume or a length meets no rule that asks for one.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,14 +73,33 @@ class Report:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Context:
+    """What is known of a study beside its reports. ordered: the order's priority. set_level: a person's, with the comment.
+
+    class_from: where the class of the patient is known from, in words.
+    """
+
+    patient_class: str = ""
+    class_from: str = ""
+    ordered: Level | None = None
+    set_level: Level | None = None
+    comment: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Priority:
-    """Where a study stands and why. probability: of the finding that put it there (None: not given, or no finding)."""
+    """Where a study stands and why. probability: of the finding that put it there (None: not given, or no finding).
+
+    hierarchy: within a level, lower goes first. rule: the name of the rule that decided, "" for none.
+    """
 
     level: Level
     reason: str
     probability: float | None = None
     abnormal: bool = False
     demonstration: bool = False
+    hierarchy: int = 0
+    rule: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +111,9 @@ class Place(Generic[K]):
     waiting_s: float
 
 
+NOTHING_KNOWN = Context()
+
+
 def read(bundle: Mapping[str, Any], model: str, status: str) -> Report | None:
     """A stored report as triage sees it; None when the Bundle holds no readable report, which is no reason to hide a study."""
     try:
@@ -87,20 +123,31 @@ def read(bundle: Mapping[str, Any], model: str, status: str) -> Report | None:
     return Report(model=model, status=status, said=said, demonstration=DEMONSTRATION.strip() in said.conclusion)
 
 
-def prioritise(reports: Sequence[Report], policy: Sequence[TriageRule] = DEFAULT_POLICY) -> Priority:
-    """The highest level that any finding of any standing report is given, and why."""
+def prioritise(
+    reports: Sequence[Report], policy: Sequence[TriageRule] = DEFAULT_POLICY, context: Context = NOTHING_KNOWN
+) -> Priority:
+    """The highest of: what any finding of any standing report is given, the normal place, what a person set; and why."""
+    said = by_findings(reports, policy, context)
+    for other in (normal_place(policy, context), set_by_person(context)):
+        said = raised(said, other) if other is not None else said
+    return said
+
+
+def by_findings(reports: Sequence[Report], policy: Sequence[TriageRule], context: Context) -> Priority:
     standing = [r for r in reports if not r.retracted]
-    found = [(judge(a, policy), a, r) for r in standing for a in r.said.abnormalities]
+    found = [(verdict(a, policy, context.patient_class, r.model, standing), a, r) for r in standing for a in r.said.abnormalities]  # fmt: skip
     if not found:
         return without_finding(reports, standing)
-    level, first, report = min(found, key=lambda f: (RANK[f[0]], -severity(f[1].probability)))
+    decided, first, report = min(found, key=lambda f: (RANK[f[0].level], f[0].hierarchy, -severity(f[1].probability)))
     more = f", and {len(found) - 1} more" if len(found) > 1 else ""
     return Priority(
-        level=level,
+        level=decided.level,
         reason=f"{describe(first)}{more} [{report.model}]{marked(report.demonstration)}",
         probability=first.probability,
         abnormal=True,
         demonstration=all(r.demonstration for r in standing),
+        hierarchy=decided.hierarchy,
+        rule=decided.rule,
     )
 
 
@@ -111,25 +158,89 @@ def without_finding(reports: Sequence[Report], standing: Sequence[Report]) -> Pr
         reason = f"No finding by AI [{models}]{marked(demonstration)}"
     else:
         reason = "The AI's report was retracted" if reports else "No AI report: normal place"
-    return Priority(level=Level.ROUTINE, reason=reason, demonstration=demonstration)
+    return Priority(level=Level.ROUTINE, reason=reason, demonstration=demonstration, hierarchy=OTHERS)
+
+
+def normal_place(policy: Sequence[TriageRule], context: Context) -> Priority | None:
+    """Where the study stands whatever an AI says: as it was ordered, or by the class of the patient, whichever is higher."""
+    places = [
+        Priority(level=Level(rule.level), hierarchy=at, rule=rule.name, reason=f"{context.patient_class} patient".capitalize() + context.class_from)
+        for at, rule in enumerate(policy)
+        if not rule.finding and context.patient_class in rule.classes
+    ]  # fmt: skip
+    if context.ordered is not None:
+        places.append(Priority(level=context.ordered, hierarchy=OTHERS, reason=f"Ordered as {context.ordered}"))
+    return min(places, key=lambda p: (RANK[p.level], p.hierarchy), default=None)
+
+
+def set_by_person(context: Context) -> Priority | None:
+    if context.set_level is None:
+        return None
+    said = f": {context.comment}" if context.comment else ""
+    return Priority(level=context.set_level, hierarchy=PERSON, reason=f"Set to {context.set_level} by a person{said}")
+
+
+def raised(said: Priority, other: Priority) -> Priority:
+    """`said`, not lower than `other`, whose reason then stands first."""
+    here, there = (RANK[said.level], said.hierarchy), (RANK[other.level], other.hierarchy)
+    if there >= here:
+        return said
+    reason = f"{other.reason}. {said.reason}"
+    return replace(said, level=other.level, hierarchy=other.hierarchy, rule=other.rule, reason=reason)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What the policy says of one finding. hierarchy: the place of the rule in the table, from 0."""
+
+    level: Level
+    hierarchy: int
+    rule: str
 
 
 def judge(abnormality: Abnormality, policy: Sequence[TriageRule]) -> Level:
-    """The level of the first rule that holds; STAT where the reporter itself called it critical (AA, HH, LL)."""
+    """The level of a finding of which nothing else is known."""
+    return verdict(abnormality, policy).level
+
+
+def verdict(
+    abnormality: Abnormality,
+    policy: Sequence[TriageRule],
+    patient_class: str = "",
+    model: str = "",
+    standing: Sequence[Report] = (),
+) -> Verdict:
+    """The first rule that holds; STAT where the reporter itself called it critical (AA, HH, LL)."""
     if abnormality.critical:
-        return Level.STAT
-    for rule in policy:
-        if holds(rule, abnormality):
-            return Level(rule.level)
-    return Level.ROUTINE
+        return Verdict(level=Level.STAT, hierarchy=REPORTER, rule="critical by its reporter")
+    for at, rule in enumerate(policy):
+        if holds(rule, abnormality, patient_class, model) and agree(rule, abnormality, patient_class, standing):
+            return Verdict(level=Level(rule.level), hierarchy=at, rule=rule.name)
+    return Verdict(level=Level.ROUTINE, hierarchy=OTHERS, rule="")
 
 
-def holds(rule: TriageRule, abnormality: Abnormality) -> bool:
-    if rule.codes and abnormality.concept.value not in rule.codes:
+def holds(rule: TriageRule, abnormality: Abnormality, patient_class: str, model: str) -> bool:
+    if not rule.finding or (rule.codes and abnormality.concept.value not in rule.codes):
+        return False
+    if (rule.classes and patient_class not in rule.classes) or (rule.models and model not in rule.models):
         return False
     if abnormality.probability is not None and abnormality.probability < rule.min_probability:
         return False
-    return rule.min_volume_ml <= 0 or (abnormality.volume_ml or 0.0) >= rule.min_volume_ml
+    large = rule.min_volume_ml <= 0 or (abnormality.volume_ml or 0.0) >= rule.min_volume_ml
+    return large and (rule.min_long_axis_mm <= 0 or (abnormality.long_axis_mm or 0.0) >= rule.min_long_axis_mm)
+
+
+def agree(rule: TriageRule, abnormality: Abnormality, patient_class: str, standing: Sequence[Report]) -> bool:
+    """Whether as many models as the rule asks for say the same of the same concept."""
+    if rule.agreeing <= 1:
+        return True
+    same = {
+        r.model
+        for r in standing
+        for a in r.said.abnormalities
+        if a.concept.value == abnormality.concept.value and holds(rule, a, patient_class, r.model)
+    }
+    return len(same) >= rule.agreeing
 
 
 def severity(probability: float | None) -> float:
@@ -155,38 +266,34 @@ def marked(demonstration: bool) -> str:
     return " – demonstration, not for clinical use" if demonstration else ""
 
 
-def order(rows: Iterable[tuple[K, Priority, float]], now: float) -> list[Place[K]]:
-    """Rows of (key, priority, arrival in epoch seconds) as they are to be read.
+def order(
+    rows: Iterable[tuple[K, Priority, float]], now: float, limits: Mapping[Level, float] = OVERDUE_S
+) -> list[Place[K]]:
+    """Rows of (key, priority, arrival in epoch seconds) as they are to be read. limits: seconds, see `overdue_after`.
 
-    By level; in a level first what is overdue, longest overdue first, then by probability in steps of ten per cent, then
-    by arrival. Nothing starves: only STAT and what is overdue for longer can stand before an overdue row.
+    By level; in a level first what is overdue, longest overdue first, then by the rule's place in the table, then by
+    probability in steps of ten per cent, then by arrival. Nothing starves: only STAT and what is overdue for longer can
+    stand before an overdue row.
     """
-    places = [
-        (aged(Place(key=k, priority=p, waiting_s=max(0.0, now - at))), overdue_s(p, now - at)) for k, p, at in rows
-    ]
+    places = []
+    for key, priority, at in rows:
+        waiting = max(0.0, now - at)
+        overdue = max(0.0, waiting - limits[priority.level])
+        places.append((Place(key=key, priority=aged(priority, waiting, overdue), waiting_s=waiting), overdue))
     places.sort(key=lambda p: sort_key(*p))
     return [place for place, _ in places]
 
 
-def overdue_s(priority: Priority, waiting_s: float) -> float:
-    return max(0.0, waiting_s - OVERDUE_S[priority.level])
+def aged(priority: Priority, waiting_s: float, overdue_s: float) -> Priority:
+    """A row that waited too long says so; a routine one is HIGH."""
+    if overdue_s <= 0:
+        return priority
+    level = Level.HIGH if priority.level is Level.ROUTINE else priority.level
+    waited = f"{waiting_s / 3600:.0f} h" if waiting_s >= 7200 else f"{waiting_s / 60:.0f} min"
+    return replace(priority, level=level, reason=f"Waited {waited}. {priority.reason}")
 
 
-def aged(place: Place[K]) -> Place[K]:
-    """A routine row that waited too long is HIGH, and says why."""
+def sort_key(place: Place[K], overdue: float) -> tuple[int, float, int, float, float]:
     priority = place.priority
-    if priority.level is not Level.ROUTINE or place.waiting_s < OVERDUE_S[Level.ROUTINE]:
-        return place
-    raised = Priority(
-        level=Level.HIGH,
-        reason=f"Waited {place.waiting_s / 3600:.0f} h. {priority.reason}",
-        probability=priority.probability,
-        abnormal=priority.abnormal,
-        demonstration=priority.demonstration,
-    )
-    return Place(key=place.key, priority=raised, waiting_s=place.waiting_s)
-
-
-def sort_key(place: Place[K], overdue: float) -> tuple[int, float, int, float]:
-    step = -int(severity(place.priority.probability) * 10) if place.priority.abnormal else 0
-    return RANK[place.priority.level], -overdue, step, -place.waiting_s
+    step = -int(severity(priority.probability) * 10) if priority.abnormal else 0
+    return RANK[priority.level], -overdue, priority.hierarchy, step, -place.waiting_s

@@ -2,20 +2,20 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TypeVar
 
 from sqlalchemy import ScalarSelect, Select, func, select
 from sqlalchemy.orm import Session
 
-from radnode import triage
+from radnode import orders, triage
 from radnode.database import Database
-from radnode.settings import TriageRule
+from radnode.settings import Ageing, ClassRule, Settings, TriageRule
 from radnode.states import DeliveryState, JobState, StudyState
 from radnode.studies import StudySummary, summary
 from radnode.tables import DeliveryRow, JobRow, ReportRow, ResultRow, RouteRow, StudyRow
-from radnode.triage import Level, Report
+from radnode.triage import Context, Level, Priority, Report
 
 T = TypeVar("T", JobRow, RouteRow)
 
@@ -48,7 +48,10 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One row. rank counts from 1. waiting_s: since the first image came. owed, dead: results on their way, given up."""
+    """One row. rank counts from 1. waiting_s: since the first image came. owed, dead: results on their way, given up.
+
+    rule: of the policy that put it there, "" for none. set_level, comment: a person's.
+    """
 
     rank: int
     study: StudySummary
@@ -60,6 +63,10 @@ class Entry:
     answers: tuple[Answer, ...]
     owed: int
     dead: int
+    rule: str = ""
+    patient_class: str = ""
+    set_level: Level | None = None
+    comment: str = ""
 
     @property
     def ran(self) -> bool:
@@ -78,25 +85,36 @@ class Worklist:
 class Reader:
     """Makes worklists. Remembers the reports it has read, by id and change, because they are read every second."""
 
-    def __init__(self, database: Database, policy: Sequence[TriageRule] | None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        policy: Sequence[TriageRule] | None,
+        *,
+        ageing: Ageing | None = None,
+        classes: Sequence[ClassRule] = (),
+    ) -> None:
         self.database = database
         self.policy = triage.DEFAULT_POLICY if policy is None else tuple(policy)
+        self.ageing = ageing or Ageing()
+        self.limits = triage.overdue_after(self.ageing)
+        self.classes = tuple(classes)
         self._reports: dict[str, tuple[float, Report | None]] = {}
 
+    @classmethod
+    def of(cls, settings: Settings, database: Database) -> "Reader":
+        """As the settings say."""
+        return cls(database, settings.triage, ageing=settings.ageing, classes=settings.patient_classes)
+
     def worklist(self, now: float) -> Worklist:
-        recent = select(StudyRow.study_uid).where(StudyRow.last_instance_at >= now - RECENT_DAYS * 86400)
-        recent = recent.order_by(StudyRow.last_instance_at.desc()).limit(LIMIT)
+        recent = recently(now)
         with self.database.reading() as session:
-            rows = session.scalars(select(StudyRow).where(StudyRow.study_uid.in_(recent.scalar_subquery())))
-            studies = {row.study_uid: summary(row) for row in rows}
+            studies = summaries(session, recent)
             total = session.scalar(select(func.count()).select_from(StudyRow)) or 0
             reports = self.reports(session, recent)
+            known = orders.contexts(session, studies, self.classes)
             answers = all_answers(session, recent, studies, reports)
             counts = delivery_counts(session, recent)
-        ranked = triage.order(
-            ((uid, triage.prioritise(reports[uid], self.policy), s.first_instance_at) for uid, s in studies.items()),
-            now,
-        )
+        ranked = triage.order(self.rows(studies, reports, known), now, self.limits)
         entries = tuple(
             Entry(
                 rank=rank,
@@ -109,10 +127,48 @@ class Reader:
                 answers=answers[place.key],
                 owed=counts.get((place.key, DeliveryState.OWED), 0),
                 dead=counts.get((place.key, DeliveryState.DEAD), 0),
+                rule=place.priority.rule,
+                patient_class=known[place.key].patient_class,
+                set_level=known[place.key].set_level,
+                comment=known[place.key].comment,
             )
             for rank, place in enumerate(ranked, start=1)
         )
         return Worklist(entries=entries, older=total - len(studies))
+
+    def rows(
+        self,
+        studies: Mapping[str, StudySummary],
+        reports: Mapping[str, Sequence[Report]],
+        known: Mapping[str, Context],
+    ) -> list[tuple[str, Priority, float]]:
+        """The snapshot that is put in order: study UID, priority, arrival."""
+        return [
+            (uid, triage.prioritise(reports[uid], self.policy, known[uid]), study.first_instance_at)
+            for uid, study in studies.items()
+        ]
+
+    def priorities(self, now: float) -> Mapping[str, tuple[StudySummary, Priority, Context]]:
+        """Every recent study's priority without what waiting adds to it, by Study Instance UID."""
+        recent = recently(now)
+        with self.database.reading() as session:
+            studies = summaries(session, recent)
+            reports = self.reports(session, recent)
+            known = orders.contexts(session, studies, self.classes)
+        rows = self.rows(studies, reports, known)
+        return {uid: (studies[uid], priority, known[uid]) for uid, priority, _ in rows}
+
+    def without_person(self, study_uid: str) -> Level | None:
+        """The level of a study without what people set; None when it is not here."""
+        mine = select(StudyRow.study_uid).where(StudyRow.study_uid == study_uid)
+        with self.database.reading() as session:
+            studies = summaries(session, mine)
+            reports = self.reports(session, mine)
+            known = orders.contexts(session, studies, self.classes)
+        if study_uid not in studies:
+            return None
+        alone = replace(known[study_uid], set_level=None, comment="")
+        return triage.prioritise(reports[study_uid], self.policy, alone).level
 
     def entry(self, study_uid: str, now: float) -> Entry | None:
         """A study's row, None when it is not recent."""
@@ -138,6 +194,17 @@ class Reader:
             if known[1] is not None:
                 found[study_uid].append(known[1])
         return defaultdict(tuple, {uid: tuple(reports) for uid, reports in found.items()})
+
+
+def recently(now: float) -> Select[str]:
+    """The studies of the list."""
+    recent = select(StudyRow.study_uid).where(StudyRow.last_instance_at >= now - RECENT_DAYS * 86400)
+    return recent.order_by(StudyRow.last_instance_at.desc()).limit(LIMIT)
+
+
+def summaries(session: Session, chosen: Select[str]) -> Mapping[str, StudySummary]:
+    rows = session.scalars(select(StudyRow).where(StudyRow.study_uid.in_(chosen.scalar_subquery())))
+    return {row.study_uid: summary(row) for row in rows}
 
 
 def load(session: Session, report_id: str) -> Report | None:

@@ -1,0 +1,123 @@
+"""What other systems ordered: kept from their messages, and asked for what triage knows of a study beside its reports."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from radnode import priorities
+from radnode.settings import ClassRule
+from radnode.studies import StudySummary
+from radnode.tables_triage import OrderRow
+from radnode.triage import RANK, Context, Level
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """One ordered examination. patient_class: emergency, inpatient, outpatient or "". said_at: MSH-7, as it was written.
+
+    order_number: the placer's, else the filler's. level: None where the order names no priority.
+    """
+
+    order_number: str
+    accession_number: str
+    patient_id: str = ""
+    issuer_of_patient_id: str = ""
+    patient_class: str = ""
+    level: Level | None = None
+    procedure: str = ""
+    cancelled: bool = False
+    said_at: str = ""
+
+
+def keep(session: Session, order: Order, now: float) -> bool:
+    """The order as it stands now. False when a later message of the same order was kept before: that one holds."""
+    row = session.scalars(select(OrderRow).where(OrderRow.order_number == order.order_number)).one_or_none()
+    if row is None:
+        row = OrderRow(order_number=order.order_number)
+        session.add(row)
+    elif later(row.said_at, order.said_at):
+        return False
+    row.accession_number, row.procedure = order.accession_number, order.procedure
+    row.patient_id, row.issuer_of_patient_id = order.patient_id, order.issuer_of_patient_id
+    row.patient_class, row.level = order.patient_class, order.level or ""
+    row.cancelled, row.said_at, row.updated_at = order.cancelled, order.said_at, now
+    return True
+
+
+def later(kept: str, came: str) -> bool:
+    """Whether the message that is kept was written after the one that came (HL7 times; those that differ in zone are not told apart)."""
+    first, second = kept[:14], came[:14]
+    return bool(first and second) and len(first) == len(second) and kept[14:] == came[14:] and first > second
+
+
+def of_accessions(session: Session, accessions: Sequence[str]) -> Mapping[str, tuple[Order, ...]]:
+    """Accession number -> its orders that are not cancelled."""
+    wanted = sorted({a for a in accessions if a})
+    rows = session.scalars(
+        select(OrderRow).where(OrderRow.accession_number.in_(wanted), OrderRow.cancelled.is_(False))
+    ).all() if wanted else ()  # fmt: skip
+    found: dict[str, list[Order]] = defaultdict(list)
+    for row in rows:
+        found[row.accession_number].append(from_row(row))
+    return {accession: tuple(orders) for accession, orders in found.items()}
+
+
+def from_row(row: OrderRow) -> Order:
+    return Order(
+        order_number=row.order_number,
+        accession_number=row.accession_number,
+        patient_id=row.patient_id,
+        issuer_of_patient_id=row.issuer_of_patient_id,
+        patient_class=row.patient_class,
+        level=Level(row.level) if row.level else None,
+        procedure=row.procedure,
+        cancelled=row.cancelled,
+        said_at=row.said_at,
+    )
+
+
+def contexts(
+    session: Session, studies: Mapping[str, StudySummary], classes: Sequence[ClassRule]
+) -> Mapping[str, Context]:
+    """Study UID -> what its orders, the site's rules and people say of it."""
+    ordered = of_accessions(session, [s.accession_number for s in studies.values()])
+    people = priorities.standing(session, list(studies))
+    return {
+        uid: context(study, ordered.get(study.accession_number, ()), classes, people.get(uid))
+        for uid, study in studies.items()
+    }
+
+
+def context(
+    study: StudySummary, ordered: Sequence[Order], classes: Sequence[ClassRule], person: priorities.SetPriority | None
+) -> Context:
+    """Pure. An order of another patient with the same accession number says nothing of this study."""
+    mine = [o for o in ordered if is_of(o, study)]
+    levels = sorted((o.level for o in mine if o.level is not None), key=lambda level: RANK[level])
+    said = {o.patient_class for o in mine if o.patient_class}
+    patient_class = next((c for c in ("emergency", "inpatient", "outpatient") if c in said), "")
+    class_from = " (order)" if patient_class else ""
+    if not patient_class:
+        patient_class = next((r.patient_class for r in classes if applies(r, study)), "")
+        class_from = " (by the site's rule)" if patient_class else ""
+    return Context(
+        patient_class=patient_class,
+        class_from=class_from,
+        ordered=levels[0] if levels else None,
+        set_level=person.level if person else None,
+        comment=person.comment if person else "",
+    )
+
+
+def is_of(order: Order, study: StudySummary) -> bool:
+    same = not order.patient_id or not study.patient_id or order.patient_id == study.patient_id
+    issuers = {order.issuer_of_patient_id, study.issuer_of_patient_id} - {""}
+    return same and len(issuers) < 2
+
+
+def applies(rule: ClassRule, study: StudySummary) -> bool:
+    words = study.study_description.upper().split()
+    return study.calling_ae in rule.calling_aes or any(word.upper() in words for word in rule.words)
