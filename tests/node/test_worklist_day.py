@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqlalchemy import delete
 from sqlalchemy.orm import Session
 from support.results import bundle, prepare
 
@@ -90,9 +91,11 @@ class Day:
         self._kept: dict[str, int] = {}
 
     def catch_up(self, now: float) -> None:
-        """Write what happened until now: images, orders, reports, amendments."""
+        """Write what happened until now: images, orders, reports, amendments; what was read goes to the archive."""
         with self.database.transaction() as session:
             self._write(session, now)
+            gone = [c.uid for c in self.cases if c.read_at < now]
+            session.execute(delete(StudyRow).where(StudyRow.study_uid.in_(gone)))
 
     def _write(self, session: Session, now: float) -> None:
         for case in self.cases:
@@ -129,7 +132,7 @@ class Day:
     def look(self, now: float) -> list[Case]:
         """What is to be read, in the order of the worklist, which is compared with the policy as it is looked at."""
         self.catch_up(now)
-        here = {c.uid: c for c in self.cases if c.at <= now}
+        here = {c.uid: c for c in self.cases if c.at <= now <= c.read_at}
         shown = [e.study.study_uid for e in self.reader.worklist(now).entries]
         assert shown == [c.uid for c in sorted(here.values(), key=lambda c: place(c, now))]
         self.sampled += 1
