@@ -33,14 +33,15 @@ IMAGE_TYPE = ["DERIVED", "PRIMARY", "VOLUME", "QUANTITY"]
 def parametric_maps(context: Context) -> tuple[DicomObject, ...]:
     """Every map that has a number anywhere, split where it has more frames than the destination takes.
 
-    Raises ValueError for a map of another shape than the volume.
+    A frame for each slice, in their order, also where there is no number: OHIF 3.13 lays frame n over slice n, whatever the
+    frame says of its place. Raises ValueError for a map of another shape than the volume.
     """
     made: list[DicomObject] = []
     shape = (len(context.source.slices), context.source.rows, context.source.columns)
     for name, map_ in enumerate(context.findings.maps, start=1):
         if map_.values.shape != shape:
             raise ValueError(f"the map {map_.name!r} is {map_.values.shape}, its volume {shape}")
-        used = [i for i, plane in enumerate(map_.values) if np.isfinite(plane).any()]
+        used = range(len(map_.values)) if np.isfinite(map_.values).any() else range(0)
         cap = context.profile.frame_cap or max(len(used), 1)
         for start in range(0, len(used), cap):
             made.append(parametric_map(context, map_, name, len(made) + 1, used[start : start + cap], len(used)))

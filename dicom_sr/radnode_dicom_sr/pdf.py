@@ -6,6 +6,7 @@ from io import BytesIO
 from xml.sax.saxutils import escape
 
 from PIL import Image as Picture
+from pydicom import dcmread
 from pydicom.uid import EncapsulatedPDFStorage
 from reportlab.lib.colors import HexColor
 from reportlab.lib.pagesizes import A4
@@ -77,6 +78,12 @@ def pdf(context: Context, pictures: Sequence[KeyPicture]) -> DicomObject:
         series_uid=str(ds.SeriesInstanceUID),
         body=file_bytes(ds),
     )
+
+
+def printed(made: DicomObject) -> bytes:
+    """The PDF in an Encapsulated PDF object, without its padding (PS3.3 C.24.2)."""
+    ds = dcmread(BytesIO(made.body))
+    return bytes(ds.EncapsulatedDocument)[: int(ds.EncapsulatedDocumentLength)]
 
 
 class TraditionalChinese(UnicodeCIDFont):  # type: ignore[misc]

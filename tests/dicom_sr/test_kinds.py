@@ -1,5 +1,6 @@
 """Parametric maps, contours, pages, selections, rejection notes and statuses hold what was found, where it was found."""
 
+import math
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -35,7 +36,7 @@ def test_a_parametric_map_lies_on_its_images_with_its_numbers(place: Scene, fram
     made = findings(place, (), maps=(map_,))
     profile = Profile(frame_cap=frame_cap)
     files = [o for o in build(made, place.study, profile=profile) if o.kind == "parametric-map"]
-    assert len(files) == (1 if frame_cap is None else 2)
+    assert len(files) == (1 if frame_cap is None else math.ceil(len(place.volume.sources) / frame_cap))
     slices = {s.sop_uid: i for i, s in enumerate(place.volume.sources)}
     seen = []
     for o in files:
@@ -50,7 +51,7 @@ def test_a_parametric_map_lies_on_its_images_with_its_numbers(place: Scene, fram
             truth = map_.values[index]
             assert (np.isnan(truth) == (frame == padding)).all()
             assert (frame[np.isfinite(truth)] == truth[np.isfinite(truth)]).all()
-    assert sorted(seen) == [2, 3, 4, 5, 6, 7]
+    assert seen == list(range(len(place.volume.sources)))  # in the order of the slices: OHIF counts frames
 
 
 def test_a_map_without_a_number_is_no_object(place: Scene) -> None:
@@ -201,6 +202,7 @@ KEYWORDS = (
 )  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:Found unknown escape sequence")  # pydicom, of a lone escape character
 @pytest.mark.filterwarnings("ignore:Failed to decode byte string")
 @settings(max_examples=8, deadline=None)
 @given(values=st.dictionaries(st.sampled_from(KEYWORDS), st.text(st.characters(max_codepoint=0xFF), max_size=90)))

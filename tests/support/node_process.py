@@ -32,7 +32,6 @@ def to_orthanc(pacs: Orthanc, name: str = "pacs") -> dict[str, object]:
         "host": "127.0.0.1",
         "port": pacs.dicom_port,
         "ae_title": pacs.ae_title,
-        "results": ["sr", "seg", "key-image"],
     }
 
 
