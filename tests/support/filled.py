@@ -1,11 +1,13 @@
 """A node's database as after a morning's work: studies in every state, results of the real writers, deliveries and refusals."""
 
+import shutil
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pydicom
 from sqlalchemy import select, update
-from support.findings import MODEL, findings, lesion, scene
+from support.findings import MODEL, Scene, findings, lesion, scene
 from support.results import Ended, add_job, add_study, prepare, record
 
 from radnode import peers, report
@@ -92,12 +94,13 @@ def read(
     first = made.study.series[0].headers[0]
     add_study(
         database, uid, state="read", patient_name=name, patient_id=first.text("PatientID"), study_date="20261122",
-        accession_number=f"A-20{seed}", study_description="CT Chest", modalities="CT", instances=12, calling_ae="CT1",
+        accession_number=f"A-20{seed}", study_description="CT Chest", modalities="CT", body_part="CHEST", study_time="081500",
+        patient_sex="F", patient_birth_date="19601231", instances=12, calling_ae="CT1",
         first_instance_at=at, last_instance_at=at + 3,
     )  # fmt: skip
     route(database, uid, "ct-lung", True, "Chest CT: series 3 has 12 axial images.")
     route(database, uid, "ct-voco", False, "Not installed: weights missing.")
-    instance(database, uid, said, at)
+    instances(settings, database, made, said, at)
     job = add_job(
         database, uid, "ct-lung", state="done", created_at=at + 13, started_at=at + 13, ended_at=at + 17, progress=1.0
     )
@@ -119,16 +122,22 @@ def tell_and_record(
         story(database, said.study_uid, at + after, (action, sentence))
 
 
-def instance(database: Database, uid: str, said: Findings, at: float) -> None:
-    source = said.volume.sources[0]
+def instances(settings: Settings, database: Database, made: Scene, said: Findings, at: float) -> None:
+    """Every image of the scene, kept as the store would."""
+    folder = settings.data / "objects" / said.study_uid
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {str(pydicom.dcmread(f, stop_before_pixels=True).SOPInstanceUID): f for f in made.folder.glob("*.dcm")}
     with database.transaction() as session:
-        session.add(
-            InstanceRow(
-                sop_uid=source.sop_uid, sha256="0" * 64, study_uid=uid, series_uid=said.series_uid,
-                sop_class_uid=source.sop_class_uid, transfer_syntax_uid="1.2.840.10008.1.2.1", calling_ae="CT1",
-                called_ae="RADNODE", address="10.1.2.3", file=f"{source.sop_uid}.dcm", size=1, received_at=at, settled=True,
-            )
-        )  # fmt: skip
+        for source in said.volume.sources:
+            kept = shutil.copy(files[source.sop_uid], folder / f"{source.sop_uid}.dcm")
+            session.add(
+                InstanceRow(
+                    sop_uid=source.sop_uid, sha256="0" * 64, study_uid=said.study_uid, series_uid=said.series_uid,
+                    sop_class_uid=source.sop_class_uid, transfer_syntax_uid="1.2.840.10008.1.2.1", calling_ae="CT1",
+                    called_ae="RADNODE", address="10.1.2.3", file=str(kept.relative_to(settings.data)),
+                    size=kept.stat().st_size, received_at=at, settled=True,
+                )
+            )  # fmt: skip
 
 
 def route(database: Database, uid: str, model: str, chosen: bool, reason: str) -> None:

@@ -13,8 +13,9 @@ from fastapi.staticfiles import StaticFiles
 from radnode.database import Database
 from radnode.settings import Settings
 from radnode.store import Store
-from radnode.web import api, dicomweb, fhir, metrics, pages
+from radnode.web import api, changes, dicomweb, fhir, metrics, pages
 from radnode.web.guard import Guard
+from radnode.web.i18n import Language
 from radnode.worklist import Reader
 
 STATIC = Path(__file__).parent / "static"
@@ -28,15 +29,18 @@ There is no log-in yet: the node listens on this machine only, and a reverse pro
 def create(settings: Settings) -> FastAPI:
     """The application. It opens no connection before the first request."""
     database = Database(settings.url)
-    reader = Reader(database, settings.triage)
+    reader = Reader.of(settings, database)
+    store = Store(settings, database)
     app = FastAPI(title="radnode", version=version("radnode"), description=DESCRIPTION, docs_url=None, redoc_url=None)
+    app.add_middleware(Language)
     app.add_middleware(Guard, host=settings.web.host)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    app.include_router(pages.router(settings, database, reader))
+    app.include_router(pages.router(settings, database, reader, store))
+    app.include_router(changes.router(database))
     app.include_router(api.router(database, reader), prefix="/api")
     app.include_router(fhir.router(database), prefix="/fhir")
     app.include_router(metrics.router(settings, database))
-    app.include_router(dicomweb.router(settings, Store(settings, database)))
+    app.include_router(dicomweb.router(settings, store))
     return app
 
 

@@ -5,7 +5,7 @@ Bodies are read as they come: of a part, only its file meta information is ever 
 
 import logging
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,8 +97,11 @@ class Part:
 class Batch:
     """The objects of one request, each kept or refused by itself."""
 
-    def __init__(self, store: Store, called_ae: str, address: str, study_uid: str) -> None:
+    def __init__(
+        self, store: Store, called_ae: str, address: str, study_uid: str, calling_ae: str = CALLING_AE
+    ) -> None:
         self._store = store
+        self._calling_ae = calling_ae
         self._called_ae, self._address, self._study_uid = called_ae, address, study_uid
         self._part: Part | None = None
         self._header = (b"", b"")
@@ -120,6 +123,17 @@ class Batch:
             "on_part_end": self._end,
             "on_end": self._finish,
         }
+
+    def take(self, chunks: Iterable[bytes]) -> tuple[str, str]:
+        """Keep one whole file: why it was refused or "", and its Study Instance UID or ""."""
+        refused = len(self._refused)
+        self._begin()
+        for chunk in chunks:
+            self._data(memoryview(chunk))
+        self._end()
+        if len(self._refused) > refused:
+            return str(self._refused[-1][1]), ""
+        return "", self._kept[-1].study_uid
 
     def close(self) -> None:
         """Leave nothing of a part that did not end."""
@@ -183,7 +197,7 @@ class Batch:
             return meta.get(0x00020000 | element, (b"", b""))[1].rstrip(b"\0 ").decode("ascii", "replace")
 
         part.arrival = Arrival(
-            calling_ae=CALLING_AE,
+            calling_ae=self._calling_ae,
             called_ae=self._called_ae,
             address=self._address,
             sop_class_uid=uid(0x02),

@@ -1,41 +1,49 @@
 """The pages that people read. Each shows what the tables say at that moment; fragments of them are fetched anew while open."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, HTTPException
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from pydantic import TypeAdapter, ValidationError
 
-from radnode import capabilities, outbox, peers, profiles, results, studies, weights_use
+from radnode import capabilities, outbox, peers, profiles, results, studies, verdicts, weights_use
 from radnode.database import Database
 from radnode.peers import Peer
 from radnode.results import StoredResult
 from radnode.settings import AeTitle, Settings
 from radnode.settings import Peer as PeerSetting
+from radnode.store import Store
 from radnode.studies import Story
-from radnode.triage import OVERDUE_S
-from radnode.web import pictures, views
+from radnode.web import overlay, pictures, rulings, views
 from radnode.web.api import StudyUid
 from radnode.web.life import life_pages, withheld
+from radnode.web.upload import upload_pages
 from radnode.web.views import Render
 from radnode.worklist import Reader
 
 MEDIA_TYPES = {"fhir": "application/fhir+json"}
 
 
-def router(settings: Settings, database: Database, reader: Reader) -> APIRouter:
+def router(settings: Settings, database: Database, reader: Reader, store: Store) -> APIRouter:
     made = APIRouter(include_in_schema=False)
-    environment = views.environment()
+    environment = views.environment(settings)
 
     def render(name: str, title: str, here: str, status: int = 200, **values: Any) -> HTMLResponse:
         template = environment.get_template(name)
-        return HTMLResponse(template.render(**views.common(title, here), **values), status_code=status)
+        return HTMLResponse(
+            template.render(**views.common(environment.filters["translated"](title), here), **values),
+            status_code=status,
+        )
 
-    worklist_pages(made, render, reader)
+    worklist_pages(made, render, database, reader)
     study_pages(made, render, settings, database, reader)
     life_pages(made, render, settings, database)
+    rulings.ruling_pages(made, database, reader)
+    image_files(made, settings, database)
+    upload_pages(made, render, settings, store)
     result_files(made, settings, database)
     peer_pages(made, render, settings, database)
 
@@ -46,10 +54,15 @@ def router(settings: Settings, database: Database, reader: Reader) -> APIRouter:
     return made
 
 
-def worklist_pages(made: APIRouter, render: Render, reader: Reader) -> None:
+def worklist_pages(made: APIRouter, render: Render, database: Database, reader: Reader) -> None:
     def page(name: str) -> HTMLResponse:
         shown = reader.worklist(time.time())
-        return render(name, "Worklist", "worklist", worklist=shown, policy=reader.policy, overdue=OVERDUE_S)
+        with database.reading() as session:
+            remarks = verdicts.remarks(session)
+        return render(
+            name, "Worklist", "worklist",
+            worklist=shown, policy=reader.policy, overdue=reader.limits, remarks=remarks,
+        )  # fmt: skip
 
     @made.get("/")
     def worklist() -> HTMLResponse:
@@ -64,14 +77,15 @@ def study_pages(made: APIRouter, render: Render, settings: Settings, database: D
     def page(name: str, study_uid: str) -> HTMLResponse:
         with database.reading() as session:
             story = studies.story(session, study_uid)
+            said, remark = verdicts.history(session, study_uid), verdicts.remarks(session).get(study_uid, "")
         if story is None:
             return render("missing.html", "Not here", "studies", 404, what="The node never received this study.")
         row = reader.entry(study_uid, time.time())
         return render(
             name, title_of(story), "studies",
             story=story, entry=row, ran=any(j.revision == story.study.revision for j in story.jobs), reports=reader.reports_of(study_uid), results={r.uid: r for r in story.results},
-            viewer=views.viewer_link(settings, study_uid), destinations={d.name for d in settings.destinations},
-            withheld=withheld(settings, story),
+            destinations={d.name for d in settings.destinations}, withheld=withheld(settings, story),
+            findings=rulings.rows(reader.reports_of(study_uid), said), rulings=said, remark=remark,
         )  # fmt: skip
 
     @made.get("/studies")
@@ -83,6 +97,15 @@ def study_pages(made: APIRouter, render: Render, settings: Settings, database: D
     @made.get("/studies/{study_uid}")
     def one_study(study_uid: StudyUid) -> HTMLResponse:
         return page("study.html", study_uid)
+
+    @made.get("/studies/{study_uid}/patient")
+    def patient(study_uid: StudyUid) -> HTMLResponse:
+        """The history of the patient, found by this study, so that no address holds patient data."""
+        with database.reading() as session:
+            found, ran = studies.of_patient(session, study_uid), studies.with_jobs(session)
+        if not found:
+            return render("missing.html", "Not here", "studies", 404, what="The node never received this study.")
+        return render("studies.html", "History of the patient", "studies", studies=found, ran=ran)
 
     @made.get("/fragments/studies/{study_uid}")
     def one_study_parts(study_uid: StudyUid) -> HTMLResponse:
@@ -128,6 +151,40 @@ def result_files(made: APIRouter, settings: Settings, database: Database) -> Non
     def report_as_text(uid: StudyUid) -> Response:
         text = pictures.report_text(found(uid, "sr").path)
         return Response(text, media_type="text/plain; charset=utf-8")
+
+
+def image_files(made: APIRouter, settings: Settings, database: Database) -> None:
+    find = overlay.finder()
+
+    def shown(study_uid: str, tracking_uid: str) -> tuple[Path, overlay.Shown]:
+        with database.reading() as session:
+            best = find(overlay.segmentations(session, settings.data, study_uid), tracking_uid)
+            return overlay.image_file(session, settings.data, study_uid, best.sop_uid), best
+
+    def answer(make: Callable[[], bytes | str], media_type: str) -> Response:
+        try:
+            return Response(make(), media_type=media_type, headers={"cache-control": "private, max-age=600"})
+        except overlay.NoPictureError as e:
+            raise HTTPException(404, str(e)) from e
+        except Exception as e:  # a file that nothing can decode is not the page's failure
+            raise HTTPException(422, f"This image cannot be shown: {type(e).__name__}.") from e
+
+    @made.get("/studies/{study_uid}/findings/{tracking_uid}/slice.png")
+    def finding_slice(study_uid: StudyUid, tracking_uid: StudyUid) -> Response:
+        return answer(lambda: overlay.slice_png(*shown(study_uid, tracking_uid)), "image/png")
+
+    @made.get("/studies/{study_uid}/findings/{tracking_uid}/outline.svg")
+    def finding_outline(study_uid: StudyUid, tracking_uid: StudyUid) -> Response:
+        return answer(lambda: overlay.outline_svg(shown(study_uid, tracking_uid)[1]), "image/svg+xml")
+
+    @made.get("/studies/{study_uid}/series/{series_uid}/thumbnail.png")
+    def thumbnail(study_uid: StudyUid, series_uid: StudyUid) -> Response:
+        def make() -> bytes:
+            with database.reading() as session:
+                file = overlay.middle_file(session, settings.data, study_uid, series_uid)
+            return overlay.thumbnail_png(file)
+
+        return answer(make, "image/png")
 
 
 def peer_pages(made: APIRouter, render: Render, settings: Settings, database: Database) -> None:

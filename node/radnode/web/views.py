@@ -5,48 +5,75 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from pydicom.uid import UID
 
-from radnode.settings import Settings
+from radnode.settings import Settings, Viewer
 from radnode.shadow import in_words
 from radnode.states import StudyState
+from radnode.studies import StudySummary
+from radnode.web.i18n import LANGUAGE, LANGUAGES, Texts, mark
 from radnode.worklist import Answer, Outcome
 
 STATES: Mapping[StudyState, str] = {
-    StudyState.RECEIVING: "arriving",
-    StudyState.COMPLETE: "complete",
-    StudyState.ROUTED: "AI at work",
-    StudyState.READ: "AI ended",
+    StudyState.RECEIVING: mark("arriving"),
+    StudyState.COMPLETE: mark("complete"),
+    StudyState.ROUTED: mark("AI at work"),
+    StudyState.READ: mark("AI ended"),
 }
 Render = Callable[..., HTMLResponse]
-LABELS: Mapping[Outcome, str] = {Outcome.CLEAR: "no finding", Outcome.HELD: "result withheld"}
-NO_MODEL = "no model ran"
+LABELS: Mapping[Outcome, str] = {
+    Outcome.FINDING: mark("finding"),
+    Outcome.CLEAR: mark("no finding"),
+    Outcome.DECLINED: mark("declined"),
+    Outcome.FAILED: mark("failed"),
+    Outcome.HELD: mark("result withheld"),
+    Outcome.WAITING: mark("waiting"),
+    Outcome.NOT_RUN: mark("not run"),
+    Outcome.RETRACTED: mark("retracted"),
+}
+NO_MODEL = mark("no model ran")
+COLUMNS = (
+    mark("Priority"), mark("Why"), mark("Accession number"), mark("Patient ID"), mark("Name"), mark("Sex"),
+    mark("Birth date"), mark("Examination"), mark("Body part"), mark("Study time"), mark("AI result"),
+    mark("Waiting"), mark("Comment"), mark("State"), mark("Actions"),
+)  # fmt: skip
+SCHEMES = ("http://", "https://", "weasis://")
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def environment() -> Environment:
-    """The templates, every one escaped, with the filters below."""
+def environment(settings: Settings) -> Environment:
+    """The templates in the language of each request, every value escaped, with the filters below."""
     made = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=select_autoescape(default=True, default_for_string=True),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        extensions=["jinja2.ext.i18n"],
     )
+    texts = Texts()
+    made.install_gettext_callables(texts.gettext, texts.ngettext, newstyle=True)  # type: ignore[attr-defined]
+    made.globals |= {"language": LANGUAGE.get, "languages": LANGUAGES, "column_names": COLUMNS}
     made.filters |= {
         "person": person,
         "date": date,
+        "clock": clock,
         "at": at,
-        "duration": duration,
+        "duration": lambda seconds: duration(seconds, texts.gettext),
         "modalities": modalities,
         "size": size,
         "short": short,
-        "state": state,
-        "label": label,
+        "state": lambda value, ran=True: texts.gettext(state(value, ran)),
+        "label": lambda outcome: texts.gettext(label(outcome)),
         "said": said,
         "unseen": in_words,
+        "sop_class": sop_class,
+        "translated": texts.gettext,
+        "viewers": lambda study: viewer_links(settings, study),
     }
     return made
 
@@ -68,14 +95,22 @@ def at(epoch: float | None) -> str:
     return "–" if epoch is None else datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def duration(seconds: float) -> str:
+def clock(value: str) -> str:
+    """14:05 for the DICOM time 140512.123; "" for what is none."""
+    return f"{value[:2]}:{value[2:4]}" if value[:4].isdigit() and len(value) >= 4 else ""
+
+
+def duration(seconds: float, translate: Callable[[str], str] = str) -> str:
     if seconds < 60:
-        return f"{max(0.0, seconds):.0f} s"
+        return translate(mark("%d s")) % max(0.0, seconds)
     if seconds < 3600:
-        return f"{seconds / 60:.0f} min"
+        return translate(mark("%d min")) % (seconds / 60)
     if seconds < 48 * 3600:
-        return f"{seconds // 3600:.0f} h {seconds % 3600 / 60:.0f} min"
-    return f"{seconds / 86400:.0f} days"
+        return translate(mark("%(hours)d h %(minutes)d min")) % {
+            "hours": seconds // 3600,
+            "minutes": seconds % 3600 / 60,
+        }
+    return translate(mark("%d days")) % (seconds / 86400)
 
 
 def modalities(value: str) -> str:
@@ -89,6 +124,11 @@ def size(value: int) -> str:
 def short(uid: str) -> str:
     """The end of a UID, for people to tell two apart."""
     return uid if len(uid) <= 14 else f"…{uid[-12:]}"
+
+
+def sop_class(uid: str) -> str:
+    """The name of a SOP class without "Storage"; the UID where it has none."""
+    return UID(uid).name.removesuffix(" Storage")
 
 
 def state(value: str, ran: bool = True) -> str:
@@ -110,10 +150,18 @@ def said(answer: Answer) -> str:
     return text.removeprefix("– ") if answer.model else text
 
 
-def viewer_link(settings: Settings, study_uid: str) -> str:
-    """The study in the site's own viewer; "" when none is set. Only web addresses become links."""
-    link = settings.web.viewer_url.replace("{study_uid}", study_uid)
-    return link if link.startswith(("http://", "https://")) else ""
+def viewer_links(settings: Settings, study: StudySummary) -> tuple[Viewer, ...]:
+    """The study in each viewer of the site. Only addresses of the web and of Weasis become links."""
+    first = (Viewer.model_construct(name="Viewer", url=settings.web.viewer_url),) if settings.web.viewer_url else ()
+    filled = (Viewer.model_construct(name=v.name, url=address(v.url, study)) for v in (*first, *settings.web.viewers))
+    return tuple(v for v in filled if v.url.startswith(SCHEMES))
+
+
+def address(template: str, study: StudySummary) -> str:
+    """The template with its places filled in, each value escaped as a part of an address."""
+    for key in ("study_uid", "accession_number", "patient_id"):
+        template = template.replace(f"{{{key}}}", quote(getattr(study, key), safe=""))
+    return template
 
 
 def common(title: str, here: str) -> dict[str, Any]:

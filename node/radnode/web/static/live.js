@@ -1,63 +1,134 @@
-// Fetches the parts of a page that change, and filters the rows of a list. No library, no inline script.
+// Keeps the parts of a page current that change, and filters the rows of a list. No library, no inline script.
 "use strict";
 
-const PAUSE_MS = 1500;
+const QUIET_MS = 20000; // without news the page looks by itself: waiting times grow
+const note = document.getElementById("live");
+
+function busy(part) {
+  // what a person is typing is not replaced
+  return [...part.querySelectorAll("input, textarea, select")].some((field) =>
+    field === document.activeElement ? field.value !== "" : field.type === "checkbox" || field.type === "hidden" ? false : field.value !== (field.defaultValue ?? field.value));
+}
+
+function reconcile(body, text) {
+  // table rows by their keys: only rows that changed are touched, and the focus stays where it was
+  const parsed = document.createElement("template");
+  parsed.innerHTML = text;
+  const here = new Map([...body.rows].map((row) => [row.dataset.key ?? "", row]));
+  const focused = body.contains(document.activeElement) ? document.activeElement : null;
+  const focusedRow = focused?.closest("tr");
+  const which = focusedRow ? [...focusedRow.querySelectorAll("a, button")].indexOf(focused) : -1;
+  let place = body.firstElementChild;
+  for (const wanted of [...parsed.content.children]) {
+    const row = here.get(wanted.dataset.key ?? "") ?? wanted;
+    here.delete(wanted.dataset.key ?? "");
+    if (row !== wanted && (row.innerHTML !== wanted.innerHTML || row.className !== wanted.className)) {
+      if (wanted.dataset.level === "STAT" && row.dataset.level !== "STAT") tell(wanted);
+      row.innerHTML = wanted.innerHTML;
+      row.className = wanted.className;
+      row.dataset.level = wanted.dataset.level ?? "";
+    } else if (row === wanted && wanted.dataset.level === "STAT") tell(wanted);
+    if (row === place) place = place.nextElementSibling;
+    else body.insertBefore(row, place);
+  }
+  for (const gone of here.values()) gone.remove();
+  if (which >= 0 && focusedRow.isConnected) focusedRow.querySelectorAll("a, button")[which]?.focus();
+}
+
+function tell(row) {
+  note?.replaceChildren(row.dataset.announce ?? "");
+}
+
+function replace(part, text) {
+  const open = [...part.querySelectorAll("details[id][open]")].map((d) => d.id);
+  const checked = [...part.querySelectorAll("input[type=checkbox][id]")].map((c) => [c.id, c.checked]);
+  const id = part.contains(document.activeElement) ? document.activeElement.id : "";
+  part.innerHTML = text;
+  for (const name of open) document.getElementById(name)?.setAttribute("open", "");
+  for (const [name, on] of checked) if (document.getElementById(name)) document.getElementById(name).checked = on;
+  if (id) document.getElementById(id)?.focus();
+}
 
 async function refresh(part) {
-  if (document.hidden) return;
+  if (document.hidden || busy(part)) return;
   const answer = await fetch(part.dataset.live, { headers: { accept: "text/html" } });
   if (!answer.ok) throw new Error(String(answer.status));
   const text = await answer.text();
-  if (text === part.dataset.shown) return;
-  const first = part.dataset.shown === undefined;
-  part.dataset.shown = text;
-  if (first && part.innerHTML.trim() === text.trim()) return;
-  const open = [...part.querySelectorAll("details[id][open]")].map((d) => d.id);
-  const focused = document.activeElement?.closest("[data-key]")?.dataset.key;
-  part.innerHTML = text;
-  for (const id of open) document.getElementById(id)?.setAttribute("open", "");
-  if (focused) part.querySelector(`[data-key="${CSS.escape(focused)}"] a`)?.focus();
+  if (text === shown.get(part) || busy(part)) return;
+  const first = !shown.has(part);
+  shown.set(part, text);
+  if (part.tagName === "TBODY") reconcile(part, text);
+  else if (!first || part.innerHTML.trim() !== text.trim()) replace(part, text);
   filter();
 }
 
-async function live(part) {
-  const note = document.getElementById("live");
-  for (;;) {
-    await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+const shown = new Map();
+const parts = [...document.querySelectorAll("[data-live]")];
+let refreshing = false;
+let again = false;
+
+async function refreshAll() {
+  again = true;
+  if (refreshing) return;
+  refreshing = true;
+  while (again) {
+    again = false;
     try {
-      await refresh(part);
-      note?.replaceChildren();
+      for (const part of parts) await refresh(part);
+      if (note?.textContent === document.body.dataset.silent) note.replaceChildren();
     } catch {
-      note?.replaceChildren("The node does not answer: this page is not being refreshed.");
+      note?.replaceChildren(document.body.dataset.silent);
     }
   }
+  refreshing = false;
+}
+
+let source = null;
+
+function listen() {
+  // a hidden page holds no connection: a browser has six for one server
+  source?.close();
+  source = null;
+  if (document.hidden || !parts.length) return;
+  source = new EventSource("/changes");
+  source.onmessage = refreshAll;
+  source.onerror = () => {
+    note?.replaceChildren(document.body.dataset.silent);
+    if (source?.readyState === EventSource.CLOSED) setTimeout(listen, 2000);
+  };
 }
 
 function filter() {
   const field = document.getElementById("filter");
   if (!field) return;
   const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
-  let shown = 0;
-  const rows = document.querySelectorAll("[data-filtered] tr");
+  const columns = [...document.querySelectorAll("[data-column]")].filter((f) => f.value.trim());
+  let count = 0;
+  const rows = document.querySelectorAll("[data-filtered] tr:not(.empty)");
   for (const row of rows) {
-    const text = row.textContent.toLowerCase();
-    row.hidden = !words.every((word) => text.includes(word));
-    shown += row.hidden ? 0 : 1;
+    const text = words.length ? row.textContent.toLowerCase() : "";
+    const hidden = !words.every((word) => text.includes(word)) ||
+      !columns.every((f) => row.cells[f.dataset.column].textContent.toLowerCase().includes(f.value.trim().toLowerCase()));
+    if (row.hidden !== hidden) row.hidden = hidden;
+    count += hidden ? 0 : 1;
   }
-  const count = document.getElementById("count");
-  if (count) count.textContent = words.length ? `${shown} of ${rows.length} shown` : "";
+  const said = words.length || columns.length
+    ? document.body.dataset.shown.replace("{shown}", count).replace("{all}", rows.length) : "";
+  const place = document.getElementById("count");
+  if (place && place.textContent !== said) place.textContent = said;
 }
 
-document.addEventListener("keydown", (event) => {
-  const field = document.getElementById("filter");
-  if (event.key === "/" && field && !event.target.matches("input, textarea")) {
-    event.preventDefault();
-    field.focus();
-  } else if (event.key === "Escape" && event.target === field) {
-    field.value = "";
-    filter();
-    field.blur();
-  }
-});
+function clear() {
+  for (const field of document.querySelectorAll("#filter, [data-column]")) field.value = "";
+  filter();
+}
+
 document.getElementById("filter")?.addEventListener("input", filter);
-document.querySelectorAll("[data-live]").forEach(live);
+document.querySelector(".filters")?.addEventListener("input", filter);
+document.getElementById("clear")?.addEventListener("click", clear);
+document.addEventListener("visibilitychange", listen);
+if (parts.length) {
+  setInterval(refreshAll, QUIET_MS);
+  listen();
+}
+filter();

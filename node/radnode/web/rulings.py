@@ -1,0 +1,95 @@
+"""What people say on the pages: rulings on findings, remarks on studies. Every change is a POST and keeps what was before."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Form, HTTPException, Request
+from fastapi.responses import RedirectResponse, Response
+
+from radnode import events, studies, triage, verdicts
+from radnode.database import Database
+from radnode.events import Action
+from radnode.triage import Report
+from radnode.verdicts import REMARK_LENGTH, Ruling, Verdict
+from radnode.web.api import StudyUid
+from radnode.web.life import Model
+from radnode.worklist import Reader
+
+NOBODY = "somebody at this node's page"
+Words = Annotated[str, Form(max_length=REMARK_LENGTH)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FindingRow:
+    """A finding that a person can rule on, and the ruling that holds."""
+
+    model: str
+    tracking_uid: str
+    said: str
+    ruling: Verdict | None
+
+
+def rows(reports: Sequence[Report], rulings: tuple[Verdict, ...]) -> tuple[FindingRow, ...]:
+    """The findings of the reports that stand, those without a tracking UID left out: nothing could be said of them."""
+    now = verdicts.standing(rulings)
+    return tuple(
+        FindingRow(
+            model=report.model,
+            tracking_uid=found.tracking_uid,
+            said=triage.describe(found),
+            ruling=now.get((report.model, found.tracking_uid)),
+        )
+        for report in reports
+        if not report.retracted
+        for found in report.said.abnormalities
+        if found.tracking_uid
+    )
+
+
+def ruling_pages(made: APIRouter, database: Database, reader: Reader) -> None:
+    @made.post("/studies/{study_uid}/rulings")
+    def rule(
+        request: Request,
+        study_uid: StudyUid,
+        model: Model,
+        tracking_uid: Annotated[str, Form(pattern=r"^[0-9.]{1,64}$")],
+        ruling: Annotated[Ruling, Form()],
+        comment: Words = "",
+    ) -> Response:
+        known = rows(reader.reports_of(study_uid), ())
+        found = next((f for f in known if (f.model, f.tracking_uid) == (model, tracking_uid)), None)
+        if found is None:
+            raise HTTPException(409, "This finding does not stand any more: load the study again.")
+        made = Verdict(
+            study_uid=study_uid,
+            model=model,
+            tracking_uid=tracking_uid,
+            said=found.said,
+            ruling=ruling,
+            comment=comment.strip(),
+            who=person(request),
+            at=time.time(),
+        )
+        try:
+            with database.transaction() as session:
+                verdicts.rule(session, made)
+                sentence = f"A finding of {model} was {ruling} on the page: {found.said}."
+                events.write(session, study_uid, Action.RULED, sentence, made.at)
+        except ValueError as e:
+            raise HTTPException(422, f"{e}.".capitalize()) from e
+        return RedirectResponse(f"/studies/{study_uid}#findings", status_code=303)
+
+    @made.post("/studies/{study_uid}/remark")
+    def remark(request: Request, study_uid: StudyUid, text: Words = "") -> Response:
+        with database.transaction() as session:
+            if studies.study(session, study_uid) is None:
+                raise HTTPException(404, "The node never received this study.")
+            verdicts.remark(session, study_uid, text.strip(), person(request), time.time())
+        return RedirectResponse(f"/studies/{study_uid}#remark", status_code=303)
+
+
+def person(request: Request) -> str:
+    """Who is at the page, as the log-in says; NOBODY where there is none."""
+    return str(getattr(request.state, "person", "") or NOBODY)[:128]
