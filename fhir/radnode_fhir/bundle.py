@@ -6,7 +6,7 @@ from typing import Literal
 
 from radnode_fhir.codes import Json
 from radnode_fhir.device import device
-from radnode_fhir.diagnostic_report import diagnostic_report
+from radnode_fhir.diagnostic_report import diagnostic_report, presented
 from radnode_fhir.identifiers import (
     bundle_uid,
     first_header,
@@ -18,10 +18,12 @@ from radnode_fhir.identifiers import (
     query,
     report_uid,
     study_time,
+    task_uid,
 )
 from radnode_fhir.imaging_study import ResultObject, imaging_study
 from radnode_fhir.observation import observation
 from radnode_fhir.provenance import provenance
+from radnode_fhir.task import task
 from radnode_inference.findings import Findings, device_uid, uid_from
 from radnode_inference.study import Study
 
@@ -29,18 +31,27 @@ Status = Literal["preliminary", "amended"]
 
 
 def transaction(
-    findings: Findings, study: Study, objects: Sequence[ResultObject], *, status: Status, issued: datetime
+    findings: Findings,
+    study: Study,
+    objects: Sequence[ResultObject],
+    *,
+    status: Status,
+    issued: datetime,
+    document: bytes | None = None,
 ) -> Json:
-    """DiagnosticReport, Observations, ImagingStudy, Device and Provenance; sent twice it makes nothing twice.
+    """DiagnosticReport, Observations, ImagingStudy, Device, Provenance and Task; sent twice it makes nothing twice.
 
     objects: the DICOM objects of the same result. issued: with a time zone. status: "amended" when an earlier result
-    of the same study and model was sent. What others may own (ImagingStudy, Device) is only made where it is missing.
+    of the same study and model was sent. document: the report as PDF. What others may own (ImagingStudy, Device) is only
+    made where it is missing; Patient and ServiceRequest are never made, only pointed at by their identifiers.
     """
     header = first_header(study, findings.series_uid)
     common = shared(header_subject=patient(header), started=study_time(header), status=status, issued=issued)
     observations = [(full_url(f.tracking_uid), observation(f, findings, common)) for f in findings.items]
     report_address = full_url(report_uid(findings))
     report = diagnostic_report(findings, header, common, [address for address, _ in observations])
+    if document is not None:
+        report["presentedForm"] = [presented(document, findings, issued)]
     digest = findings.digest()
     uid = bundle_uid(findings, digest, status)
     origin = uid_from(("provenance", uid))
@@ -57,7 +68,8 @@ def transaction(
             created(imaging_study_address(study.study_uid), imaging_study(study, header, objects)),
             *(put(address, resource) for address, resource in observations),
             put(report_address, report),
-            entry(full_url(origin), made_by, "PUT", f"Provenance/{origin}"),
+            entry(full_url(origin), made_by, "PUT", f"Provenance/{full_url(origin).removeprefix('urn:uuid:')}"),
+            put(full_url(task_uid(findings)), task(findings, report, report_address, issued)),
         ],
     }
 

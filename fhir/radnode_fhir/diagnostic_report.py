@@ -1,10 +1,12 @@
 """The report (R4, https://hl7.org/fhir/R4/diagnosticreport.html). No person signs it: it is preliminary until one does."""
 
+from base64 import b64encode
 from collections.abc import Sequence
+from datetime import datetime
 
 from radnode_fhir import codes
 from radnode_fhir.codes import Json, concept
-from radnode_fhir.identifiers import ai_asserted, identifier, imaging_study_address, order, report_uid
+from radnode_fhir.identifiers import ai_asserted, identifier, imaging_study_address, instant, order, report_uid
 from radnode_inference.findings import Finding, Findings, Kind
 from radnode_inference.header import Header
 
@@ -34,6 +36,18 @@ def diagnostic_report(findings: Findings, header: Header, common: Json, results:
     if abnormal:
         made["conclusionCode"] = [concept(c) for c in abnormal.values()]
     return made
+
+
+def presented(document: bytes, findings: Findings, at: datetime) -> Json:
+    """The PDF as an Attachment; at: when the report was issued. Raises ValueError for what is no PDF."""
+    if not document.startswith(b"%PDF-"):
+        raise ValueError("the document to be presented is no PDF")
+    return {
+        "contentType": "application/pdf",
+        "data": b64encode(document).decode(),
+        "title": f"AI {findings.model.name} {findings.model.version}, not verified by a radiologist",
+        "creation": instant(at),
+    }
 
 
 def conclusion(findings: Findings) -> str:

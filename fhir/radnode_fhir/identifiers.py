@@ -35,6 +35,11 @@ def report_uid(findings: Findings) -> str:
     return uid_from(("report", findings.study_uid, findings.model.name))
 
 
+def task_uid(findings: Findings) -> str:
+    """One task for each study and model, as for the report."""
+    return uid_from(("task", findings.study_uid, findings.model.name))
+
+
 def bundle_uid(findings: Findings, digest: str, status: str) -> str:
     return uid_from(("bundle", findings.study_uid, findings.model.name, digest, status))
 

@@ -8,6 +8,7 @@ from radnode_fhir.identifiers import (
     DICOM_UID,
     ai_asserted,
     device_address,
+    full_url,
     identifier,
     imaging_study_address,
     instant,
@@ -24,14 +25,14 @@ def provenance(
     objects: Sequence[ResultObject],
     at: datetime,
 ) -> Json:
-    """uid: becomes the id, since a Provenance has no identifier. targets: addresses of report and Observations."""
+    """uid: its UUID becomes the id, since a Provenance has no identifier. targets: addresses of report and Observations."""
     instances = [
         {"role": "derivation", "what": {"identifier": identifier(o.sop_uid, DICOM_UID), "display": f"DICOM {o.kind}"}}
         for o in objects
     ]
     return {
         "resourceType": "Provenance",
-        "id": uid,
+        "id": full_url(uid).removeprefix("urn:uuid:"),
         "meta": ai_asserted(),
         "target": [{"reference": t} for t in targets],
         "recorded": instant(at),

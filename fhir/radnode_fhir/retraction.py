@@ -7,11 +7,11 @@ from radnode_fhir.codes import Json
 from radnode_fhir.identifiers import identifier, instant
 
 ENTERED_IN_ERROR = "entered-in-error"
-TAKEN_BACK = frozenset({"DiagnosticReport", "Observation"})
+TAKEN_BACK = frozenset({"DiagnosticReport", "Observation", "Task"})
 
 
 def retraction(bundles: Sequence[Json], uid: str, *, reason: str, issued: datetime) -> Json:
-    """One transaction that takes back every report and Observation of `bundles`, the transactions that were sent.
+    """One transaction that takes back every report, Observation and Task of `bundles`, the transactions that were sent.
 
     uid: of the new Bundle. issued: with a time zone. What others may own (ImagingStudy, Device) is left as it is.
     """
@@ -35,4 +35,5 @@ def taken_back(entry: Json, reason: str) -> Json:
     changed = {**resource, "status": ENTERED_IN_ERROR}
     if resource["resourceType"] == "DiagnosticReport":
         changed["conclusion"] = f"RETRACTED: {reason}. It said: {resource.get('conclusion', '')}"
+        changed.pop("presentedForm", None)
     return {**entry, "resource": changed}

@@ -7,6 +7,7 @@ import time
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from radnode import subscriptions
 from radnode.database import Database
 from radnode.destinations import Sender, open_destination
 from radnode.errors import DeliveryError, NotTakenError
@@ -140,6 +141,7 @@ def serve(settings: Settings, stop: threading.Event | None = None) -> None:
     outbox = Outbox(database, settings.data)
     workers = lanes(settings, outbox)
     threads = [threading.Thread(target=lane.run, args=(stop,), daemon=True) for lane in workers]
+    threads.append(threading.Thread(target=subscriptions.serve, args=(settings, stop), daemon=True))
     for thread in threads:
         thread.start()
     try:

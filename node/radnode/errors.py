@@ -7,6 +7,7 @@
     │   └── NotTakenError    it takes no object of this SOP class
     ├── WithheldError        a result contradicts itself, its findings or its images, and must not leave
     ├── LostClaimError       another worker has the job now
+    ├── FhirError            a FHIR request cannot be done; carries the HTTP status and the OperationOutcome's code
     └── RefusedError         what a person asked for cannot be done as things stand
 
 "Declined: unsuitable input" is an outcome, not one of these: see radnode_inference.model.DeclinedError.
@@ -65,6 +66,15 @@ class WithheldError(RadnodeError):
 
 class LostClaimError(RadnodeError):
     """The job was given to another worker, or its study changed, while this one ran it."""
+
+
+class FhirError(RadnodeError):
+    """`status`: of the HTTP answer. `code`: of http://hl7.org/fhir/R4/valueset-issue-type.html."""
+
+    def __init__(self, status: int, code: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.code = code
 
 
 class RefusedError(RadnodeError):

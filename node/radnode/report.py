@@ -12,7 +12,7 @@ from radnode.destinations import DICOM_KINDS
 from radnode.errors import WithheldError
 from radnode.profiles import Plan
 from radnode.results import Previous, Result
-from radnode_dicom_sr import DEFAULT, DicomObject, Profile, build, retraction, status
+from radnode_dicom_sr import DEFAULT, DicomObject, Profile, build, printed, retraction, status
 from radnode_dicom_sr import Previous as Predecessor
 from radnode_dicom_sr.invariants import check
 from radnode_fhir.bundle import Status, transaction, uid_of
@@ -42,7 +42,7 @@ def results(
     sets = built(findings, study, predecessors(replaced), now, plans)
     first = next(iter(sets.values()))
     standing: Status = "amended" if amended else "preliminary"
-    bundle = transaction(findings, study, first, status=standing, issued=now)
+    bundle = transaction(findings, study, first, status=standing, issued=now, document=document(sets))
     fhir = Result(
         kind="fhir",
         uid=uid_of(bundle),
@@ -75,6 +75,11 @@ def built(
             pictures = tuple(o for o in objects if o.kind == "key-image")
         sets[form] = objects
     return sets
+
+
+def document(sets: Mapping[Profile, Sequence[DicomObject]]) -> bytes | None:
+    """The report as PDF, where one of the forms has it."""
+    return next((printed(o) for objects in sets.values() for o in objects if o.kind == "pdf"), None)
 
 
 def status_results(

@@ -15,6 +15,7 @@ import orjson
 from sqlalchemy import Select, delete, select, update
 from sqlalchemy.orm import Session
 
+from radnode import fhir_transaction
 from radnode.destinations import NOTES, takes
 from radnode.profiles import Omission
 from radnode.settings import Destination
@@ -257,6 +258,7 @@ def owe(session: Session, study_uid: str, result_uid: str, destination: str, now
 
 def upsert_report(session: Session, job: EndedJob, bundle: dict[str, Any], now: float) -> None:
     """What triage reads of this study and model is now `bundle`."""
+    fhir_transaction.keep(session, bundle, now)
     status = report_of(bundle)["status"]
     query = select(ReportRow).where(ReportRow.study_uid == job.study_uid, ReportRow.model == job.model)
     row = session.scalars(query).one_or_none()

@@ -10,7 +10,7 @@ import orjson
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from radnode import capabilities, events, profiles, results
+from radnode import capabilities, events, fhir_transaction, profiles, results
 from radnode.database import Database
 from radnode.destinations import NOTES, REJECTION, RETRACTION
 from radnode.errors import RefusedError
@@ -45,6 +45,7 @@ def retract(session: Session, settings: Settings, study_uid: str, model: str, co
     ).one_or_none()
     if report is not None and report.status != ENTERED_IN_ERROR:
         report.status, report.updated_at, stood = ENTERED_IN_ERROR, now, True
+        own_take_back(session, report, why, now)
     if not (stood or gone):
         return False
     told = dict.fromkeys(
@@ -57,6 +58,15 @@ def retract(session: Session, settings: Settings, study_uid: str, model: str, co
     sentence = f"What {model} said is retracted ({code.meaning}): {why}.{note}"
     events.write(session, study_uid, Action.RETRACTED, sentence, now)
     return True
+
+
+def own_take_back(session: Session, report: ReportRow, why: str, now: float) -> None:
+    """The node's own FHIR store says so too."""
+    from radnode_fhir.retraction import retraction
+
+    uid = uid_from((RETRACTION, report.id, str(now)))
+    issued = datetime.fromtimestamp(now, UTC)
+    fhir_transaction.keep(session, retraction([report.bundle], uid, reason=why, issued=issued), now)
 
 
 def by_person(

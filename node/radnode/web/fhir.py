@@ -1,137 +1,202 @@
-"""Read and search of the DiagnosticReports that the node wrote, and of what they refer to (R4, https://hl7.org/fhir/R4/http.html)."""
+"""The node's FHIR R4 endpoint: read, history, search, and what other systems may write (https://hl7.org/fhir/R4/http.html)."""
 
-from collections.abc import Iterator
-from typing import Annotated, Any
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+from urllib.parse import urlencode
 
 import orjson
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy.exc import IntegrityError, OperationalError
+from starlette.concurrency import run_in_threadpool
 
+from radnode import fhir_search, fhir_store
+from radnode import fhir_transaction as transactions
 from radnode.database import Database
-from radnode.tables import ReportRow
+from radnode.errors import FhirError
+from radnode.fhir_search import Page
+from radnode.fhir_store import Json, Stored
+from radnode.fhir_transaction import Writer
+from radnode.settings import Settings
+from radnode.web.fhir_answer import answer, guarded, handed_over, said
+from radnode.web.fhir_capability import capability
 
-MEDIA_TYPE = "application/fhir+json"
-URN = "urn:uuid:"
-Json = dict[str, Any]
+LARGEST = 32 << 20
+"""Bytes of one request: a report with a PDF has some hundred thousand."""
 
 
-def router(database: Database) -> APIRouter:
+def router(database: Database, settings: Settings) -> APIRouter:
     made = APIRouter(tags=["fhir"])
+    reading(made, database)
+    writing(made, database, settings)
 
+    @made.api_route("/{path:path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"], include_in_schema=False)
+    @guarded
+    def other(request: Request, path: str) -> Response:
+        raise FhirError(405, "not-supported", f"{request.method} {path} is not supported: see metadata.")
+
+    return made
+
+
+def reading(made: APIRouter, database: Database) -> None:
     @made.get("/metadata")
-    def metadata() -> Response:
+    @guarded
+    def metadata(request: Request) -> Response:
         """The CapabilityStatement."""
-        return answer(capability())
+        return answer(capability(base(request)))
 
-    @made.get("/DiagnosticReport")
-    def search(
-        request: Request,
-        report_id: Annotated[str | None, Query(alias="_id")] = None,
-        identifier: str | None = None,
-        status: str | None = None,
-        study: str | None = None,
-        count: Annotated[int, Query(alias="_count", ge=0, le=1000)] = 100,
-    ) -> Response:
-        """A searchset. `identifier` and `status` as FHIR has them; `study` is a Study Instance UID."""
+    @made.get("/{kind}")
+    @guarded
+    def search(request: Request, kind: str) -> Response:
+        """A searchset, by the parameters that the CapabilityStatement names."""
         with database.reading() as session:
-            found = [report(row) for row in rows(session, report_id, study)]
-        if status is not None:
-            found = [r for r in found if r["status"] in status.split(",")]
-        if identifier is not None:
-            found = [r for r in found if any(matches(i, identifier) for i in r.get("identifier", ()))]
-        base = str(request.base_url) + "fhir/DiagnosticReport"
-        entries = [{"fullUrl": f"{base}/{r['id']}", "resource": r, "search": {"mode": "match"}} for r in found[:count]]
-        return answer({"resourceType": "Bundle", "type": "searchset", "total": len(found), "entry": entries})
+            page = fhir_search.search(session, kind, request.query_params.multi_items())
+        return answer(searchset(request, kind, page))
 
     @made.get("/{kind}/{resource_id}")
-    def read(kind: str, resource_id: str) -> Response:
-        """One DiagnosticReport, Observation, ImagingStudy, Device or Provenance."""
+    @guarded
+    def read(request: Request, kind: str, resource_id: str) -> Response:
         with database.reading() as session:
-            for row in rows(session, resource_id if kind == "DiagnosticReport" else None, None):
-                for resource in resources(row):
-                    if (resource["resourceType"], resource["id"]) == (kind, resource_id):
-                        return answer(resource)
-        return answer(outcome(f"There is no {kind} of this id."), 404)
+            return handed_over(there(fhir_store.get(session, kind, resource_id), kind))
 
+    @made.get("/{kind}/{resource_id}/_history")
+    @guarded
+    def history(request: Request, kind: str, resource_id: str) -> Response:
+        """Every version, the newest first."""
+        with database.reading() as session:
+            found = fhir_store.history(session, kind, resource_id)
+        there(found[0] if found else None, kind)
+        return answer(
+            {"resourceType": "Bundle", "type": "history", "total": len(found), "entry": versions(request, found)}
+        )
+
+    @made.get("/{kind}/{resource_id}/_history/{version}")
+    @guarded
+    def version(request: Request, kind: str, resource_id: str, version: str) -> Response:
+        number = int(version) if version.isdecimal() and len(version) < 9 else -1
+        with database.reading() as session:
+            return handed_over(there(fhir_store.get(session, kind, resource_id, number), kind))
+
+
+def writing(made: APIRouter, database: Database, settings: Settings) -> None:
+    async def perform(request: Request, bundle: Callable[[Json], Json]) -> list[Stored]:
+        body = await content(request)
+        writer = Writer(source=who(request), hooks=settings.fhir.hooks)
+        return await run_in_threadpool(written, database, bundle(body), writer)
+
+    def single(request: Request, url: str, **conditions: str) -> Awaitable[list[Stored]]:
+        return perform(request, lambda body: transactions.one(request.method, url, body, **conditions))
+
+    @made.post("")
+    @made.post("/")
+    @guarded
+    async def transaction(request: Request) -> Response:
+        """A transaction Bundle: all of it, or nothing."""
+        return answer(transactions.responses(await perform(request, lambda body: body)))
+
+    @made.post("/{kind}")
+    @guarded
+    async def create(request: Request, kind: str) -> Response:
+        (stored,) = await single(request, kind, ifNoneExist=request.headers.get("if-none-exist", ""))
+        return said(stored, base(request))
+
+    @made.put("/{kind}")
+    @guarded
+    async def update_by_condition(request: Request, kind: str) -> Response:
+        tag = request.headers.get("if-match", "")
+        (stored,) = await single(request, f"{kind}?{request.url.query}", ifMatch=tag)
+        return said(stored, base(request))
+
+    @made.put("/{kind}/{resource_id}")
+    @guarded
+    async def update(request: Request, kind: str, resource_id: str) -> Response:
+        tag = request.headers.get("if-match", "")
+        (stored,) = await single(request, f"{kind}/{resource_id}", ifMatch=tag)
+        return said(stored, base(request))
+
+
+def written(database: Database, bundle: Json, writer: Writer) -> list[Stored]:
+    try:
+        with database.transaction() as session:
+            return transactions.transact(session, bundle, writer, time.time())
+    except (IntegrityError, OperationalError) as e:
+        raise FhirError(503, "transient", "The store is busy; the same request may be sent again.") from e
+
+
+async def content(request: Request) -> Json:
+    """The body as an object. Raises FhirError."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > LARGEST:
+            raise FhirError(413, "too-long", f"A request has {LARGEST >> 20} MB at most.")
+    try:
+        found = orjson.loads(bytes(body))
+    except orjson.JSONDecodeError as e:
+        raise FhirError(400, "structure", f"The body is no JSON: {e}.") from e
+    if not isinstance(found, dict):
+        raise FhirError(400, "structure", "The body is no JSON object.")
+    return found
+
+
+def who(request: Request) -> str:
+    """Who writes, for the record: the account that was asked for, else the address."""
+    account = request.scope.get("state", {}).get("account")
+    address = request.client.host if request.client else "unknown"
+    return str(account or address)[:128]
+
+
+def there(stored: Stored | None, kind: str) -> Stored:
+    if stored is None:
+        raise FhirError(404, "not-found", f"There is no {kind} of this id or version.")
+    return stored
+
+
+def base(request: Request) -> str:
+    return str(request.base_url) + "fhir"
+
+
+def searchset(request: Request, kind: str, page: Page) -> Json:
+    entries = [entry(request, s, "match") for s in page.found] + [entry(request, s, "include") for s in page.included]
+    links = [
+        {"relation": "self", "url": f"{base(request)}/{kind}{'?' if request.url.query else ''}{request.url.query}"}
+    ]
+    for relation, offset in beside(page):
+        pairs = [(n, v) for n, v in request.query_params.multi_items() if n not in ("_offset", "_count")]
+        query = urlencode([*pairs, ("_count", page.count), ("_offset", offset)])
+        links.append({"relation": relation, "url": f"{base(request)}/{kind}?{query}"})
+    made: Json = {"resourceType": "Bundle", "type": "searchset", "total": page.total, "link": links}
+    return {**made, "entry": entries} if entries else made
+
+
+def beside(page: Page) -> list[tuple[str, int]]:
+    """The pages around this one, each with its offset."""
+    if page.count == 0:
+        return []
+    made = [("first", 0)]
+    if page.offset > 0:
+        made.append(("previous", max(0, page.offset - page.count)))
+    if page.offset + page.count < page.total:
+        made.append(("next", page.offset + page.count))
     return made
 
 
-def rows(session: Session, report_id: str | None, study_uid: str | None) -> Iterator[ReportRow]:
-    query = select(ReportRow).order_by(ReportRow.updated_at.desc(), ReportRow.id)
-    if report_id is not None:
-        query = query.where(ReportRow.id == report_id)
-    if study_uid is not None:
-        query = query.where(ReportRow.study_uid == study_uid)
-    yield from session.scalars(query)
+def entry(request: Request, stored: Stored, mode: str) -> Json:
+    return {"fullUrl": f"{base(request)}/{stored.address}", "resource": stored.resource, "search": {"mode": mode}}
 
 
-def report(row: ReportRow) -> Json:
-    return next(r for r in resources(row) if r["resourceType"] == "DiagnosticReport")
-
-
-def resources(row: ReportRow) -> list[Json]:
-    """The resources of a stored transaction as a server would hold them: with ids, and references that lead to them."""
-    bundle: Json = dict(row.bundle)
-    ids = {e["fullUrl"]: id_of(e, row) for e in bundle["entry"]}
-    addresses = {e["fullUrl"]: f"{e['resource']['resourceType']}/{ids[e['fullUrl']]}" for e in bundle["entry"]}
-    made = []
-    for entry in bundle["entry"]:
-        resource = {**with_addresses(entry["resource"], addresses), "id": ids[entry["fullUrl"]]}
-        retracted = row.status == "entered-in-error" and resource["resourceType"] == "Observation"
-        if retracted or resource["resourceType"] == "DiagnosticReport":
-            resource["status"] = row.status  # the one that holds now: what was retracted stays, and says so
-        made.append(resource)
-    return made
-
-
-def id_of(entry: Json, row: ReportRow) -> str:
-    return (
-        row.id if entry["resource"]["resourceType"] == "DiagnosticReport" else str(entry["fullUrl"]).removeprefix(URN)
-    )
-
-
-def with_addresses(value: Any, addresses: dict[str, str]) -> Any:
-    if isinstance(value, dict):
-        return {
-            k: addresses.get(v, v) if k == "reference" and isinstance(v, str) else with_addresses(v, addresses)
-            for k, v in value.items()
+def versions(request: Request, found: Sequence[Stored]) -> list[dict[str, Any]]:
+    return [
+        {
+            "fullUrl": f"{base(request)}/{s.address}",
+            "resource": s.resource,
+            "request": {"method": "PUT", "url": s.address},
+            "response": {
+                "status": "201" if s.version == 1 else "200",
+                "etag": f'W/"{s.version}"',
+                "lastModified": fhir_store.instant(s.updated_at),
+            },
         }
-    return [with_addresses(v, addresses) for v in value] if isinstance(value, list) else value
-
-
-def matches(identifier: Json, wanted: str) -> bool:
-    """A token search: `system|value` or `value`."""
-    system, bar, value = wanted.rpartition("|")
-    return identifier.get("value") == value and (not bar or identifier.get("system", "") == system)
-
-
-def capability() -> Json:
-    parameters = [{"name": name, "type": "token"} for name in ("_id", "identifier", "status")]
-    read_only = [{"code": "read"}]
-    others = [{"type": t, "interaction": read_only} for t in ("Observation", "ImagingStudy", "Device", "Provenance")]
-    reports: Json = {
-        "type": "DiagnosticReport",
-        "interaction": [*read_only, {"code": "search-type"}],
-        "searchParam": parameters,
-    }
-    return {
-        "resourceType": "CapabilityStatement",
-        "status": "active",
-        "kind": "instance",
-        "date": "2026-11-22",
-        "fhirVersion": "4.0.1",
-        "format": ["json"],
-        "implementation": {"description": "radnode: reports of AI models, not verified by a radiologist"},
-        "rest": [{"mode": "server", "resource": [reports, *others]}],
-    }
-
-
-def outcome(words: str) -> Json:
-    issue = {"severity": "error", "code": "not-found", "diagnostics": words}
-    return {"resourceType": "OperationOutcome", "issue": [issue]}
-
-
-def answer(resource: Json, status: int = 200) -> Response:
-    return Response(orjson.dumps(resource), status_code=status, media_type=MEDIA_TYPE)
+        for s in found
+    ]

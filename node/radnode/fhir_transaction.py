@@ -1,0 +1,203 @@
+"""Writes to the FHIR store: a transaction Bundle, all of it or nothing (https://hl7.org/fhir/R4/http.html#transaction).
+
+Every write takes this way, one resource as a Bundle of one entry, the node's own results as well as what others post.
+"""
+
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+from sqlalchemy.orm import Session
+
+from radnode import fhir_reports, fhir_store, subscriptions
+from radnode.errors import FhirError
+from radnode.fhir_search import matches
+from radnode.fhir_store import OWN, Json, Stored
+from radnode_fhir.check import problems
+from radnode_fhir.parameters import PARAMETERS
+
+URN = "urn:uuid:"
+ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+CONDITIONAL = re.compile(r"([A-Z][A-Za-z]+)\?(.+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writer:
+    """Who writes. source: OWN, or another system by name. hooks: where subscriptions may send to, as beginnings of addresses."""
+
+    source: str = OWN
+    hooks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """What an entry will do: write `resource` as `kind`/`id`, or nothing where `there` has what it would make."""
+
+    kind: str
+    id: str
+    full_url: str
+    resource: Json
+    there: Stored | None = None
+
+
+def transact(session: Session, bundle: Mapping[str, Any], writer: Writer, now: float) -> list[Stored]:
+    """What became of each entry, in their order. Raises FhirError; then the caller's transaction must be rolled back."""
+    if bundle.get("resourceType") != "Bundle" or bundle.get("type") != "transaction":
+        raise FhirError(400, "not-supported", "A Bundle of the type transaction is wanted.")
+    fhir_store.lock(session)
+    entries = bundle.get("entry", [])
+    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+        raise FhirError(400, "structure", "The entries of a Bundle are objects.")
+    planned = [plan(session, entry, writer) for entry in entries]
+    names = [(p.kind, p.id) for p in planned if p.there is None]
+    if len(set(names)) < len(names):
+        raise FhirError(400, "invalid", "Two entries of the transaction write the same resource.")
+    addresses = {p.full_url: f"{p.kind}/{p.id}" for p in planned if p.full_url}
+    written = [write(session, p, addresses, writer, now) for p in planned]
+    changed = [w for w in written if w.changed]
+    if writer.source != OWN:
+        fhir_reports.link(session, changed, now)
+    subscriptions.notify(session, changed, now)
+    return written
+
+
+def keep(session: Session, bundle: Mapping[str, Any], now: float) -> None:
+    """The node's own transaction, as it is sent to others, into its own store; within the caller's transaction."""
+    transact(session, bundle, Writer(), now)
+
+
+def plan(session: Session, entry: Mapping[str, Any], writer: Writer) -> Planned:
+    request, resource = entry.get("request"), entry.get("resource")
+    if not isinstance(request, dict) or not isinstance(resource, dict):
+        raise FhirError(400, "structure", "Each entry has a request and a resource; only POST and PUT are supported.")
+    full_url = str(entry.get("fullUrl", ""))
+    method, url = str(request.get("method", "")), str(request.get("url", ""))
+    kind, _, query = url.partition("?")
+    kind, _, named = kind.partition("/")
+    if kind not in PARAMETERS:
+        raise FhirError(422, "not-supported", f"Resources of the type {kind!r} are not kept here.")
+    if resource.get("resourceType") != kind:
+        raise FhirError(400, "invalid", f"{url} is no place for a {resource.get('resourceType')}.")
+    if method == "POST" and not named and not query:
+        condition = str(request.get("ifNoneExist", ""))
+        there = the_one(session, kind, condition, writer, any_source=True) if condition else None
+        fresh = fresh_id(full_url, writer)
+        return Planned(kind=kind, id=there.id if there else fresh, full_url=full_url, resource=resource, there=there)
+    if method != "PUT" or bool(named) == bool(query):
+        raise FhirError(400, "not-supported", f"{method} {url} is not supported in a transaction.")
+    if named and not ID.fullmatch(named):
+        raise FhirError(400, "value", f"{named!r} is no id.")
+    found = fhir_store.get(session, kind, named) if named else the_one(session, kind, query, writer)
+    expected(found, str(request.get("ifMatch", "")))
+    chosen = named or (found.id if found else fresh_id(full_url, writer))
+    if writer.source != OWN and resource.get("id", chosen) != chosen:
+        raise FhirError(400, "invalid", f"The resource says that its id is {resource['id']!r}.")
+    return Planned(kind=kind, id=chosen, full_url=full_url, resource=resource)
+
+
+def the_one(session: Session, kind: str, query: str, writer: Writer, *, any_source: bool = False) -> Stored | None:
+    """What a condition finds. Others must name one; the node itself takes its own before that of others."""
+    pairs = parse_qsl(query, keep_blank_values=True)
+    if not pairs:
+        raise FhirError(412, "multiple-matches", "A condition without a parameter finds everything.")
+    found = matches(session, kind, pairs, 100)
+    if writer.source == OWN:
+        mine = [s for s in found if s.source == OWN]
+        return next(iter(mine or (found if any_source else ())), None)
+    if len(found) > 1:
+        raise FhirError(412, "multiple-matches", f"{kind}?{query} finds more than one resource.")
+    return found[0] if found else None
+
+
+def expected(found: Stored | None, tag: str) -> None:
+    """If-Match: the version that is changed must be the one that the caller knows."""
+    if tag and (found is None or tag.removeprefix("W/").strip('"') != str(found.version)):
+        raise FhirError(412, "conflict", "The resource has another version by now.")
+
+
+def fresh_id(full_url: str, writer: Writer) -> str:
+    """The node's own resources have the same id for ever; those of others any that nobody has."""
+    own = writer.source == OWN and full_url.startswith(URN)
+    return full_url.removeprefix(URN) if own else str(uuid.uuid4())
+
+
+def write(session: Session, planned: Planned, addresses: Mapping[str, str], writer: Writer, now: float) -> Stored:
+    if planned.there is not None:
+        return planned.there
+    resource: Json = addressed(session, planned.resource, addresses, writer)
+    if writer.source != OWN:
+        resource = checked(session, planned, resource, writer)
+    return fhir_store.put(session, planned.kind, planned.id, resource, writer.source, now)
+
+
+def checked(session: Session, planned: Planned, resource: Json, writer: Writer) -> Json:
+    """What another system may write: valid R4, and nothing that the node itself says. Raises FhirError."""
+    wrong = problems(resource)
+    if wrong:
+        raise FhirError(422, "invalid", f"{planned.kind}: {'; '.join(wrong)}")
+    if planned.kind == "Subscription":
+        resource = subscriptions.accepted(resource, writer.hooks)
+    last = fhir_store.get(session, planned.kind, planned.id)
+    meta = {"source": f"urn:radnode:posted-by:{writer.source}", **resource.get("meta", {})}
+    if last is not None and last.source == OWN:
+        meta = resource.get("meta", {})
+        if not same(last.body, {**resource, "id": planned.id}):
+            raise FhirError(403, "forbidden", "What the node itself reported is changed by nobody else.")
+    return {**resource, "meta": meta}
+
+
+def same(one: Json, other: Json) -> bool:
+    def bare(body: Json) -> Json:
+        return {**body, "meta": fhir_store.without_version(body.get("meta", {}))}
+
+    return bare(one) == bare(other)
+
+
+def addressed(session: Session, value: Any, addresses: Mapping[str, str], writer: Writer) -> Any:
+    """A resource whose references lead to resources of this store; conditional ones are resolved."""
+    if isinstance(value, list):
+        return [addressed(session, v, addresses, writer) for v in value]
+    if not isinstance(value, dict):
+        return value
+    made = {k: addressed(session, v, addresses, writer) for k, v in value.items()}
+    target = value.get("reference")
+    if isinstance(target, str):
+        made["reference"] = addresses.get(target) or resolved(session, target, writer)
+    return made
+
+
+def resolved(session: Session, target: str, writer: Writer) -> str:
+    conditional = CONDITIONAL.fullmatch(target)
+    if conditional:
+        found = the_one(session, conditional.group(1), conditional.group(2), writer)
+        if found is None:
+            raise FhirError(412, "not-found", f"Nothing is found by the reference {target}.")
+        return found.address
+    if target.startswith(URN) and writer.source != OWN:
+        raise FhirError(400, "not-found", f"The reference {target} leads to no entry of the transaction.")
+    return target
+
+
+def one(method: str, url: str, resource: Json, **conditions: str) -> Json:
+    """A transaction of one entry. conditions: ifNoneExist, ifMatch."""
+    request = {"method": method, "url": url, **{k: v for k, v in conditions.items() if v}}
+    return {"resourceType": "Bundle", "type": "transaction", "entry": [{"resource": resource, "request": request}]}
+
+
+def responses(written: Sequence[Stored]) -> Json:
+    """The transaction-response."""
+    entries = [
+        {
+            "response": {
+                "status": "201 Created" if s.created else "200 OK",
+                "location": f"{s.address}/_history/{s.version}",
+                "etag": f'W/"{s.version}"',
+                "lastModified": fhir_store.instant(s.updated_at),
+            }
+        }
+        for s in written
+    ]
+    return {"resourceType": "Bundle", "type": "transaction-response", "entry": entries}
