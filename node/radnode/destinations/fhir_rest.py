@@ -5,11 +5,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
+import orjson
 
 from radnode.destinations import Outgoing
+from radnode.destinations.fhir_rest_auth import client
+from radnode.destinations.fhir_rest_lookup import linked
 from radnode.errors import DeliveryError
 from radnode.settings import Destination as Address
 
+HEADERS = {"Content-Type": "application/fhir+json", "Accept": "application/fhir+json"}
 MAY_PASS = frozenset({401, 403, 404, 408, 409, 425, 429})
 """4xx answers that another try can change: an administrator puts access or address right, a conflict or a rush passes."""
 
@@ -21,20 +25,21 @@ class FhirServer:
 
     @contextmanager
     def open(self, results: Sequence[Outgoing]) -> Iterator["Transactions"]:
-        auth = (self.address.user, self.address.password) if self.address.user else None
-        with httpx.Client(auth=auth, timeout=self.timeout_s) as client:
-            yield Transactions(client, self.address.url.rstrip("/"))
+        with client(self.address, self.timeout_s) as http:
+            yield Transactions(http, self.address)
 
 
 class Transactions:
-    def __init__(self, client: httpx.Client, url: str) -> None:
+    def __init__(self, client: httpx.Client, address: Address) -> None:
         self.client = client
-        self.url = url
+        self.address = address
+        self.url = address.url.rstrip("/")
 
     def send(self, result: Outgoing) -> str:
-        headers = {"Content-Type": "application/fhir+json", "Accept": "application/fhir+json"}
+        systems = {"patient_system": self.address.patient_system, "order_system": self.address.order_system}
+        body = orjson.dumps(linked(orjson.loads(result.path.read_bytes()), self.search, **systems))
         try:
-            answer = self.client.post(self.url, content=result.path.read_bytes(), headers=headers)
+            answer = self.client.post(self.url, content=body, headers=HEADERS)
         except httpx.HTTPError as e:
             raise DeliveryError(f"{self.url} does not answer: {type(e).__name__}") from e
         if not answer.is_success:
@@ -42,6 +47,20 @@ class Transactions:
             raise DeliveryError(f"FHIR server answered {answer.status_code}{outcome(answer)}", permanent=permanent)
         check_entries(answer)
         return ""
+
+    def search(self, query: str) -> list[dict[str, Any]]:
+        """What the server finds; nothing where it will not be asked. Raises DeliveryError when that may pass."""
+        try:
+            answer = self.client.get(f"{self.url}/{query}", headers=HEADERS)
+        except httpx.HTTPError as e:
+            raise DeliveryError(f"{self.url} does not answer: {type(e).__name__}") from e
+        if answer.status_code in (401, 408, 425, 429) or answer.status_code >= 500:
+            raise DeliveryError(f"FHIR server answered {answer.status_code} to a search{outcome(answer)}")
+        try:
+            entries = answer.json().get("entry", ()) if answer.is_success else ()
+            return [e["resource"] for e in entries if e.get("search", {}).get("mode", "match") == "match"]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return []
 
 
 def check_entries(answer: httpx.Response) -> None:
