@@ -27,7 +27,7 @@ def linked(bundle: Json, search: Search, *, patient_system: str = "", order_syst
     if found_order is not None and (not patient or not is_of(found_order, found_patient)):
         found_order = None  # another patient's, or nobody knows whose
     addresses = {k: f"{k}/{r['id']}" for k, r in (("Patient", found_patient), ("ServiceRequest", found_order)) if r}
-    return replaced(bundle, named, addresses) if addresses else bundle  # type: ignore[no-any-return]
+    return replaced(bundle, named, addresses) if addresses else bundle
 
 
 def logical(node: Any) -> dict[str, Json]:
