@@ -38,7 +38,7 @@ def create(settings: Settings) -> FastAPI:
     app.include_router(pages.router(settings, database, reader, store))
     app.include_router(changes.router(database))
     app.include_router(api.router(database, reader), prefix="/api")
-    app.include_router(fhir.router(database), prefix="/fhir")
+    app.include_router(fhir.router(database, settings), prefix="/fhir")
     app.include_router(metrics.router(settings, database))
     app.include_router(dicomweb.router(settings, store))
     return app
