@@ -9,7 +9,7 @@ from fastapi import APIRouter, Form, HTTPException
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from pydantic import TypeAdapter, ValidationError
 
-from radnode import capabilities, outbox, peers, profiles, results, studies, verdicts, weights_use
+from radnode import capabilities, outbox, peers, profiles, results, studies, verdicts
 from radnode.database import Database
 from radnode.peers import Peer
 from radnode.results import StoredResult
@@ -20,6 +20,7 @@ from radnode.studies import Story
 from radnode.web import overlay, pictures, rulings, views
 from radnode.web.api import StudyUid
 from radnode.web.life import life_pages, withheld
+from radnode.web.model_pages import model_pages
 from radnode.web.upload import upload_pages
 from radnode.web.views import Render
 from radnode.worklist import Reader
@@ -44,13 +45,9 @@ def router(settings: Settings, database: Database, reader: Reader, store: Store)
     rulings.ruling_pages(made, database, reader)
     image_files(made, settings, database)
     upload_pages(made, render, settings, store)
+    model_pages(made, render, settings, database)
     result_files(made, settings, database)
     peer_pages(made, render, settings, database)
-
-    @made.get("/models")
-    def models() -> HTMLResponse:
-        return render("models.html", "Models", "models", cards=weights_use.live_cards(database, settings))
-
     return made
 
 

@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from typing import IO, Annotated
+from urllib.parse import unquote
 
 from fastapi import APIRouter, Header, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
@@ -58,7 +59,7 @@ def upload_pages(made: APIRouter, render: Render, settings: Settings, store: Sto
             file.close()
             raise
         batch = Batch(store, settings.receive.ae_title, address, "", calling_ae=CALLING_AE)
-        return StreamingResponse(lines(file, x_file_name, batch), media_type="application/x-ndjson")
+        return StreamingResponse(lines(file, unquote(x_file_name), batch), media_type="application/x-ndjson")
 
     def allowed(request: Request, address: str) -> bool:
         """Whoever logged in, or sits at this machine, or calls from a peer's address."""

@@ -53,19 +53,8 @@ async function send(name, file) {
     const { value, done } = await reader.read();
     const found = (rest + (value ?? "")).split("\n");
     rest = found.pop();
-    for (const line of found) {
-      const one = JSON.parse(line);
-      show({ ...one, name: decoded(one.name) });
-    }
+    for (const line of found) show(JSON.parse(line));
     if (done) return undefined;
-  }
-}
-
-function decoded(name) {
-  try {
-    return decodeURIComponent(name);
-  } catch {
-    return name;
   }
 }
 

@@ -1,0 +1,82 @@
+"""Files dragged onto the page: the store's own checks, and what a zip may not do."""
+
+import io
+import json
+import stat
+import zipfile
+from pathlib import Path
+
+import pytest
+from support.findings import scene
+from support.pages import serving
+from support.results import prepare
+
+from radnode.settings import Receive, Settings
+from radnode.tables import InstanceRow
+from radnode.web import upload
+
+
+def answers(body: str) -> dict[str, tuple[bool, str]]:
+    return {a["name"]: (a["kept"], a["sentence"]) for a in map(json.loads, body.splitlines())}
+
+
+def zipped(entries: dict[str, bytes], *, link: str = "") -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as made:
+        for name, body in entries.items():
+            made.writestr(name, body)
+        if link:
+            info = zipfile.ZipInfo(link)
+            info.external_attr = (stat.S_IFLNK | 0o777) << 16
+            made.writestr(info, "/etc/passwd")
+    return buffer.getvalue()
+
+
+def test_files_and_zips_go_the_way_of_the_store_and_each_is_answered(tmp_path: Path) -> None:
+    files = sorted(scene(tmp_path / "s", shape=(4, 16, 16)).folder.glob("*.dcm"))
+    bodies = [f.read_bytes() for f in files]
+    settings = Settings(data=tmp_path / "data", receive=Receive(max_object_mb=2))
+    database = prepare(settings)
+    hostile = {
+        "a/../../../../tmp/radnode-escaped.dcm": bodies[1],
+        "/absolute.dcm": bodies[2],
+        "half.dcm": bodies[3][:-500],
+        "readme.txt": b"no image" * 100,
+        "bomb.dcm": bodies[3][:1000] + bytes(50_000_000),
+        "inner.zip": zipped({"x.dcm": bodies[0]}),
+    }
+    with serving(settings) as client:
+        one = client.post("/upload", content=bodies[0], headers={"x-file-name": "one.dcm"})
+        many = answers(client.post("/upload", content=zipped(hostile, link="link.dcm")).text)
+        torn = answers(
+            client.post("/upload", content=zipped({"x.dcm": bodies[0]})[:-30], headers={"x-file-name": "t"}).text
+        )
+        long = client.post("/upload", content=bytes(3_000_000))
+        page = client.get("/upload").text
+        forged = client.post("/upload", content=bodies[0], headers={"origin": "http://evil.example"})
+    assert answers(one.text) == {"one.dcm": (True, "")}
+    kept = {name for name, (ok, _) in many.items() if ok}
+    assert kept == {"a/../../../../tmp/radnode-escaped.dcm", "/absolute.dcm"}
+    assert all(sentence for ok, sentence in many.values() if not ok)
+    assert "link" in many["link.dcm"][1]
+    assert "times its size" in many["bomb.dcm"][1]
+    assert "not a DICOM file" in many["inner.zip"][1]
+    assert "cannot be read" in torn["t"][1]
+    assert (long.status_code, forged.status_code) == (413, 403)
+    assert "A file may have 2 MB" in page
+    assert not Path("/tmp/radnode-escaped.dcm").exists()
+    with database.reading() as session:
+        rows = session.query(InstanceRow).all()
+    assert {(r.calling_ae, (settings.data / r.file).is_file()) for r in rows} == {("UPLOAD", True)}
+    assert len(rows) == 3
+    incoming = settings.data / "objects" / ".incoming"
+    assert list(incoming.iterdir()) == [], "nothing half-written is left"
+    database.close()
+
+
+@pytest.mark.parametrize(("count", "directory"), [(upload.MAX_FILES + 1, 0), (1, upload.MAX_DIRECTORY + 1)])
+def test_a_directory_that_is_too_long_is_refused_before_it_is_read(count: int, directory: int) -> None:
+    end64 = b"PK\x06\x06" + bytes(28) + count.to_bytes(8, "little") + directory.to_bytes(8, "little") + bytes(8)
+    end = b"PK\x05\x06" + bytes(4) + b"\xff\xff\xff\xff" + b"\xff\xff\xff\xff" + bytes(6)
+    with pytest.raises(ValueError, match="more than"):
+        upload.check_directory(io.BytesIO(b"PK\x03\x04" + end64 + end))
