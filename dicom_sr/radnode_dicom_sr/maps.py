@@ -34,8 +34,10 @@ def parametric_maps(context: Context) -> tuple[DicomObject, ...]:
     """Every map that has a number anywhere, split where it has more frames than the destination takes.
 
     A frame for each slice, in their order, also where there is no number: OHIF 3.13 lays frame n over slice n, whatever the
-    frame says of its place. Raises ValueError for a map of another shape than the volume.
+    frame says of its place. For the same reason none for images that hold several phases. Raises ValueError for a map of another shape than the volume.
     """
+    if not context.source.whole:
+        return ()
     made: list[DicomObject] = []
     shape = (len(context.source.slices), context.source.rows, context.source.columns)
     for name, map_ in enumerate(context.findings.maps, start=1):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom.charset import decode_bytes
 from pydicom.config import IGNORE
 from pydicom.datadict import dictionary_VR
@@ -58,6 +59,12 @@ class Source:
     lossy: bool
     series_numbers: dict[str, int]
 
+    @property
+    def whole(self) -> bool:
+        """Whether its images hold nothing but the slices: not those of other phases as well."""
+        used = {s.sop_uid for s in self.slices}
+        return sum(int(self.headers[uid].number("NumberOfFrames") or 1) for uid in used) == len(self.slices)
+
     @classmethod
     def of(cls, study: Study, volume: Volume) -> "Source":
         """Raises ValueError when the volume does not lie on the grid of its series: a mask would be drawn elsewhere."""
@@ -81,7 +88,7 @@ class Source:
             modality=first.text("Modality"),
             frame_of_reference_uid=volume.frame_of_reference_uid,
             slices=slices(volume, headers),
-            orientation=tuple(float(v) for axis in (right, down) for v in axis / np.linalg.norm(axis)),
+            orientation=orientation(first, right, down),
             spacing=volume.spacing,
             slice_thickness=first.number("SliceThickness") or float(np.linalg.norm(step)),
             rows=rows,
@@ -118,9 +125,19 @@ def slices(volume: Volume, headers: dict[str, Header]) -> tuple[Slice, ...]:
     return tuple(found)
 
 
+def orientation(image: Header, right: NDArray[np.float64], down: NDArray[np.float64]) -> tuple[float, ...]:
+    """The direction cosines exactly as the image states them: OHIF 3.13 shows a map only over numbers equal to its own.
+
+    Computed from the volume where the image does not state them itself (enhanced images do so per frame).
+    """
+    computed = tuple(float(v) for axis in (right, down) for v in axis / np.linalg.norm(axis))
+    stated = image.numbers("ImageOrientationPatient")
+    return stated if len(stated) == 6 and np.allclose(stated, computed, atol=1e-3) else computed
+
+
 def decimal(value: float) -> str:
-    """A Decimal String (PS3.5 section 6.2) of at most 16 characters, without a negative zero."""
-    text = f"{value:.10g}"
+    """A Decimal String (PS3.5 section 6.2) of at most 16 characters, without a negative zero; exact where that is room enough."""
+    text = next(t for digits in (15, 10) if len(t := f"{value:.{digits}g}") <= 16 or digits == 10)
     return "0" if float(text) == 0 else text if len(text) <= 16 else f"{value:.9e}"
 
 

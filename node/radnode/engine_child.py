@@ -74,7 +74,7 @@ def read(spec: Spec, model: Model, task: Task, connection: "Connection[Any, Any]
         made = reporter(spec.reporter)(findings, study, previous=task.previous, plans=task.plans)
     except WithheldError as e:
         return Held(reasons=e.reasons, folder=hold(task.data, e.results))
-    left_out = omissions(task.plans, findings)
+    left_out = omissions(task.plans, findings, {r.kind for r in made})
     stored = write_files(task.data, made)
     return Done(stored=stored, read_s=read_s, omissions=left_out, reasons=findings.reasons)
 

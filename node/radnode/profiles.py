@@ -1,6 +1,6 @@
 """What each destination gets of a result, and what not and why: its settings, and what it answered when it was asked. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -21,6 +21,7 @@ SOP_CLASSES: Mapping[str, str] = {
     REJECTION: "1.2.840.10008.5.1.4.1.1.88.59",
 }
 """Which storage SOP class a kind of result needs at a PACS (PS3.4 table B.5-1)."""
+NO_MAPS = "its images hold several phases each, and viewers would lay a map over the wrong ones"
 ASKED = tuple(dict.fromkeys((*SOP_CLASSES.values(), LABELMAP)))
 
 
@@ -100,12 +101,16 @@ def plans(destinations: Sequence[Destination], answers: Mapping[str, Capability]
     return tuple(plan(address, answers.get(address.name)) for address in destinations)
 
 
-def omissions(made_for: Sequence[Plan], findings: Findings) -> tuple[Omission, ...]:
-    """What is left out of this result: nothing is said of a kind that it has not."""
+def omissions(made_for: Sequence[Plan], findings: Findings, made: Collection[str]) -> tuple[Omission, ...]:
+    """What is left out of this result: nothing is said of a kind that it has not. made: the kinds of its objects."""
     located = any(f.mask is not None for f in findings.items)
     absent = {"parametric-map"} if not findings.maps else set()
     if not located:
         absent |= {"seg", "labelmap", "key-image", "kos", "rtstruct"}
     if not findings.partial_because:
         absent.add("status")
-    return tuple(o for p in made_for for o in p.omissions if o.kind not in absent | NOTES)
+    said = tuple(o for p in made_for for o in p.omissions if o.kind not in absent | NOTES)
+    if not findings.maps or "parametric-map" in made:
+        return said
+    without = (p.destination for p in made_for if "parametric-map" in p.kinds)
+    return said + tuple(Omission(destination=d, kind="parametric-map", reason=NO_MAPS) for d in without)

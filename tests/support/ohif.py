@@ -13,6 +13,20 @@ MEASUREMENTS = """() => window.services.displaySetService.getActiveDisplaySets()
     d => d.Modality === 'SR' && d.isLoaded).flatMap(d => d.measurements || []).map(m => ({
     loaded: m.loaded, sop: m.ReferencedSOPInstanceUID, frame: m.frameNumber || 1,
     points: m.coords[0] && m.coords[0].GraphicData, labels: m.labels.map(l => `${l.label}: ${l.value}`)}))"""
+MAP = """() => { const s = window.services, id = s.viewportGridService.getActiveViewportId();
+    const actors = s.cornerstoneViewportService.getCornerstoneViewport(id)?.getActors() ?? [];
+    const actor = actors.find(a => String(a.referencedId).startsWith('pmap.'));
+    if (!actor || !actor.actor.getVisibility()) return null;
+    const volume = window.cornerstone.cache.getVolume(actor.referencedId), [columns, rows] = volume.dimensions;
+    const values = volume.voxelManager.getCompleteScalarDataArray(), sum = [0, 0, 0];
+    let voxels = 0, most = -Infinity;
+    values.forEach((value, i) => { if (!(value > 0)) return;
+        const index = [i % columns, Math.floor(i / columns) % rows, Math.floor(i / columns / rows)];
+        volume.imageData.indexToWorld(index).forEach((c, axis) => sum[axis] += c);
+        voxels += 1; most = Math.max(most, value / 100) });  // OHIF multiplies what it reads by 100
+    return {voxels, most, center: sum.map(c => c / voxels)} }"""
+GO = """center => { const s = window.services, id = s.viewportGridService.getActiveViewportId();
+    const v = s.cornerstoneViewportService.getCornerstoneViewport(id); v.jumpToWorld(center); v.render() }"""
 SHOWN = """() => { const s = window.services, id = s.viewportGridService.getActiveViewportId();
     const v = s.cornerstoneViewportService.getCornerstoneViewport(id);
     return v && v.getCurrentImageId ? v.getCurrentImageId() : null }"""
@@ -63,6 +77,16 @@ class Ohif:
         self.page.wait_for_function(loaded)
         self.page.wait_for_function(f"({DRAWN})().length > 0", polling=500)
         return cast(list[dict[str, Any]], self.page.evaluate(MEASUREMENTS))
+
+    def map(self) -> dict[str, Any]:
+        """The parametric map that is open, once it lies over its series: its positive voxels, their middle in LPS mm, and the most.
+
+        The viewer then turns to the slice through that middle.
+        """
+        self.page.wait_for_function(f"({MAP})() !== null", polling=500)
+        shown = cast(dict[str, Any], self.page.evaluate(MAP))
+        self.page.evaluate(GO, shown["center"])
+        return shown
 
     def drawn(self) -> str:
         """The words drawn over the image."""

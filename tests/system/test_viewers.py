@@ -114,6 +114,19 @@ def test_ohif_lays_the_segmentation_over_the_lesion(ohif: Opened) -> None:
     assert segment["label"].startswith("Enhancing Lesion, ")
 
 
+def test_ohif_lays_the_parametric_map_over_the_lesion(ohif: Opened) -> None:
+    """The signal enhancement ratio is positive where tissue enhances, most of which is the lesion."""
+    if ohif.name not in CLASSIC:
+        pytest.xfail(
+            "OHIF 3.13 makes no volume of an enhanced image of several phases, and shows maps over volumes only"
+        )
+    ohif.viewer.open("mr-breast-kinetics parametric")
+    shown = ohif.viewer.map()
+    ohif.viewer.picture(f"{ohif.name}-ohif-map")
+    assert distance(shown["center"], middle(ohif.sample.affine, np.argwhere(ohif.sample.truth))) < 5 * NEAR_MM
+    assert 0.5 < shown["most"] < 10
+
+
 @pytest.mark.parametrize("name", CLASSIC)
 def test_dwv_shows_segmentation_and_report_where_the_lesion_is(
     name: str, geometries: Delivered, browser: Browser, address: str
