@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,6 +145,11 @@ def reach(destination: Destination, settings: Settings) -> Answer:
         return echo(what, destination.host, destination.port, destination.ae_title, settings)
     if destination.kind == "folder":
         return folder(what, destination.folder)
+    if destination.kind in ("hl7", "mail"):
+        return port(what, destination.host, destination.port)
+    if destination.kind == "webhook":
+        signed = "is called, signed," if destination.secret else "lacks the `secret` to sign with and is not called"
+        return Answer(what=what, ok=bool(destination.secret), sentence=f"{signed} when a priority changes")
     path = "/system" if destination.kind == "orthanc" else "/metadata"
     auth = (destination.user, destination.password) if destination.user else None
     try:
@@ -151,6 +157,14 @@ def reach(destination: Destination, settings: Settings) -> Answer:
     except (httpx.HTTPError, httpx.InvalidURL) as e:
         return Answer(what=what, ok=False, sentence=f"{destination.url} cannot be reached: {e}")
     return Answer(what=what, ok=answer.is_success, sentence=f"{destination.url} answered {answer.status_code}")
+
+
+def port(what: str, host: str, number: int) -> Answer:
+    try:
+        socket.create_connection((host, number), timeout=TIMEOUT_S).close()
+    except OSError as e:
+        return Answer(what=what, ok=False, sentence=f"{host}:{number} cannot be reached: {type(e).__name__}")
+    return Answer(what=what, ok=True, sentence=f"{host}:{number} takes connections")
 
 
 def folder(what: str, path: Path | None) -> Answer:

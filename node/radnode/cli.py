@@ -126,6 +126,16 @@ def deliver(parent: int | None) -> None:
 
 @cli.command()
 @PARENT
+def hl7(parent: int | None) -> None:
+    """Take orders over HL7 v2 (MLLP)."""
+    from radnode import hl7_listen, start
+
+    settings = start.role(parent)
+    hl7_listen.serve(settings, start.stop_on_signals())
+
+
+@cli.command()
+@PARENT
 def web(parent: int | None) -> None:
     """The worklist page, the API and STOW-RS."""
     from radnode import start

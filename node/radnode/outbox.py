@@ -15,7 +15,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from radnode import capabilities
 from radnode.database import Database
-from radnode.destinations import REJECTION, RETRACTION
+from radnode.destinations import PRIORITY, REJECTION, RETRACTION
 from radnode.errors import NotTakenError
 from radnode.settings import Destination
 from radnode.states import DeliveryState
@@ -27,6 +27,7 @@ ORDER: Mapping[str, int] = {
     "key-image": 2,
     **dict.fromkeys(("sr", "kos", "pdf", "status"), 3),
     "fhir": 4,
+    PRIORITY: 5,
 }
 """What takes back goes before what takes its place; an object is sent after those it refers to."""
 

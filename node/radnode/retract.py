@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from radnode import capabilities, events, fhir_transaction, profiles, results
 from radnode.database import Database
-from radnode.destinations import NOTES, REJECTION, RETRACTION
+from radnode.destinations import NOTES, PRIORITY, REJECTION, RETRACTION
 from radnode.errors import RefusedError
 from radnode.events import Action
 from radnode.results import Result
@@ -79,7 +79,8 @@ def by_person(
     with database.transaction() as session:
         if session.get(StudyRow, study_uid, with_for_update=True) is None:
             raise RefusedError(f"this node never received a study {study_uid}")
-        query = select(ResultRow.model).where(ResultRow.study_uid == study_uid).distinct().order_by(ResultRow.model)
+        query = select(ResultRow.model).where(ResultRow.study_uid == study_uid, ResultRow.kind != PRIORITY)
+        query = query.distinct().order_by(ResultRow.model)
         models = [name for name in session.scalars(query) if model in ("", name)]
         why = comment.strip() or "a person asked for it"
         return tuple(m for m in models if retract(session, settings, study_uid, m, REASONS[reason], why, now))

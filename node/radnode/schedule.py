@@ -8,15 +8,17 @@ from datetime import UTC
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from radnode import capabilities, complete, pipeline
+from radnode import capabilities, complete, notify, pipeline
 from radnode.database import Database
 from radnode.settings import Settings
+from radnode.worklist import Reader
 from radnode_inference.model import ModelCard
 
 TURN_S = 0.15
 """How often new instances are looked at. Together with the workers' polling it bounds what the node adds to a model."""
 RECOVER_S = 1.0
 PROBE_S = 2.0
+NOTIFY_S = 0.5
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +31,7 @@ class Clock:
         self._database = database
         self._cards = cards
         self._since = time.time()
+        self._reader = Reader.of(settings, database)
         self._scheduler = BackgroundScheduler(timezone=UTC)
 
     def __enter__(self) -> "Clock":
@@ -39,6 +42,7 @@ class Clock:
         self._every(TURN_S, self.turn)
         self._every(RECOVER_S, self.recover)
         self._every(PROBE_S, self.probe)
+        self._every(NOTIFY_S, self.notify)
         self._scheduler.start()
         return self
 
@@ -57,6 +61,10 @@ class Clock:
     def probe(self) -> None:
         """Ask the destinations whose answer is a day old, or missing, what they take."""
         self._guarded(lambda: capabilities.ask_those_due(self._database, self._settings, time.time()))
+
+    def notify(self) -> None:
+        """Owe the worklists of other systems the priorities that changed."""
+        self._guarded(lambda: notify.tell(self._database, self._settings, self._reader, time.time()))
 
     def _every(self, seconds: float, crank: Callable[[], None]) -> None:
         self._scheduler.add_job(

@@ -76,6 +76,7 @@ def roles(settings: Settings) -> tuple[Role, ...]:
         ),
         Role(name="deliver", arguments=("deliver",)),
         Role(name="web", arguments=("web",)),
+        *((Role(name="hl7", arguments=("hl7",)),) if settings.hl7.port is not None else ()),
     )
 
 
@@ -149,7 +150,7 @@ def the_only_one(data: Path) -> IO[str]:
 
 
 def forget_ports(data: Path) -> None:
-    for name in ("receive.port", "web.port"):
+    for name in ("receive.port", "web.port", "hl7.port"):
         (data / "run" / name).unlink(missing_ok=True)
 
 

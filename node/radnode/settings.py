@@ -87,14 +87,17 @@ class Peer(Section):
     quiet_s: float | None = None
 
 
-Kind = Literal["sr", "seg", "key-image", "parametric-map", "pdf", "kos", "rtstruct", "status", "fhir"]
+Kind = Literal["sr", "seg", "key-image", "parametric-map", "pdf", "kos", "rtstruct", "status", "fhir", "priority"]
 
 
 class Destination(Section):
-    """Where results go. dimse: host, port, ae_title. orthanc, fhir: url (user, password). folder: folder."""
+    """Where results go. dimse: host, port, ae_title. orthanc, fhir: url (user, password). folder: folder.
+
+    hl7: host, port (MLLP), application, facility. webhook: url, secret. mail: host, port (user, password), sender, to.
+    """
 
     name: Name
-    kind: Literal["dimse", "orthanc", "fhir", "folder"]
+    kind: Literal["dimse", "orthanc", "fhir", "folder", "hl7", "webhook", "mail"]
     host: str = ""
     port: Port = 104
     ae_title: str = ""
@@ -120,6 +123,15 @@ class Destination(Section):
     max_frames: int = Field(default=0, ge=0)  # of one object; a longer segmentation is split; 0: no limit
     status_objects: bool = False  # a visible object where the AI declined, failed or saw only a part
     language: Literal["en", "zh-TW"] = "en"  # of the sentences in reports
+    sending_application: str = "RADNODE"  # MSH-3
+    application: str = ""  # MSH-5, whom HL7 messages are for
+    facility: str = ""  # MSH-6
+    priority_message: Literal["OMI^O23", "ORM^O01"] = "OMI^O23"  # the second for systems older than HL7 v2.4
+    secret: str = ""  # a webhook is signed with it
+    sender: str = ""  # of e-mail
+    to: tuple[str, ...] = ()
+    starttls: bool = False  # e-mail
+    link: str = ""  # where people find the node, e.g. "https://radnode.example"; stands in webhooks and e-mail
     rejection_notes: bool = True  # retracted objects are followed by a rejection note (KOS, IHE IOCM)
 
 

@@ -79,7 +79,7 @@ def scp(
 
 
 def test_a_destination_takes_what_its_kind_can_and_its_settings_want() -> None:
-    assert takes(Destination(name="a", kind="dimse")) == TAKES["dimse"]
+    assert takes(Destination(name="a", kind="dimse")) == TAKES["dimse"] - BY_CHOICE
     assert takes(Destination(name="a", kind="dimse", results=("sr", "fhir"))) == {"sr", "rejection"}
     assert takes(Destination(name="a", kind="dimse", results=("sr",), rejection_notes=False)) == {"sr"}
     assert takes(Destination(name="a", kind="folder")) == DICOM_KINDS - BY_CHOICE | NOTES | {"fhir"}

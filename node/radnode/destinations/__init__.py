@@ -14,6 +14,8 @@ from radnode.settings import Destination as Address
 REJECTION, RETRACTION = "rejection", "retraction"
 NOTES = frozenset({REJECTION, RETRACTION})
 """What takes results back: a rejection note (Key Object Selection, IHE IOCM), a FHIR transaction of what was entered in error."""
+PRIORITY = "priority"
+"""That a study's priority changed: see `radnode.notify`."""
 BY_CHOICE = frozenset({"pdf", "kos", "rtstruct", "status"})
 """Kinds that only those destinations get whose settings name them."""
 DICOM_KINDS = frozenset({"sr", "seg", "key-image", "parametric-map"}) | BY_CHOICE
@@ -21,6 +23,9 @@ TAKES: Mapping[str, frozenset[str]] = {
     "dimse": DICOM_KINDS | {REJECTION},
     "orthanc": DICOM_KINDS | {REJECTION},
     "fhir": frozenset({"fhir", RETRACTION}),
+    "hl7": frozenset({"fhir", RETRACTION, PRIORITY}),
+    "webhook": frozenset({PRIORITY}),
+    "mail": frozenset({PRIORITY}),
     "folder": DICOM_KINDS | NOTES | {"fhir"},
 }
 """Which kinds of results each kind of destination can take."""
@@ -32,6 +37,9 @@ MODULES: Mapping[str, str] = {
     "orthanc": "radnode.destinations.orthanc",
     "fhir": "radnode.destinations.fhir_rest",
     "folder": "radnode.destinations.folder",
+    "hl7": "radnode.destinations.hl7_mllp",
+    "webhook": "radnode.destinations.webhook",
+    "mail": "radnode.destinations.mail",
 }
 
 

@@ -1,0 +1,175 @@
+"""HL7 v2 orders (ORM^O01, OMI^O23 and their like) as the node keeps them, and the acknowledgement of a message. Pure.
+
+Reads HL7 v2.1 to v2.8 with python-hl7; only the fields that triage needs, wherever a version has them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import hl7
+
+from radnode.orders import Order
+from radnode.triage import Level
+
+TAKEN = frozenset({("ORM", "O01"), ("OMI", "O23"), ("OMG", "O19")})
+CLASSES: Mapping[str, str] = {
+    "E": "emergency",
+    "I": "inpatient",
+    "O": "outpatient",
+    "P": "inpatient",
+    "R": "outpatient",
+}
+"""PV1-2 (table 0004); preadmitted counts as inpatient, recurring as outpatient; others say nothing."""
+LEVELS: Mapping[str, Level] = {
+    "S": Level.STAT, "STAT": Level.STAT, "A": Level.HIGH, "ASAP": Level.HIGH, "C": Level.HIGH, "P": Level.HIGH,
+    "R": Level.ROUTINE, "ROUTINE": Level.ROUTINE, "PRN": Level.ROUTINE, "T": Level.ROUTINE,
+}  # fmt: skip
+"""TQ1-9 (table 0485), ORC-7.6 and OBR-27.6: callback and preoperative are read soon; "timing critical" is not about reading."""
+CANCELLED = frozenset({"CA", "OC", "DC", "OD", "CR", "DR"})
+"""ORC-1 (table 0119): cancelled, discontinued, by either side."""
+CHARACTER_SETS: Mapping[str, str] = {
+    "ASCII": "ascii", "8859/1": "iso-8859-1", "8859/2": "iso-8859-2", "8859/5": "iso-8859-5", "8859/9": "iso-8859-9",
+    "8859/15": "iso-8859-15", "UNICODE UTF-8": "utf-8", "UNICODE": "utf-8", "ISO IR87": "iso2022_jp", "BIG-5": "big5",
+    "GB 18030-2000": "gb18030",
+}  # fmt: skip
+"""MSH-18 (table 0211) -> Python."""
+
+
+class MessageError(Exception):
+    """A message that is not kept as an order. answer: AE or AR. number: HL7 table 0357. The sentence has no patient data."""
+
+    def __init__(self, answer: str, number: str, sentence: str, where: str = "") -> None:
+        super().__init__(sentence)
+        self.answer, self.number, self.where = answer, number, where
+
+
+@dataclass(frozen=True, kw_only=True)
+class Received:
+    """A message that was understood. control_id: MSH-10. orders: one for each ORC or OBR."""
+
+    control_id: str
+    orders: tuple[Order, ...]
+
+
+def decoded(raw: bytes, encoding: str) -> str:
+    """The text, in the character set that MSH-18 names. Raises MessageError for bytes that are not of it."""
+    cells = raw.split(b"\r", 1)[0].split(raw[3:4]) if len(raw) > 8 else []
+    named = cells[17].split(b"~")[0].decode("ascii", "replace").strip() if len(cells) > 17 else ""
+    try:
+        return raw.decode(CHARACTER_SETS.get(named, encoding))
+    except (UnicodeDecodeError, LookupError) as e:
+        raise MessageError(
+            "AE", "102", "The text is not of the character set that MSH-18 or the settings name.", "MSH^1^18"
+        ) from e
+
+
+def parsed(text: str) -> hl7.Message:
+    """Raises MessageError for what is no HL7 message."""
+    lines = text.replace("\r\n", "\r").replace("\n", "\r").strip("\r")
+    try:
+        if not lines.startswith("MSH") or len(lines) < 9:
+            raise ValueError("no MSH")
+        message = hl7.parse(lines + "\r")
+        if not value(message, "MSH", 10):
+            raise MessageError("AE", "101", "MSH-10, the control ID, is missing.", "MSH^1^10")
+    except (hl7.HL7Exception, ValueError, KeyError, IndexError) as e:
+        raise MessageError("AR", "100", "This is no HL7 v2 message.") from e
+    return message
+
+
+def understood(message: hl7.Message) -> Received:
+    """The orders of a message. Raises MessageError that says what is wrong, and where."""
+    kind = (value(message, "MSH", 9, 1), value(message, "MSH", 9, 2))
+    if kind not in TAKEN:
+        raise MessageError("AR", "200", "Only ORM^O01, OMI^O23 and OMG^O19 are taken here.", "MSH^1^9")
+    if not value(message, "MSH", 12).startswith("2."):
+        raise MessageError("AR", "203", "Only HL7 version 2 is taken here.", "MSH^1^12")
+    groups = [g for g in grouped(message) if "OBR" in g]
+    if not groups:
+        raise MessageError("AE", "100", "The message holds no order: an OBR segment is missing.", "OBR")
+    return Received(control_id=value(message, "MSH", 10), orders=tuple(order(message, g) for g in groups))
+
+
+Group = dict[str, hl7.Segment]
+
+
+def grouped(message: hl7.Message) -> list[Group]:
+    """The segments of each order by name, the first of each: a group begins with ORC, or with OBR where there is none."""
+    groups: list[Group] = []
+    for segment in message:
+        name = str(segment[0])
+        if name == "ORC" or (name == "OBR" and (not groups or "OBR" in groups[-1])):
+            groups.append({})
+        if groups:
+            groups[-1].setdefault(name, segment)
+    return groups
+
+
+def order(message: hl7.Message, group: Group) -> Order:
+    placer = of(message, group, "ORC", 2) or of(message, group, "OBR", 2)
+    filler = of(message, group, "ORC", 3) or of(message, group, "OBR", 3)
+    accession = of(message, group, "IPC", 1) or of(message, group, "OBR", 18) or filler or placer
+    if not accession:
+        raise MessageError("AE", "101", "No accession number: IPC-1, OBR-18, OBR-3 and OBR-2 are empty.", "OBR^1^18")
+    patient_id = value(message, "PID", 3) or value(message, "PID", 2)
+    if not patient_id:
+        raise MessageError("AE", "101", "PID-3, the patient's identifier, is missing.", "PID^1^3")
+    urgency = (of(message, group, "TQ1", 9) or of(message, group, "ORC", 7, 6) or of(message, group, "OBR", 27, 6)
+               or of(message, group, "OBR", 5))  # fmt: skip
+    return Order(
+        order_number=f"P:{placer}" if placer else f"F:{filler or accession}",
+        accession_number=accession,
+        patient_id=patient_id,
+        issuer_of_patient_id=value(message, "PID", 3, 4),
+        patient_class=CLASSES.get(value(message, "PV1", 2).upper(), ""),
+        level=LEVELS.get(urgency.upper()),
+        procedure=of(message, group, "OBR", 4, 2) or of(message, group, "OBR", 4),
+        cancelled=of(message, group, "ORC", 1).upper() in CANCELLED,
+        said_at=value(message, "MSH", 7),
+    )
+
+
+def of(message: hl7.Message, group: Group, name: str, field: int, component: int = 1) -> str:
+    return component_of(message, group[name], field, component) if name in group else ""
+
+
+def value(message: hl7.Message, name: str, field: int, component: int = 1) -> str:
+    """A component of the first segment of this name, unescaped; "" where there is none, or it is the null value."""
+    try:
+        return component_of(message, message.segment(name), field, component)
+    except KeyError:
+        return ""
+
+
+def component_of(message: hl7.Message, segment: hl7.Segment, field: int, component: int) -> str:
+    if field >= len(segment):
+        return ""
+    first = segment[field]
+    while isinstance(first, hl7.Container) and len(first) and not isinstance(first, hl7.Repetition):
+        first = first[0]
+    if isinstance(first, hl7.Repetition):
+        first = first[component - 1] if len(first) >= component else ""
+    elif component > 1:
+        return ""
+    text = str(first[0] if isinstance(first, hl7.Container) and len(first) else first).strip()
+    return "" if text == '""' else str(message.unescape(text))
+
+
+def acknowledgement(message: hl7.Message | None, at: str, error: MessageError | None = None) -> str:
+    """ACK of a message (None: it could not be read), with ERR (v2.5) where something was wrong."""
+    answer = error.answer if error else "AA"
+    known = {n: value(message, "MSH", n) if message is not None else "" for n in (3, 4, 5, 6, 9, 10, 11, 12)}
+    event = value(message, "MSH", 9, 2) if message is not None else ""
+    kind = f"ACK^{clean(event)}^ACK" if event else "ACK"
+    cells = ["MSH", "^~\\&", known[5] or "RADNODE", known[6], known[3], known[4]]
+    rest = [f"{at}+0000", "", kind, f"A{clean(known[10])[:19]}", known[11] or "P", known[12] or "2.5.1"]
+    lines = ["|".join([*cells[:2], *map(clean, cells[2:]), *rest[:3], *map(clean, rest[3:])])]
+    lines.append(f"MSA|{answer}|{clean(known[10])}" + (f"|{clean(str(error))}" if error else ""))
+    if error:
+        lines.append(f"ERR||{error.where}|{error.number}|E||||{clean(str(error))}")
+    return "\r".join(lines) + "\r"
+
+
+def clean(text: str) -> str:
+    """Without a character that has a meaning in HL7."""
+    return "".join(c for c in text if c.isprintable() and c not in "|^~\\&")
