@@ -136,15 +136,17 @@ def test_the_keyboard_alone_finds_a_study_and_rules_on_its_finding(filled: Fille
 
 def test_outlines_are_switched_off_and_lie_where_the_finding_is(filled: Filled, url: str, page: Page) -> None:
     page.goto(f"{url}/studies/{filled.lesion}")
-    page.wait_for_load_state()
     outline = page.locator("img.outline").first
-    assert outline.is_visible()
+    for image in (outline, page.locator("img.slice").first):
+        image.scroll_into_view_if_needed()
+        image.wait_for()
     page.keyboard.press("o")
     assert not outline.is_visible()
     page.keyboard.press("o")
     assert outline.is_visible()
     sizes = page.evaluate(
-        "[...document.querySelectorAll('.stack img')].map(i => [i.naturalWidth, i.naturalHeight, i.clientWidth])"
+        """() => Promise.all([...document.querySelectorAll('.stack img')].map((i) => i.decode().then(
+            () => [i.naturalWidth, i.naturalHeight, i.clientWidth])))"""
     )
     assert sizes[0] == sizes[1]
     assert sizes[0][:2] == [96, 96]

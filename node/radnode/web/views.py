@@ -41,6 +41,14 @@ COLUMNS = (
     mark("Birth date"), mark("Examination"), mark("Body part"), mark("Study time"), mark("AI result"),
     mark("Waiting"), mark("Comment"), mark("State"), mark("Actions"),
 )  # fmt: skip
+WORDS = (
+    mark("owed"), mark("delivered"), mark("dead"), mark("not-taken"), mark("withdrawn"),
+    mark("queued"), mark("running"), mark("done"), mark("held"), mark("stale"),
+    mark("accepted"), mark("rejected"), mark("edited"), mark("undone"), mark("live"), mark("shadow"), mark("off"),
+    mark("Viewer"), mark("Not here"), mark("Retract"), mark("There is no result to retract."),
+    mark("The node never received this study."),
+)  # fmt: skip
+"""States and titles that templates translate as they come."""
 SCHEMES = ("http://", "https://", "weasis://")
 TEMPLATES = Path(__file__).parent / "templates"
 
