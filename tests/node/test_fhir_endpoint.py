@@ -1,0 +1,301 @@
+"""`/fhir` as other systems use it: what they may read, search and write, and what triage makes of it."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import select
+from support.fhir_node import FhirNode, fhir_node
+from support.results import bundle
+
+from radnode import fhir_reports, fhir_transaction, subscriptions
+from radnode.database import Database
+from radnode.fhir_store import Json
+from radnode.settings import Deliver
+from radnode.states import StudyState
+from radnode.tables import ReportRow, StudyRow
+from radnode.tables_fhir import NotificationRow
+
+STUDY = "1.2.3.77"
+HEADERS = {"Content-Type": "application/fhir+json"}
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FhirNode]:
+    with fhir_node(tmp_path_factory.mktemp("node"), hooks=("http://127.0.0.1:",)) as made:
+        yield made
+
+
+@pytest.fixture
+def database(node: FhirNode) -> Iterator[Database]:
+    made = Database(node.settings.url)
+    yield made
+    made.close()
+
+
+def report(number: int, **more: Any) -> Json:
+    return {
+        "resourceType": "DiagnosticReport",
+        "identifier": [{"system": "urn:test", "value": f"R{number}"}],
+        "status": "preliminary",
+        "code": {"coding": [{"system": "http://loinc.org", "code": "24627-2"}]},
+        "issued": f"2026-02-{number:02}T10:00:00Z",
+        "subject": {"type": "Patient", "identifier": {"system": "urn:hospital", "value": "P-77"}},
+        **more,
+    }
+
+
+def call(node: FhirNode, method: str, path: str, body: Any = None, **headers: str) -> httpx.Response:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return node.client.request(method, f"/fhir{path}", content=content, headers={**HEADERS, **headers})
+
+
+def test_a_report_is_made_read_changed_and_its_versions_stay(node: FhirNode) -> None:
+    made = call(node, "POST", "/DiagnosticReport", report(1))
+    assert made.status_code == 201
+    path = f"/DiagnosticReport/{made.json()['id']}"
+    assert made.headers["location"].endswith(f"{path}/_history/1")
+    assert made.headers["etag"] == 'W/"1"'
+    assert made.json()["meta"]["source"] == "urn:radnode:posted-by:127.0.0.1"
+    changed = call(node, "PUT", path, {**made.json(), "status": "final"}, **{"If-Match": 'W/"1"'})
+    assert (changed.status_code, changed.json()["meta"]["versionId"]) == (200, "2")
+    assert call(node, "PUT", path, {**made.json(), "status": "final"}).json()["meta"]["versionId"] == "2", "no change"
+    assert call(node, "PUT", path, made.json(), **{"If-Match": 'W/"1"'}).status_code == 412
+    history = node.client.get(f"/fhir{path}/_history").json()
+    assert [e["resource"]["status"] for e in history["entry"]] == ["final", "preliminary"]
+    assert node.client.get(f"/fhir{path}/_history/1").json()["status"] == "preliminary"
+    assert node.client.get(f"/fhir{path}").headers["etag"] == 'W/"2"'
+
+
+def test_pages_follow_each_other_in_order(node: FhirNode) -> None:
+    for number in range(10, 17):
+        condition = {"If-None-Exist": f"identifier=urn:test|R{number}"}
+        assert call(node, "POST", "/DiagnosticReport", report(number), **condition).status_code == 201
+        assert call(node, "POST", "/DiagnosticReport", report(number), **condition).status_code == 200
+    url: str | None = "/fhir/DiagnosticReport?issued=ge2026-02-10&_sort=-issued&_count=3"
+    seen = []
+    while url:
+        page = node.client.get(url).json()
+        assert page["total"] == 7
+        seen += [e["resource"]["identifier"][0]["value"] for e in page["entry"]]
+        url = next((link["url"] for link in page["link"] if link["relation"] == "next"), None)
+    assert seen == [f"R{n}" for n in range(16, 9, -1)]
+    both = "subject.identifier=urn:hospital|P-77&issued=gt2026-02-12&issued=le2026-02-14"
+    assert len(node.search(f"DiagnosticReport?{both}")) == 2
+    assert len(node.search("DiagnosticReport?patient:identifier=P-77&issued=2026-02-11,2026-02-12")) == 2
+    assert node.search("DiagnosticReport?status:not=preliminary,final") == []
+    assert node.client.get("/fhir/DiagnosticReport?_summary=count").json()["total"] >= 7
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", "/DiagnosticReport/none", None, 404),
+        ("GET", "/DiagnosticReport/none/_history", None, 404),
+        ("GET", "/Medication", None, 404),
+        ("GET", "/DiagnosticReport?colour=red", None, 400),
+        ("GET", "/DiagnosticReport?issued=yesterday", None, 400),
+        ("GET", "/DiagnosticReport?_count=many", None, 400),
+        ("GET", "/DiagnosticReport?_sort=colour", None, 400),
+        ("GET", "/DiagnosticReport?_include=DiagnosticReport:colour", None, 400),
+        ("DELETE", "/DiagnosticReport/1", None, 405),
+        ("POST", "/DiagnosticReport", b"no JSON", 400),
+        ("POST", "/DiagnosticReport", [], 400),
+        ("POST", "/DiagnosticReport", {"resourceType": "Patient"}, 400),
+        ("POST", "/DiagnosticReport", report(1, status="bogus"), 422),
+        ("POST", "/DiagnosticReport", report(1, colour="red"), 422),
+        ("POST", "/Medication", {"resourceType": "Medication"}, 422),
+        ("PUT", "/DiagnosticReport/a", report(1, id="b"), 400),
+        ("POST", "", {"resourceType": "Bundle", "type": "batch"}, 400),
+        ("POST", "/DiagnosticReport", report(1, result=[{"reference": "urn:uuid:0"}]), 400),
+        ("POST", "/DiagnosticReport", report(1, result=[{"reference": "Observation?code=none"}]), 412),
+    ],
+)
+def test_every_error_is_an_operation_outcome(node: FhirNode, method: str, path: str, body: Any, status: int) -> None:
+    answer = call(node, method, path, body)
+    assert (answer.status_code, answer.json()["resourceType"]) == (status, "OperationOutcome")
+    assert answer.json()["issue"][0]["diagnostics"]
+    assert answer.headers["content-type"] == "application/fhir+json"
+
+
+def test_the_capability_statement_names_what_can_be_searched(node: FhirNode) -> None:
+    statement = node.client.get("/fhir/metadata").json()
+    for resource in statement["rest"][0]["resource"]:
+        for known in resource["searchParam"]:
+            value = {"date": "2026-01-01", "reference": "x"}.get(known["type"], "a|b")
+            answer = node.client.get(f"/fhir/{resource['type']}", params={known["name"]: value, "_count": "0"})
+            assert answer.status_code == 200, (resource["type"], known)
+        for include in resource.get("searchInclude", []):
+            assert node.client.get(f"/fhir/{resource['type']}", params={"_include": include}).status_code == 200
+
+
+def others(accession: str, status: str = "preliminary") -> Json:
+    """A transaction of another vendor: a pneumothorax, its device, and the order by accession number."""
+
+    def entry(name: str, resource: Json, **request: str) -> Json:
+        return {"fullUrl": f"urn:uuid:{name}", "resource": resource, "request": request}
+
+    seen = {
+        "resourceType": "Observation",
+        "identifier": [{"system": "urn:vendor", "value": f"O-{accession}"}],
+        "status": status,
+        "code": {"coding": [{"system": "http://snomed.info/sct", "code": "36118008", "display": "Pneumothorax"}]},
+        "valueBoolean": True,
+        "device": {"reference": "urn:uuid:device"},
+    }
+    device = {
+        "resourceType": "Device",
+        "identifier": [{"system": "urn:vendor", "value": "D"}],
+        "deviceName": [{"name": "ct-lung", "type": "model-name"}],
+    }
+    accessed = {"type": "ServiceRequest", "identifier": {"value": accession}}
+    said = report(1, status=status, result=[{"reference": "urn:uuid:seen"}], basedOn=[accessed])
+    said["identifier"][0]["value"] = f"R-{accession}"
+    entries = [
+        entry("report", said, method="PUT", url=f"DiagnosticReport?identifier=urn:test|R-{accession}"),
+        entry("seen", seen, method="PUT", url=f"Observation?identifier=urn:vendor|O-{accession}"),
+        entry("device", device, method="POST", url="Device", ifNoneExist="identifier=urn:vendor|D"),
+    ]
+    return {"resourceType": "Bundle", "type": "transaction", "entry": entries}
+
+
+def add_study(database: Database, study_uid: str, accession: str, patient_id: str = "P-77") -> None:
+    with database.transaction() as session:
+        row = StudyRow(study_uid=study_uid, state=StudyState.READ, patient_id=patient_id, accession_number=accession)
+        row.first_instance_at = row.last_instance_at = row.due_at = time.time()
+        session.add(row)
+
+
+def reports_of(database: Database, study_uid: str) -> list[ReportRow]:
+    with database.reading() as session:
+        return list(session.scalars(select(ReportRow).where(ReportRow.study_uid == study_uid)))
+
+
+def test_triage_reads_the_report_of_another_system(node: FhirNode, database: Database) -> None:
+    add_study(database, STUDY, "A-77")
+    for _ in range(2):
+        assert call(node, "POST", "", others("A-77")).status_code == 200
+    (row,) = reports_of(database, STUDY)
+    assert row.model == "ct-lung (by FHIR)", "never taken for the node's own model of that name"
+    found = node.client.get(f"/api/studies/{STUDY}").json()["worklist"]
+    assert (found["level"], found["reason"]) == ("STAT", "Pneumothorax [ct-lung (by FHIR)]")
+    assert call(node, "POST", "", others("A-77", "entered-in-error")).status_code == 200
+    assert node.client.get(f"/api/studies/{STUDY}").json()["worklist"]["level"] == "ROUTINE"
+    assert len(node.search("DiagnosticReport?identifier=urn:test|R-A-77")) == 1
+
+
+def test_a_report_waits_for_its_images_and_never_goes_to_another_patient(node: FhirNode, database: Database) -> None:
+    assert call(node, "POST", "", others("A-78")).status_code == 200
+    add_study(database, "1.2.3.78", "A-78", patient_id="SOMEBODY ELSE")
+    fhir_reports.link_waiting(database, time.time())
+    assert reports_of(database, "1.2.3.78") == []
+    add_study(database, "1.2.3.79", "A-78")
+    fhir_reports.link_waiting(database, time.time())
+    assert len(reports_of(database, "1.2.3.79")) == 1
+
+
+def test_what_the_node_reported_is_changed_by_nobody_else(node: FhirNode, database: Database) -> None:
+    own = bundle(STUDY, "ct-own", "nothing found")
+    with database.transaction() as session:
+        fhir_transaction.keep(session, own, time.time())
+    assert call(node, "POST", "", own).status_code == 200, "the same again changes nothing"
+    forged = bundle(STUDY, "ct-own", "cancer")
+    answer = call(node, "POST", "", forged)
+    assert (answer.status_code, answer.json()["issue"][0]["code"]) == (403, "forbidden")
+    query = own["entry"][0]["request"]["url"]
+    assert [r["conclusion"] for r in node.search(query)] == ["nothing found"]
+
+
+def test_a_transaction_is_done_whole_or_not_at_all(node: FhirNode) -> None:
+    half = others("A-80")
+    half["entry"][2]["resource"]["status"] = "bogus"
+    half["entry"][2]["request"].pop("ifNoneExist")
+    assert call(node, "POST", "", half).status_code == 422
+    assert node.search("Observation?identifier=urn:vendor|O-A-80") == []
+
+
+class Hook(HTTPServer):
+    """A subscriber, which refuses what it is told as often as `refusals` says."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str, Any]] = []
+        self.refusals = 0
+        hook = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_PUT(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                hook.told.append((self.path, self.headers["Authorization"], body))
+                hook.refusals -= 1
+                self.send_response(503 if hook.refusals >= 0 else 200)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+
+
+@contextmanager
+def listening() -> Iterator[Hook]:
+    with Hook() as hook:
+        thread = threading.Thread(target=hook.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield hook
+        finally:
+            hook.shutdown()
+            thread.join(10)
+
+
+def subscription(endpoint: str) -> Json:
+    channel = {
+        "type": "rest-hook",
+        "endpoint": endpoint,
+        "payload": "application/fhir+json",
+        "header": ["Authorization: Bearer x"],
+    }
+    made: Json = {"resourceType": "Subscription", "status": "requested", "reason": "worklist", "channel": channel}
+    return {**made, "criteria": "DiagnosticReport?status=preliminary&identifier=urn:test|R25"}
+
+
+def test_a_subscriber_is_told_until_it_hears(node: FhirNode, database: Database) -> None:
+    policy = Deliver(retry_s=1.0)
+    with listening() as hook, httpx.Client() as client:
+        hook.refusals = 1
+        made = call(node, "POST", "/Subscription", subscription(f"http://127.0.0.1:{hook.server_port}/hook"))
+        assert (made.status_code, made.json()["status"]) == (201, "active")
+        for number in (24, 25):
+            assert call(node, "POST", "/DiagnosticReport", report(number)).status_code == 201
+        now = time.time()
+        assert subscriptions.deliver_due(database, policy, client, now) == 1, "only what was asked for"
+        assert subscriptions.deliver_due(database, policy, client, now) == 0, "not before its time"
+        assert subscriptions.deliver_due(database, policy, client, now + 60) == 1
+        assert subscriptions.deliver_due(database, policy, client, now + 120) == 0
+        (path, secret, body), second = hook.told
+        assert (path, secret) == (f"/hook/DiagnosticReport/{body['id']}", "Bearer x")
+        assert body["identifier"][0]["value"] == "R25"
+        assert second == hook.told[0]
+    with database.reading() as session:
+        assert [r.state for r in session.scalars(select(NotificationRow))] == ["delivered"]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        {"channel": {"type": "rest-hook", "endpoint": "https://elsewhere.example/"}},
+        {"channel": {"type": "websocket"}},
+        {"criteria": "DiagnosticReport?colour=red"},
+        {"criteria": "Medication"},
+    ],
+)
+def test_a_subscription_that_cannot_be_served_is_refused(node: FhirNode, spoil: Json) -> None:
+    answer = call(node, "POST", "/Subscription", subscription("http://127.0.0.1:9/") | spoil)
+    assert 400 <= answer.status_code < 500
+    assert answer.json()["resourceType"] == "OperationOutcome"
