@@ -4,6 +4,7 @@ Bounds: who may connect, how many at a time, how large a message may be, and how
 """
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 import threading
@@ -49,22 +50,29 @@ class Listener:
                 await asyncio.sleep(POLL_S)
             for writer in tuple(self.connections):
                 writer.close()
+            while self.connections:
+                await asyncio.sleep(POLL_S / 10)
 
     async def serve(self, reader: HL7StreamReader, writer: HL7StreamWriter) -> None:
         """One connection, until it ends, breaks a bound or is not one of ours."""
         address = str((writer.get_extra_info("peername") or ("",))[0])
         ended = self.refusal(address)
-        if not ended:
-            self.connections.add(writer)
-            try:
-                ended = await self.talk(reader, writer, address)
-            except SQLAlchemyError as e:  # no answer: the sender sends it again. Its text may hold the message.
-                ended = f"a message could not be kept ({type(e).__name__})"
-            finally:
-                self.connections.discard(writer)
+        self.connections.add(writer)
+        try:
+            ended = ended or await self.talk(reader, writer, address)
+        except SQLAlchemyError as e:  # no answer: the sender sends it again. Its text may hold the message.
+            ended = f"a message could not be kept ({type(e).__name__})"
+        except TimeoutError:
+            ended = "its answer was not taken within the time"
+        except ConnectionError:
+            ended = ""
+        finally:
+            writer.close()
+            self.connections.discard(writer)
         if ended:
             log.warning("An HL7 connection was ended: %s.", ended, extra={"action": "hl7", "address": address})
-        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
     def refusal(self, address: str) -> str:
         """Why this caller is turned away, "" when not."""
@@ -81,7 +89,7 @@ class Listener:
                 return "no message, or no end of one, within the time"
             except (asyncio.IncompleteReadError, ConnectionError):
                 return ""
-            except (InvalidBlockError, ValueError):
+            except (InvalidBlockError, asyncio.LimitOverrunError):
                 return "the bytes are no MLLP block, or too many"
             answer = await asyncio.to_thread(take, self.database, raw, address, self.settings.encoding, time.time())
             writer.writeblock(answer.encode())

@@ -1,0 +1,186 @@
+"""Orders over MLLP from python-hl7's own client."""
+
+import asyncio
+import logging
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import hl7
+import pytest
+from hl7.client import MLLPClient
+from sqlalchemy import select
+from support.results import add_study, prepare
+
+from radnode import hl7_orders, orders
+from radnode.database import Database
+from radnode.hl7_listen import Listener, take
+from radnode.settings import Hl7, Settings
+from radnode.tables_triage import MessageRow, OrderRow
+from radnode.triage import Level
+from radnode.worklist import Reader
+
+ORM = (
+    "MSH|^~\\&|RIS|HOSP|RADNODE||20261122101500||ORM^O01|M1|P|2.3.1\r"
+    "PID|1||P1^^^HOSP||MÜLLER^Anna\rPV1|1|E\r"
+    "ORC|NW|77|F77||||^^^^^S\rOBR|1|77|F77|71260^CT chest^L||||||||||||||A1\r"
+)
+OMI = (
+    "MSH|^~\\&|RIS|HOSP|RADNODE||20261122101600||OMI^O23^OMI_O23|M2|P|2.5.1\r"
+    "PID|1||P2^^^HOSP||X^Y\rPV1|1|O\rORC|NW|78\rTQ1|1||||||||A^ASAP^HL70485\rOBR|1|78||71260^CT\rIPC|A2|RP1|1.2.2|SPS\r"
+    "ORC|NW|79\rTQ1|1||||||||S\rOBR|1|79||71260^CT\rIPC|A3|RP1|1.2.3|SPS\r"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    port: int
+    database: Database
+    reader: Reader
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    listening = Hl7(port=0, message_s=0.6, idle_s=5.0, max_message_kb=4, max_connections=3)
+    settings = Settings(data=tmp_path / "data", hl7=listening)
+    database = prepare(settings)
+    stop = threading.Event()
+    listener = Listener(settings, database)
+    thread = threading.Thread(target=lambda: asyncio.run(listener.run(stop)), daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 10
+    while not listener.port_file.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    yield Node(port=int(listener.port_file.read_text()), database=database, reader=Reader.of(settings, database))
+    stop.set()
+    thread.join(5)
+    assert not thread.is_alive()
+    database.close()
+
+
+def ask(node: Node, *messages: str | bytes) -> list[hl7.Message]:
+    """The acknowledgements, over one connection."""
+    with MLLPClient("127.0.0.1", node.port) as client:
+        client.socket.settimeout(5)
+        answers = [client.send(b"\x0b" + (m.encode() if isinstance(m, str) else m) + b"\x1c\r") for m in messages]
+    return [hl7.parse(a.strip(b"\x0b\x1c\r").decode() + "\r") for a in answers]
+
+
+def kept(node: Node) -> list[tuple[str, str]]:
+    with node.database.reading() as session:
+        return [(m.answer, m.reason) for m in session.scalars(select(MessageRow).order_by(MessageRow.id))]
+
+
+def test_an_order_raises_the_class_and_the_priority_of_its_study(node: Node, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    now = time.time()
+    for n in (1, 2, 3):
+        add_study(
+            node.database, f"1.{n}", accession_number=f"A{n}", patient_id=f"P{min(n, 2)}", first_instance_at=now,
+            last_instance_at=now,
+        )  # fmt: skip
+    assert {e.level for e in node.reader.worklist(now).entries} == {Level.ROUTINE}
+    first, second = ask(node, ORM, OMI)
+    assert [(str(a["MSA.F1"]), str(a["MSA.F2"])) for a in (first, second)] == [("AA", "M1"), ("AA", "M2")]
+    assert str(first["MSH.F9.R1.C1"]) == "ACK"
+    rows = {e.study.study_uid: (e.level, e.patient_class) for e in node.reader.worklist(now).entries}
+    assert rows == {
+        "1.1": (Level.STAT, "emergency"), "1.2": (Level.HIGH, "outpatient"), "1.3": (Level.STAT, "outpatient")
+    }  # fmt: skip
+    ask(node, ORM.replace("|NW|", "|CA|").replace("M1", "M3").replace("101500", "101700"))
+    assert {e.study.study_uid: e.level for e in node.reader.worklist(now).entries}["1.1"] is Level.ROUTINE
+    assert all(word not in caplog.text for word in ("LLER", "P1", "A1", "Anna"))
+
+
+def test_the_same_message_twice_is_one_order(node: Node) -> None:
+    ask(node, ORM, ORM)
+    with node.database.reading() as session:
+        assert len(session.scalars(select(OrderRow)).all()) == 1
+    assert kept(node) == [("AA", ""), ("AA", "")]
+
+
+@pytest.mark.parametrize(
+    ("message", "answer", "number", "where"),
+    [
+        (ORM.replace("ORM^O01", "ADT^A01"), "AR", "200", "MSH^1^9"),
+        (ORM.replace("2.3.1", "3.0"), "AR", "203", "MSH^1^12"),
+        (ORM.replace("PID|1||P1^^^HOSP", "PID|1||"), "AE", "101", "PID^1^3"),
+        (ORM.split("ORC")[0], "AE", "100", "OBR"),
+        (
+            ORM.replace("|77|F77|71260^CT chest^L||||||||||||||A1", "|||71260").replace("|77|F77", ""),
+            "AE",
+            "101",
+            "OBR^1^18",
+        ),
+        (ORM.replace("|M1|", "||"), "AE", "101", "MSH^1^10"),
+        (ORM.encode("latin-1"), "AE", "102", "MSH^1^18"),
+        (b"GET / HTTP/1.1", "AR", "100", ""),
+    ],
+)
+def test_a_wrong_message_is_answered_with_the_reason_and_kept(
+    node: Node, message: str | bytes, answer: str, number: str, where: str
+) -> None:
+    (ack,) = ask(node, message)
+    assert (str(ack["MSA.F1"]), hl7_orders.value(ack, "ERR", 3)) == (answer, number)
+    assert str(ack.segment("ERR")[2]) == where
+    [(said, reason)] = kept(node)
+    assert said == answer
+    assert reason
+    with node.database.reading() as session:
+        assert not session.scalars(select(OrderRow)).all()
+
+
+def test_a_character_set_that_the_message_names_is_used(node: Node) -> None:
+    message = ORM.replace("|2.3.1", "|2.3.1||||||8859/1").replace("CT chest", "Schädel")
+    ask(node, message.encode("latin-1"))
+    with node.database.reading() as session:
+        assert session.scalars(select(OrderRow.procedure)).one() == "Schädel"
+
+
+def ended(connection: socket.socket) -> bool:
+    connection.settimeout(4)
+    try:
+        return connection.recv(1) == b""
+    except ConnectionError:
+        return True
+
+
+def test_a_message_that_is_too_long_or_too_slow_ends_its_connection_and_no_other(node: Node) -> None:
+    address = ("127.0.0.1", node.port)
+    with socket.create_connection(address) as slow, socket.create_connection(address) as long:
+        slow.sendall(b"\x0bMSH|")
+        long.sendall(b"\x0b" + b"x" * 9000)
+        assert str(ask(node, ORM)[0]["MSA.F1"]) == "AA"
+        with pytest.raises(TimeoutError):
+            slow.settimeout(0.1)
+            slow.recv(1)
+        for _ in range(3):
+            slow.sendall(b"x")
+        assert ended(long)
+        assert ended(slow)
+
+
+def test_more_connections_than_allowed_are_turned_away(node: Node) -> None:
+    held = [socket.create_connection(("127.0.0.1", node.port)) for _ in range(4)]
+    try:
+        assert ended(held[3])
+    finally:
+        for connection in held:
+            connection.close()
+
+
+def test_what_cannot_be_kept_is_not_acknowledged(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'empty.db'}")
+    with pytest.raises(Exception, match="no such table"):
+        take(database, ORM.encode(), "127.0.0.1", "utf-8", 1.0)
+    database.close()
+
+
+def test_an_order_is_read_whatever_its_placer(node: Node) -> None:
+    ask(node, ORM.replace("|77|F77", "||F77"))
+    with node.database.reading() as session:
+        assert orders.of_accessions(session, ["A1"])["A1"][0].order_number == "F:F77"
