@@ -34,7 +34,7 @@ OURS = {n: c for n, c in vars(codes).items() if isinstance(c, Code)}
 
 @pytest.mark.parametrize("code", [*OURS.values(), *codes.MODALITIES.values()], ids=lambda c: c.meaning)
 def test_a_code_means_what_it_says(code: Code) -> None:
-    if code.value in NOT_IN_THE_TABLES:
+    if code.value in NOT_IN_THE_TABLES or code.scheme == "99RADNODE":
         return
     assert any(meaning.lower().startswith(code.meaning.lower()) for meaning in known(code).values())
 

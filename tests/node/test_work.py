@@ -20,7 +20,7 @@ from radnode.settings import Destination, Settings, Work
 from radnode.states import JobState, StudyState
 from radnode.tables import DeliveryRow, ReportRow, ResultRow
 from radnode.work import Worker
-from radnode_inference.model import Availability
+from radnode_inference.model import Availability, ModelCard
 
 HABITS = ("quick", "sleepy", "slow", "killed", "killed_once", "raising", "declining", "telling")
 CARDS = (*(card(h, h) for h in HABITS), card("demo", "quick", Availability.DEMONSTRATION))
@@ -46,6 +46,10 @@ def ready(node: Node, model: str, **work: Any) -> Node:
         assert jobs.move_study(session, STUDY, StudyState.COMPLETE, StudyState.ROUTED)
     node.add_job(model)
     return node
+
+
+def card_of(name: str) -> ModelCard:
+    return next(c for c in CARDS if c.identity.name == name)
 
 
 def engine_of(settings: Settings) -> Engine:
@@ -250,9 +254,9 @@ class TestEngine:
 
     def test_a_model_stays_warm_in_one_process(self, settings: Settings, task: Task) -> None:
         with engine_of(settings) as engine:
-            engine.run("slow", task, lambda _: None, lambda: False)
+            engine.run(card_of("slow"), task, lambda _: None, lambda: False)
             first = (settings.weights_folder / "slow.pid").read_text()
-            engine.run("slow", task, lambda _: None, lambda: False)
+            engine.run(card_of("slow"), task, lambda _: None, lambda: False)
             assert (settings.weights_folder / "slow.pid").read_text() == first
             assert engine.warm == ("slow",)
             assert psutil.pid_exists(int(first))
@@ -261,8 +265,8 @@ class TestEngine:
     def test_the_least_recently_used_model_is_let_go_when_memory_is_short(self, settings: Settings, task: Task) -> None:
         small = settings.model_copy(update={"work": Work(warm_mb=1)})
         with engine_of(small) as engine:
-            engine.run("slow", task, lambda _: None, lambda: False)
-            engine.run("quick", task, lambda _: None, lambda: False)
+            engine.run(card_of("slow"), task, lambda _: None, lambda: False)
+            engine.run(card_of("quick"), task, lambda _: None, lambda: False)
             assert engine.warm == ("quick",)
 
     def test_warm_models_share_the_memory_that_is_set(self, settings: Settings) -> None:
@@ -273,25 +277,25 @@ class TestEngine:
         (settings.data / "2.dcm").write_bytes(b"rotten")
         both = Task(data=task.data, files=("1.dcm", "2.dcm"), previous=(), rules=None)
         with engine_of(settings) as engine:
-            answer = engine.run("quick", both, lambda _: None, lambda: False)
+            answer = engine.run(card_of("quick"), both, lambda _: None, lambda: False)
         assert isinstance(answer, Failed) and "1 of 2 stored objects cannot be read" in answer.sentence
 
     def test_a_demonstration_model_declines_what_is_not_generated(self, settings: Settings, task: Task) -> None:
         with engine_of(settings) as engine:
-            answer = engine.run("demo", task, lambda _: None, lambda: False)
+            answer = engine.run(card_of("demo"), task, lambda _: None, lambda: False)
         assert isinstance(answer, Declined) and answer.gate == "not-installed"
 
-    def test_a_model_that_is_not_there_declines(self, settings: Settings, task: Task) -> None:
+    def test_a_model_without_weights_declines(self, settings: Settings, task: Task) -> None:
         with engine_of(settings) as engine:
-            answer = engine.run("nowhere", task, lambda _: None, lambda: False)
-        assert answer == Declined(gate="not-installed", sentence="there is no model nowhere on this machine")
+            answer = engine.run(card("empty", "quick", Availability.NOT_INSTALLED), task, lambda _: None, lambda: False)
+        assert answer == Declined(gate="not-installed", sentence="not installed: weights missing")
 
     def test_a_child_does_not_outlive_a_parent_that_is_killed(
         self, settings: Settings, task: Task, tmp_path: Path
     ) -> None:
         parent = os.fork()
         if parent == 0:
-            engine_of(settings).run("sleepy", task, lambda _: None, lambda: False)
+            engine_of(settings).run(card_of("sleepy"), task, lambda _: None, lambda: False)
             os._exit(0)
         found: list[psutil.Process] = []
 
