@@ -26,15 +26,14 @@ VALID_S = 300
 
 def client(address: Address, timeout_s: float) -> httpx.Client:
     """A client that may talk to the server at `address`. Raises DeliveryError."""
-    made = httpx.Client(auth=basic(address), timeout=timeout_s, verify=context(address))
-    try:
-        token = secret(address.token) if address.token else access_token(made, address) if address.token_url else ""
-    except BaseException:
-        made.close()
-        raise
-    if token:
-        made.headers["Authorization"] = f"Bearer {token}"
-    return made
+    trusted = context(address)
+    headers = {}
+    if address.token:
+        headers["Authorization"] = f"Bearer {secret(address.token)}"
+    elif address.token_url:
+        with httpx.Client(timeout=timeout_s, verify=trusted) as http:
+            headers["Authorization"] = f"Bearer {access_token(http, address)}"
+    return httpx.Client(auth=basic(address), timeout=timeout_s, verify=trusted, headers=headers)
 
 
 def basic(address: Address) -> tuple[str, str] | None:
@@ -55,11 +54,11 @@ def context(address: Address) -> ssl.SSLContext:
 def access_token(http: httpx.Client, address: Address) -> str:
     """A token by client credentials. Raises DeliveryError."""
     wanted = {"grant_type": "client_credentials", "scope": address.scope}
-    auth: httpx.Auth | tuple[str, str] = httpx.Auth()  # none: not the user of the server itself
+    auth = httpx.Auth()  # none
     if address.client_key:
         wanted |= {"client_assertion_type": ASSERTION, "client_assertion": assertion(address)}
     else:
-        auth = (address.client_id, secret(address.client_secret))
+        auth = httpx.BasicAuth(address.client_id, secret(address.client_secret))
     try:
         answer = http.post(address.token_url, data=wanted, auth=auth)
         found: Any = answer.json()
