@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
+from radnode import policies
 from radnode.database import Database
 from radnode.settings import Settings
 from radnode.store import Store
@@ -67,6 +69,9 @@ def write_port(file: Path, port: int) -> None:
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
+    database = Database(settings.url)
+    policies.remember(database, settings, time.time())
+    database.close()
     config = uvicorn.Config(
         create(settings),
         host=settings.web.host,

@@ -17,10 +17,11 @@ from radnode.settings import AeTitle, Settings
 from radnode.settings import Peer as PeerSetting
 from radnode.store import Store
 from radnode.studies import Story
-from radnode.web import overlay, pictures, rulings, views
+from radnode.web import drawings, overlay, pictures, rulings, views
 from radnode.web.api import StudyUid
 from radnode.web.life import life_pages, withheld
 from radnode.web.model_pages import model_pages
+from radnode.web.triage_pages import triage_pages
 from radnode.web.upload import upload_pages
 from radnode.web.views import Render
 from radnode.worklist import Reader
@@ -42,6 +43,7 @@ def router(settings: Settings, database: Database, reader: Reader, store: Store)
     worklist_pages(made, render, database, reader)
     study_pages(made, render, settings, database, reader)
     life_pages(made, render, settings, database)
+    triage_pages(made, render, database, reader)
     rulings.ruling_pages(made, database, reader)
     image_files(made, settings, database)
     upload_pages(made, render, settings, store)
@@ -74,6 +76,7 @@ def study_pages(made: APIRouter, render: Render, settings: Settings, database: D
     def page(name: str, study_uid: str) -> HTMLResponse:
         with database.reading() as session:
             story = studies.story(session, study_uid)
+            drawn = drawings.of_study(session, study_uid)
             said, remark = verdicts.history(session, study_uid), verdicts.remarks(session).get(study_uid, "")
         if story is None:
             return render("missing.html", "Not here", "studies", 404, what="The node never received this study.")
@@ -82,7 +85,7 @@ def study_pages(made: APIRouter, render: Render, settings: Settings, database: D
             name, title_of(story), "studies",
             story=story, entry=row, ran=any(j.revision == story.study.revision for j in story.jobs), reports=reader.reports_of(study_uid), results={r.uid: r for r in story.results},
             destinations={d.name for d in settings.destinations}, withheld=withheld(settings, story),
-            findings=rulings.rows(reader.reports_of(study_uid), said), rulings=said, remark=remark,
+            findings=rulings.rows(reader.reports_of(study_uid), said), rulings=said, remark=remark, drawings=drawn,
         )  # fmt: skip
 
     @made.get("/studies")

@@ -1,0 +1,48 @@
+"""The policy and its history on a page, and the priority that a person sets on a study."""
+
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Form, HTTPException
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from radnode import policies, priorities
+from radnode.database import Database
+from radnode.errors import RefusedError
+from radnode.priorities import MAX_COMMENT
+from radnode.triage import Level
+from radnode.web.api import StudyUid
+from radnode.web.views import Render
+from radnode.worklist import Reader
+
+Words = Annotated[str, Form(max_length=MAX_COMMENT)]
+
+
+def triage_pages(made: APIRouter, render: Render, database: Database, reader: Reader) -> None:
+    @made.get("/triage")
+    def policy() -> HTMLResponse:
+        with database.reading() as session:
+            past = policies.history(session)
+        return render(
+            "triage.html", "Triage", "triage",
+            policy=reader.policy, ageing=reader.ageing, limits=reader.limits, classes=reader.classes, history=past,
+        )  # fmt: skip
+
+    @made.post("/worklist/{study_uid}/priority")
+    def set_priority(study_uid: StudyUid, level: Annotated[Level, Form()], comment: Words = "") -> Response:
+        stands = reader.without_person(study_uid)
+        if stands is None:
+            raise HTTPException(404, "The node never received this study.")
+        try:
+            priorities.set_level(database, study_uid, level, comment, time.time(), stands=stands)
+        except RefusedError as e:
+            raise HTTPException(409, f"{e}.".capitalize()) from e
+        return RedirectResponse(f"/studies/{study_uid}", status_code=303)
+
+    @made.post("/worklist/{study_uid}/priority/undo")
+    def undo_priority(study_uid: StudyUid, comment: Words = "") -> Response:
+        try:
+            priorities.undo(database, study_uid, time.time(), comment=comment)
+        except RefusedError as e:
+            raise HTTPException(409, f"{e}.".capitalize()) from e
+        return RedirectResponse(f"/studies/{study_uid}", status_code=303)
