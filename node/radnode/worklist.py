@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from radnode import orders, triage
 from radnode.database import Database
+from radnode.fhir_reports import BY_FHIR
 from radnode.settings import Ageing, ClassRule, Settings, TriageRule
 from radnode.states import DeliveryState, JobState, StudyState
 from radnode.studies import StudySummary, summary
@@ -240,7 +241,7 @@ def answers(
     """What each model said, or why it said nothing: silence is never an answer."""
     told = {r.model: r for r in reports}
     made = [answer_of(job, told.pop(job.model, None)) for job in jobs]
-    made += [reported(report, "earlier images: ") for report in told.values()]
+    made += [reported(r, "" if r.model.endswith(BY_FHIR) else "earlier images: ") for r in told.values()]
     if made:
         return tuple(made)
     if study.state in (StudyState.RECEIVING, StudyState.COMPLETE):

@@ -6,12 +6,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import select
 from support.fhir_node import FhirNode, fhir_node
+from support.postgres import Postgres
 from support.results import bundle
 
 from radnode import fhir_reports, fhir_transaction, subscriptions
@@ -299,3 +301,16 @@ def test_a_subscription_that_cannot_be_served_is_refused(node: FhirNode, spoil: 
     answer = call(node, "POST", "/Subscription", subscription("http://127.0.0.1:9/") | spoil)
     assert 400 <= answer.status_code < 500
     assert answer.json()["resourceType"] == "OperationOutcome"
+
+
+@pytest.mark.system
+def test_the_same_on_postgresql(tmp_path: Path, postgres: Postgres) -> None:
+    with fhir_node(tmp_path, ("http://127.0.0.1:",), database_url=postgres.new_database()) as node:
+        assert call(node, "POST", "/Subscription", subscription("http://127.0.0.1:9/")).status_code == 201
+        for _ in range(2):
+            assert call(node, "POST", "", others("A-1")).status_code == 200
+        query = "DiagnosticReport?subject.identifier=P-77&issued=ge2026-02-01&_sort=-issued,status,_id"
+        (said, seen) = node.search(f"{query}&_include=DiagnosticReport:result&_count=5")
+        assert said["result"][0]["reference"] == f"Observation/{seen['id']}"
+        assert node.search("Observation?device:Device.identifier=urn:vendor|D&status:not=final")[0]["id"] == seen["id"]
+        assert len(node.search(f"Observation?_revinclude=DiagnosticReport:result&_id={seen['id']}")) == 2

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from support.core import STUDY, Node
 from support.results import Ended, four, record
 
-from radnode import jobs, outbox
+from radnode import fhir_search, fhir_store, jobs, outbox
 from radnode.cli import cli
 from radnode.cli_retract import REASONS as ON_THE_COMMAND_LINE
 from radnode.errors import RefusedError
@@ -80,6 +80,23 @@ def test_what_was_delivered_is_taken_back_there_and_here(node: Node) -> None:
         "What m said is retracted (Rejected for Quality Reasons): wrong side. A note that takes it back is owed to ehr."
     )
     assert sentence in story
+
+
+def test_the_node_s_own_fhir_endpoint_says_so_too_until_a_re_run_brings_the_report_back(node: Node) -> None:
+    def said() -> list[tuple[str, str]]:
+        with node.database.reading() as session:
+            (found,) = fhir_search.search(session, "DiagnosticReport", []).found
+            versions = fhir_store.history(session, "DiagnosticReport", found.id)
+            return [(v.body["status"], v.body["conclusion"]) for v in versions]
+
+    reports_to(node, EHR)
+    read(node)
+    retract(node)
+    first, taken_back = ("preliminary", "A"), ("entered-in-error", "RETRACTED: wrong side. It said: A")
+    assert said() == [taken_back, first]
+    jobs.rerun(node.database, STUDY, "m", time.time())
+    read(node)
+    assert said() == [first, taken_back, first]
 
 
 def test_a_second_retraction_changes_nothing(node: Node) -> None:
