@@ -13,6 +13,7 @@ from support.results import add_study, prepare
 from radnode import verdicts
 from radnode.settings import Settings
 from radnode.verdicts import Ruling, Verdict
+from radnode.web import drawings
 
 NOVEMBER, DECEMBER = 1795300000.0, 1798000000.0
 
@@ -95,3 +96,20 @@ def test_a_correction_without_words_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="in a few words"), database.transaction() as session:
         verdicts.rule(session, Verdict(**vars(made) | {"comment": ""}))
     database.close()
+
+
+def test_contributions_and_the_curve_are_drawn_from_the_numbers_of_the_report() -> None:
+    def part(code: str, value: float) -> dict[str, object]:
+        return {"code": {"coding": [{"code": code, "display": code}]}, "valueQuantity": {"value": value, "unit": "%"}}
+
+    observation = {
+        "resourceType": "Observation",
+        "code": {"coding": [{"code": "x", "display": "Lesion"}]},
+        "component": [part("SHAPLEY-T2", -10.0), part("SHAPLEY-DWI", 40.0), part("PE-EARLY", 150.0), part("SER", 1.5)],
+    }
+    drawn = drawings.drawing("mr", observation)
+    assert [(s.name, s.x, s.width) for s in drawn.shares] == [("T2", 82.5, 27.5), ("DWI", 110.0, 110.0)]
+    assert drawn.percents == (0.0, 150.0, 100.0), "a ratio of 1.5 is early 150 % and late 100 %: it washes out"
+    assert drawn.curve == ((0.0, 90.0), (110.0, 0.0), (220.0, 30.0))
+    capped = drawings.drawing("mr", observation | {"component": [part("PE-EARLY", 150.0), part("SER", 3.0)]})
+    assert (capped.shares, capped.curve) == ((), ())

@@ -49,6 +49,12 @@ function replace(part, text) {
   if (id) document.getElementById(id)?.focus();
 }
 
+function serialised(text) {
+  const parsed = document.createElement("template");
+  parsed.innerHTML = text;
+  return parsed.innerHTML.trim();
+}
+
 async function refresh(part) {
   if (document.hidden || busy(part)) return;
   const answer = await fetch(part.dataset.live, { headers: { accept: "text/html" } });
@@ -58,7 +64,7 @@ async function refresh(part) {
   const first = !shown.has(part);
   shown.set(part, text);
   if (part.tagName === "TBODY") reconcile(part, text);
-  else if (!first || part.innerHTML.trim() !== text.trim()) replace(part, text);
+  else if (!first || part.innerHTML.trim() !== serialised(text)) replace(part, text);
   filter();
 }
 
