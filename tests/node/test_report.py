@@ -1,3 +1,4 @@
+import base64
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from support.findings import Scene, findings, scene
 from radnode import report, results
 from radnode.destinations import open_destination
 from radnode.outbox import Delivery
+from radnode.profiles import Plan
 from radnode.results import Previous, Result
 from radnode.settings import Destination
 from radnode.triage import read
@@ -130,3 +132,13 @@ def delivery(tmp_path: Path, result: Result) -> Delivery:
 def how_many(server: FhirServer) -> dict[str, int]:
     kinds = ("DiagnosticReport", "Observation", "ImagingStudy", "Device", "Provenance", "Patient")
     return {k: int(httpx.get(f"{server.url}/{k}?_summary=count").json()["total"]) for k in kinds}
+
+
+def test_the_fhir_report_presents_the_pdf_where_one_is_made(made: Scene) -> None:
+    plan = Plan(destination="pacs", kinds=frozenset({"sr", "seg", "pdf", "fhir"}))
+    found = report.results(findings(made), made.study, now=NOW, plans=[plan])
+    (presented,) = results.report_of(bundle(found))["presentedForm"]
+    page = base64.b64decode(presented["data"])
+    assert (presented["contentType"], page[:5]) == ("application/pdf", b"%PDF-")
+    assert page.rstrip().endswith(b"%%EOF")
+    assert "presentedForm" not in results.report_of(bundle(report.results(findings(made), made.study, now=NOW)))
