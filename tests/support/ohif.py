@@ -26,7 +26,10 @@ MAP = """() => { const s = window.services, id = s.viewportGridService.getActive
         voxels += 1; most = Math.max(most, value / 100) });  // OHIF multiplies what it reads by 100
     return {voxels, most, center: sum.map(c => c / voxels)} }"""
 GO = """center => { const s = window.services, id = s.viewportGridService.getActiveViewportId();
-    const v = s.cornerstoneViewportService.getCornerstoneViewport(id); v.jumpToWorld(center); v.render() }"""
+    const v = s.cornerstoneViewportService.getCornerstoneViewport(id); v.jumpToWorld(center);
+    return new Promise(done => { let frames = 0;  // the first one may still be of the slice before
+        v.element.addEventListener('CORNERSTONE_IMAGE_RENDERED', () => ++frames < 3 ? v.render() : done());
+        v.render() }) }"""
 SHOWN = """() => { const s = window.services, id = s.viewportGridService.getActiveViewportId();
     const v = s.cornerstoneViewportService.getCornerstoneViewport(id);
     return v && v.getCurrentImageId ? v.getCurrentImageId() : null }"""
