@@ -71,7 +71,7 @@ def read(spec: Spec, model: Model, task: Task, connection: "Connection[Any, Any]
         return Done(stored=(), read_s=read_s, shadow=summary(findings), weights_sha256=findings.model.weights_sha256)
     progress(0.95, "reporting")
     try:
-        made = reporter(spec.reporter)(findings, study, previous=task.previous, plans=task.plans)
+        made = reporter(spec.reporter)(findings, study, previous=task.previous, plans=task.plans, policy=task.policy)
     except WithheldError as e:
         return Held(reasons=e.reasons, folder=hold(task.data, e.results))
     left_out = omissions(task.plans, findings, {r.kind for r in made})

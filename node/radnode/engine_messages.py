@@ -6,7 +6,8 @@ from typing import Any
 
 from radnode.profiles import Omission, Plan
 from radnode.results import Previous, StoredResult
-from radnode.settings import Rule
+from radnode.settings import Rule, TriageRule
+from radnode.triage import DEFAULT_POLICY
 from radnode_inference.model import ModelCard
 
 
@@ -31,6 +32,7 @@ class Task:
     files: tuple[str, ...]
     previous: tuple[Previous, ...]
     rules: tuple[Rule, ...] | None
+    policy: tuple[TriageRule, ...] = DEFAULT_POLICY
     shadow: bool = False
     plans: tuple[Plan, ...] = ()
     priors: tuple[tuple[str, ...], ...] = ()

@@ -12,13 +12,18 @@ from radnode.destinations import DICOM_KINDS
 from radnode.errors import WithheldError
 from radnode.profiles import Plan
 from radnode.results import Previous, Result
-from radnode_dicom_sr import DEFAULT, DicomObject, Profile, build, printed, retraction, status
+from radnode.settings import TriageRule
+from radnode.triage import DEFAULT_POLICY, Level, as_reported, judge
+from radnode_dicom_sr import DEFAULT, DicomObject, Profile, actionable, build, printed, retraction, status
 from radnode_dicom_sr import Previous as Predecessor
 from radnode_dicom_sr.invariants import check
 from radnode_fhir.bundle import Status, transaction, uid_of
 from radnode_fhir.identifiers import DICOM_UID
-from radnode_inference.findings import Findings, ModelIdentity
+from radnode_inference.findings import Findings, Kind, ModelIdentity
 from radnode_inference.study import Study
+
+ACR_CATEGORY: Mapping[Level, int] = {Level.STAT: 1, Level.HIGH: 2, Level.ROUTINE: 3}
+"""Communication within minutes, hours, days (ACR actionable findings, PS3.16 CID 7035)."""
 
 
 def results(
@@ -28,18 +33,21 @@ def results(
     previous: Sequence[Previous] = (),
     now: datetime | None = None,
     plans: Sequence[Plan] = (),
+    policy: Sequence[TriageRule] = DEFAULT_POLICY,
 ) -> tuple[Result, ...]:
     """Every object that says what `findings` say: DICOM objects as the destinations take them, and one FHIR transaction.
 
     previous: the results that these replace. Those with the digest of `findings` are the same content, and no predecessor.
     now: when the report is issued (UTC); the UIDs do not depend on it. plans: () for one set in the default form.
+    policy: what makes a finding urgent; reports name the category.
     Raises WithheldError when what was made contradicts itself, the findings or the images.
     """
     now = now or datetime.now(UTC)
-    digest = findings.digest()
+    told = actionable(findings, categories(findings, policy))
+    digest = told.digest()
     replaced = tuple(p for p in previous if p.digest != digest)
     amended = bool(replaced) or any(p.amended for p in previous)
-    sets = built(findings, study, predecessors(replaced), now, plans)
+    sets = built(told, study, predecessors(replaced), now, plans)
     first = next(iter(sets.values()))
     standing: Status = "amended" if amended else "preliminary"
     bundle = transaction(findings, study, first, status=standing, issued=now, document=document(sets))
@@ -52,11 +60,17 @@ def results(
         body=orjson.dumps(bundle, option=orjson.OPT_SORT_KEYS),
     )
     made = (*dicom(sets, plans, digest), fhir)
-    broken = dict.fromkeys(sentence for objects in sets.values() for sentence in check(objects, findings, study))
+    broken = dict.fromkeys(sentence for objects in sets.values() for sentence in check(objects, told, study))
     broken |= dict.fromkeys(contradictions(bundle, findings))
     if broken:
         raise WithheldError(tuple(broken), made)
     return made
+
+
+def categories(findings: Findings, policy: Sequence[TriageRule]) -> Mapping[str, int]:
+    """The ACR category of each abnormality by its tracking UID, as the triage policy has it."""
+    found = (f for f in findings.items if f.kind is Kind.ABNORMALITY)
+    return {f.tracking_uid: ACR_CATEGORY[judge(as_reported(f), policy)] for f in found}
 
 
 def built(

@@ -9,8 +9,10 @@ from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
 from radnode.settings import Ageing, TriageRule
+from radnode_fhir.codes import LONG_AXIS, VOLUME
 from radnode_fhir.diagnostic_report import DEMONSTRATION
 from radnode_fhir.read import DEAD, Abnormality, Reported, facts
+from radnode_inference.findings import Finding
 
 K = TypeVar("K", bound=Hashable)
 
@@ -201,6 +203,21 @@ class Verdict:
 def judge(abnormality: Abnormality, policy: Sequence[TriageRule]) -> Level:
     """The level of a finding of which nothing else is known."""
     return verdict(abnormality, policy).level
+
+
+def as_reported(finding: Finding) -> Abnormality:
+    """A model's finding as a report will tell it."""
+    numbers = {m.concept.value: m.value for m in finding.measurements}
+    return Abnormality(
+        concept=finding.concept,
+        probability=finding.probability,
+        volume_ml=numbers.get(VOLUME),
+        long_axis_mm=numbers.get(LONG_AXIS),
+        laterality=finding.laterality.meaning if finding.laterality else "",
+        site=finding.site.meaning if finding.site else "",
+        tracking_uid=finding.tracking_uid,
+        critical=False,
+    )
 
 
 def verdict(

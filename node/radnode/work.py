@@ -19,6 +19,7 @@ from radnode.jobs import Job
 from radnode.profiles import Plan
 from radnode.settings import Settings
 from radnode.states import JobState
+from radnode.triage import DEFAULT_POLICY
 from radnode_inference.model import DeclinedError, ModelCard
 
 POLL_S = 0.1
@@ -77,6 +78,7 @@ class Worker:
                 files=complete.input_files(session, job.study_uid),
                 previous=results.previous(session, job.study_uid, job.model),
                 rules=self._settings.rules,
+                policy=DEFAULT_POLICY if self._settings.triage is None else self._settings.triage,
                 plans=self._plans(session),
                 priors=priors.prior_files(session, job.study_uid),
             )

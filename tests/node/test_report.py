@@ -14,8 +14,10 @@ from radnode.destinations import open_destination
 from radnode.outbox import Delivery
 from radnode.profiles import Plan
 from radnode.results import Previous, Result
-from radnode.settings import Destination
+from radnode.settings import Destination, TriageRule
 from radnode.triage import read
+from radnode_dicom_sr import codes
+from radnode_dicom_sr import read as read_back
 
 NOW = datetime(2026, 11, 22, 7, 0, tzinfo=UTC)
 
@@ -45,9 +47,19 @@ def test_findings_become_every_kind_of_result_with_one_digest(made: Scene) -> No
     found = report.results(said, made.study, now=NOW)
     assert {r.kind for r in found} == {"sr", "seg", "key-image", "fhir"}
     assert found[-1].kind == "fhir"
-    assert {r.digest for r in found} == {said.digest()}
+    assert len({r.digest for r in found}) == 1
     assert len({r.uid for r in found}) == len(found)
     assert status(found) == "preliminary"
+
+
+def test_a_report_names_the_category_that_the_policy_gives(made: Scene) -> None:
+    """ACR: 1 within minutes, 2 within hours, 3 within days."""
+    for level, number in (("STAT", 1), ("ROUTINE", 3)):
+        policy = (TriageRule(name="every", level=level),)  # type: ignore[arg-type]
+        found = report.results(findings(made), made.study, now=NOW, policy=policy)
+        reports = [read_back(r.body) for r in found if r.kind == "sr"]
+        said = [e.value for r in reports for f in r.findings for e in f.evaluations if e.concept == codes.ACTIONABLE]
+        assert said and set(said) == {codes.ACR_CATEGORIES[number]}
 
 
 def test_the_same_findings_have_the_same_uids_at_another_time(made: Scene) -> None:

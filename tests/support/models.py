@@ -147,7 +147,7 @@ def declining(*, device: str, weights: Path) -> Quick:
 
 
 def report(
-    findings: Findings, study: Study, *, previous: Sequence[Previous] = (), plans: Sequence[Plan] = ()
+    findings: Findings, study: Study, *, previous: Sequence[Previous] = (), plans: Sequence[Plan] = (), **_: object
 ) -> list[Result]:
     """Small results instead of those of `radnode.report`: they tell how many images were read."""
     return four(findings.study_uid, findings.model.name, findings.items[0].tracking_id)
