@@ -129,10 +129,17 @@ def filled(values: FloatArray, padding: float) -> NDArray[np.float32]:
 
 
 def window(values: FloatArray) -> Dataset:
-    """Shows the middle 98 % of what is not zero (PS3.3 C.7.6.16.2.10); the padding lies below it."""
+    """Shows the middle 98 % of what is not zero (PS3.3 C.7.6.16.2.10); the padding lies below it.
+
+    Only LINEAR_EXACT may be narrower than 1 (PS3.3 C.11.2.1.3.2).
+    """
     shown = values[np.isfinite(values) & (values != 0)]
     low, high = (float(v) for v in np.percentile(shown, (1, 99))) if shown.size else (0.0, 1.0)
-    return dataset(WindowCenter=decimal((low + high) / 2), WindowWidth=decimal(max(high - low, 1e-6)))
+    return dataset(
+        WindowCenter=decimal((low + high) / 2),
+        WindowWidth=decimal(max(high - low, 1e-6)),
+        VOILUTFunction="LINEAR_EXACT",
+    )
 
 
 def real_world_value(map_: ParameterMap, low: float, high: float) -> Dataset:
