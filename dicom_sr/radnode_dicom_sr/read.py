@@ -31,7 +31,9 @@ def read(body: bytes) -> Document:
             return report(ds)
     except InvalidDicomError as e:
         raise ValueError("this is not a DICOM file") from e
-    except (AttributeError, KeyError, IndexError, TypeError, EOFError, NotImplementedError) as e:
+    except NotImplementedError as e:  # pydicom's, for a compression that it has no decoder of
+        raise ValueError(f"the pixels of this file cannot be decoded here: {e}") from e
+    except (AttributeError, KeyError, IndexError, TypeError, EOFError) as e:
         raise ValueError(f"this file is not whole, or not as the standard has it: {type(e).__name__}: {e}") from e
     raise ValueError(
         f"this is neither a structured report nor a segmentation ({ds.get('SOPClassUID', 'no SOP class')})"

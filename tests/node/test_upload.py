@@ -32,6 +32,23 @@ def zipped(entries: dict[str, bytes], *, link: str = "") -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA, 99])
+def test_a_broken_or_unknown_compression_is_an_answer_not_an_end(method: int, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method if method != 99 else zipfile.ZIP_STORED) as made:
+        made.writestr("a.dcm", bytes(range(256)) * 40)
+    body = bytearray(buffer.getvalue())
+    if method == 99:  # in the local header and in the directory
+        body[8:10] = body[body.rfind(b"PK\x01\x02") + 10 : body.rfind(b"PK\x01\x02") + 12] = b"\x63\0"
+    else:
+        body[44:70] = bytes(26)
+    settings = Settings(data=tmp_path / "data")
+    prepare(settings)
+    with serving(settings) as client:
+        ((kept, sentence),) = answers(client.post("/upload", content=bytes(body)).text).values()
+    assert not kept and sentence.startswith("This file of the zip cannot be read: ")
+
+
 def test_files_and_zips_go_the_way_of_the_store_and_each_is_answered(tmp_path: Path) -> None:
     files = sorted(scene(tmp_path / "s", shape=(4, 16, 16)).folder.glob("*.dcm"))
     bodies = [f.read_bytes() for f in files]

@@ -156,7 +156,7 @@ def encoded(path: Path, transfer_syntax_uid: str) -> Dataset:
         written = BytesIO()
         ds.save_as(written, implicit_vr=syntax.is_implicit_VR, little_endian=True)
         return pydicom.dcmread(BytesIO(written.getvalue()))
-    except (AttributeError, KeyError, ValueError, RuntimeError, NotImplementedError) as e:
+    except (AttributeError, KeyError, ValueError, RuntimeError) as e:
         raise DeliveryError(f"it cannot be written in {UID(transfer_syntax_uid).name}: {e}", permanent=True) from e
 
 

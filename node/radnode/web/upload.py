@@ -5,6 +5,7 @@ So a name with "..", a link or a device means nothing. Sizes, counts and the rat
 """
 
 import json
+import lzma
 import stat
 import tempfile
 import zipfile
@@ -36,6 +37,9 @@ MAX_RATIO = 200
 """An entry that unpacks to more than this many times its size is no image (air compresses to a hundredth)."""
 TAIL = 65_535 + 22 + 20 + 56
 """Where the end records of a zip lie at the latest (APPNOTE.TXT 4.3.14 to 4.3.16)."""
+UNREADABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, NotImplementedError, ValueError)
+"""What zipfile raises of an entry: a wrong checksum; broken DEFLATE, LZMA and (OSError) bzip2; cut short; a method that
+it does not know (NotImplementedError); and what `bounded` raises of a bomb."""
 
 
 def upload_pages(made: APIRouter, render: Render, settings: Settings, store: Store) -> None:
@@ -108,7 +112,7 @@ def answers(file: IO[bytes], name: str, batch: Batch) -> Iterator[tuple[str, str
             for entry in archive.infolist():
                 if not entry.is_dir():
                     yield entry.filename, *unpacked(archive, entry, batch)
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as e:
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as e:  # the last: of a later version of the format
         yield name, f"The zip cannot be read: {e}.", ""
 
 
@@ -121,7 +125,7 @@ def unpacked(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, batch: Batch) -> 
         return "This file is encrypted.", ""
     try:
         return batch.take(bounded(archive, entry))
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, OSError) as e:
+    except UNREADABLE as e:
         batch.close()
         return f"This file of the zip cannot be read: {e}.", ""
 
