@@ -51,6 +51,7 @@ class Pacs:
         finally:
             if association.is_established:
                 association.release()
+            hang_up(association)
 
     def associate(self, contexts: Sequence[tuple[str, str]]) -> Any:
         """An association with a presentation context for each (SOP class, transfer syntax); some may be refused.
@@ -119,6 +120,12 @@ class StoreAssociation:
         result = 3 if 3 in refused else max(refused)
         words = f"{sop_class_name(sop_class_uid)}: {CONTEXT_RESULT.get(result, 'refused')}"
         return NotTakenError(words, sop_class_uid) if result in (3, 4) else DeliveryError(words)
+
+
+def hang_up(association: Any) -> None:
+    """Close the socket, which pynetdicom leaves to the garbage collector when the peer ended first."""
+    if association.dul.socket is not None and association.dul.socket.socket is not None:
+        association.dul.socket.socket.close()
 
 
 def judge(status: int, comment: str) -> str:
