@@ -7,6 +7,7 @@ from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, Integer, Stri
 from sqlalchemy.orm import Mapped, mapped_column
 
 from radnode import tables_fhir as tables_fhir  # more tables, known by being imported
+from radnode import tables_monitoring as tables_monitoring  # more tables, known by being imported
 from radnode import tables_triage as tables_triage  # more tables, known by being imported
 from radnode.table import UID as UID
 from radnode.table import Table as Table

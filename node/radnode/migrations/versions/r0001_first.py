@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from radnode.migrations import fhir_tables, triage_tables
+from radnode.migrations import fhir_tables, monitoring_tables, triage_tables
 
 revision = "0001"
 down_revision = None
@@ -278,9 +278,11 @@ def upgrade() -> None:
     op.create_index(op.f("ix_remarks_study_uid"), "remarks", ["study_uid"], unique=False)
     triage_tables.create()
     fhir_tables.create()
+    monitoring_tables.create()
 
 
 def downgrade() -> None:
+    monitoring_tables.drop()
     fhir_tables.drop()
     triage_tables.drop()
     op.drop_index(op.f("ix_remarks_study_uid"), table_name="remarks")
