@@ -278,11 +278,13 @@ def upgrade() -> None:
     op.create_index(op.f("ix_remarks_study_uid"), "remarks", ["study_uid"], unique=False)
     triage_tables.create()
     fhir_tables.create()
+    access_tables.create()
     monitoring_tables.create()
 
 
 def downgrade() -> None:
     monitoring_tables.drop()
+    access_tables.drop()
     fhir_tables.drop()
     triage_tables.drop()
     op.drop_index(op.f("ix_remarks_study_uid"), table_name="remarks")
