@@ -1,4 +1,4 @@
-"""The names that bundles give their classes, as coded concepts. SNOMED CT codes as in PS3.16 CID 7140, 7151 to 7166 and their kin.
+"""The names that bundles give their classes, as coded concepts. SNOMED CT codes and meanings of PS3.16 (a test asks pydicom's tables).
 
 A name that is not here gets a code of the scheme 99RADNODE made from the name itself: a reader sees the bundle's own word.
 """
@@ -30,7 +30,7 @@ ANATOMY = {
     "duodenum": ("38848004", "Duodenum"),
     "colon": ("71854001", "Colon"),
     "small bowel": ("30315005", "Small intestine"),
-    "urinary bladder": ("89837001", "Urinary bladder"),
+    "urinary bladder": ("89837001", "Bladder"),
     "prostate": ("41216001", "Prostate"),
     "heart": ("80891009", "Heart"),
     "lung": ("39607008", "Lung"),
