@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from radnode.errors import SettingsError
+from radnode.settings_monitoring import Monitoring
 
 AeTitle = Annotated[
     str,
@@ -237,9 +238,11 @@ class Settings(BaseSettings):
     destinations: tuple[Destination, ...] = ()
     rules: tuple[Rule, ...] | None = None  # None: the rules of radnode.route
     triage: tuple[TriageRule, ...] | None = None  # None: the policy of radnode.triage
+    triage_shadow: tuple[TriageRule, ...] = ()  # a policy that sorts nothing: what it would do is recorded
     ageing: Ageing = Ageing()
     patient_classes: tuple[ClassRule, ...] = ()
     hl7: Hl7 = Hl7()
+    monitoring: Monitoring = Monitoring()
 
     @property
     def url(self) -> str:
