@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from radnode.migrations import fhir_tables, monitoring_tables, triage_tables
+from radnode.migrations import access_tables, fhir_tables, monitoring_tables, triage_tables
 
 revision = "0001"
 down_revision = None
