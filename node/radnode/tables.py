@@ -9,6 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from radnode import tables_access as tables_access  # more tables, known by being imported
 from radnode import tables_fhir as tables_fhir  # more tables, known by being imported
 from radnode import tables_monitoring as tables_monitoring  # more tables, known by being imported
+from radnode import tables_pacs as tables_pacs  # more tables, known by being imported
 from radnode import tables_triage as tables_triage  # more tables, known by being imported
 from radnode.table import UID as UID
 from radnode.table import Table as Table
@@ -23,6 +24,9 @@ class PeerRow(Table):
     address: Mapped[str] = mapped_column(String(255))  # IP address, network in CIDR notation, or "" for any
     port: Mapped[int | None] = mapped_column(Integer)  # where it listens, for echo and delivery
     quiet_s: Mapped[float | None] = mapped_column(Float)
+    may: Mapped[str] = mapped_column(String(64), default="send")  # send, query, retrieve, commit: blank-separated
+    way: Mapped[str] = mapped_column(String(16), default="move")  # how studies are fetched: move, get, wado, orthanc
+    url: Mapped[str] = mapped_column(Text, default="")  # of DICOMweb or of Orthanc
     from_settings: Mapped[bool] = mapped_column(default=False)
 
 
@@ -62,6 +66,9 @@ class InstanceRow(Table):
     received_at: Mapped[float] = mapped_column(Float)
     current: Mapped[bool] = mapped_column(default=True)
     settled: Mapped[bool] = mapped_column(default=False)  # counted into its study by `complete`
+    gone_at: Mapped[float | None] = mapped_column(
+        Float
+    )  # its file was let go: by retention, or a backup without images
     __table_args__ = (
         UniqueConstraint("sop_uid", "sha256"),
         Index("ix_instances_study_uid_series_uid", "study_uid", "series_uid"),
@@ -92,6 +99,7 @@ class StudyRow(Table):
     first_instance_at: Mapped[float] = mapped_column(Float)
     last_instance_at: Mapped[float] = mapped_column(Float)
     due_at: Mapped[float] = mapped_column(Float, index=True)  # when the quiet timer ends
+    provisional: Mapped[str] = mapped_column(Text, default="")  # why it was read though there is said to be more of it
     __table_args__ = (Index("ix_studies_state_due_at", "state", "due_at"), Index("ix_studies_patient_id", "patient_id"))
 
 

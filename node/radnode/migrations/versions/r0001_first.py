@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from radnode.migrations import access_tables, fhir_tables, monitoring_tables, triage_tables
+from radnode.migrations import access_tables, fhir_tables, monitoring_tables, pacs_tables, triage_tables
 
 revision = "0001"
 down_revision = None
@@ -48,6 +48,7 @@ def upgrade() -> None:
         sa.Column("received_at", sa.Float(), nullable=False),
         sa.Column("current", sa.Boolean(), nullable=False),
         sa.Column("settled", sa.Boolean(), nullable=False),
+        sa.Column("gone_at", sa.Float(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_instances")),
         sa.UniqueConstraint("sop_uid", "sha256", name=op.f("uq_instances_sop_uid_sha256")),
     )
@@ -60,6 +61,9 @@ def upgrade() -> None:
         sa.Column("address", sa.String(length=255), nullable=False),
         sa.Column("port", sa.Integer(), nullable=True),
         sa.Column("quiet_s", sa.Float(), nullable=True),
+        sa.Column("may", sa.String(length=64), nullable=False),
+        sa.Column("way", sa.String(length=16), nullable=False),
+        sa.Column("url", sa.Text(), nullable=False),
         sa.Column("from_settings", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_peers")),
     )
@@ -111,6 +115,7 @@ def upgrade() -> None:
         sa.Column("first_instance_at", sa.Float(), nullable=False),
         sa.Column("last_instance_at", sa.Float(), nullable=False),
         sa.Column("due_at", sa.Float(), nullable=False),
+        sa.Column("provisional", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("study_uid", name=op.f("pk_studies")),
     )
     op.create_index(op.f("ix_studies_due_at"), "studies", ["due_at"], unique=False)
@@ -280,9 +285,11 @@ def upgrade() -> None:
     fhir_tables.create()
     access_tables.create()
     monitoring_tables.create()
+    pacs_tables.create()
 
 
 def downgrade() -> None:
+    pacs_tables.drop()
     monitoring_tables.drop()
     access_tables.drop()
     fhir_tables.drop()
