@@ -4,10 +4,11 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from radnode.errors import SettingsError
+from radnode.settings_access import Audit, Oidc, Section, Tls, WebAccess
 from radnode.settings_monitoring import Monitoring
 
 AeTitle = Annotated[
@@ -16,10 +17,6 @@ AeTitle = Annotated[
 ]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Receive(Section):
@@ -67,7 +64,7 @@ class Viewer(Section):
     url: Annotated[str, Field(pattern=r"^(https?|weasis)://")]
 
 
-class Web(Section):
+class Web(WebAccess):
     host: str = "127.0.0.1"
     port: Port = 8080
     viewer_url: str = ""  # e.g. "http://ohif.example/viewer?StudyInstanceUIDs={study_uid}"
@@ -233,6 +230,9 @@ class Settings(BaseSettings):
     work: Work = Work()
     deliver: Deliver = Deliver()
     web: Web = Web()
+    oidc: Oidc = Oidc()
+    audit: Audit = Audit()
+    tls: Tls = Tls()
     fhir: Fhir = Fhir()
     peers: tuple[Peer, ...] = ()
     destinations: tuple[Destination, ...] = ()
