@@ -25,6 +25,7 @@ class Receive(Section):
     host: str = "0.0.0.0"  # noqa: S104  a PACS calls from another machine
     port: Port = 11112
     ae_title: AeTitle = "RADNODE"
+    also_called: tuple[AeTitle, ...] = ()  # further AE titles that it answers to; rules know them as CalledAE
     processes: int = Field(default=2, ge=1, le=64)
     max_associations: int = Field(default=64, ge=1)
     accept_unknown_callers: bool = False
@@ -35,6 +36,7 @@ class Receive(Section):
 
 class Complete(Section):
     quiet_s: float = Field(default=10.0, ge=0)
+    evidence_wait_s: float = Field(default=120.0, ge=0)  # how long a study waits where others say there is more of it
 
 
 class Work(Section):
@@ -55,6 +57,7 @@ class Deliver(Section):
     retry_s: float = Field(default=5.0, gt=0)  # doubled on each attempt
     retry_max_s: float = Field(default=900.0, gt=0)
     give_up_after_days: float = Field(default=7.0, gt=0)
+    commit_wait_s: float = Field(default=300.0, gt=0)  # for a storage commitment's N-EVENT-REPORT
 
 
 class Viewer(Section):
@@ -83,6 +86,9 @@ class Peer(Section):
     address: str = ""
     port: Port | None = None
     quiet_s: float | None = None
+    may: tuple[Literal["send", "query", "retrieve", "commit"], ...] = ("send",)
+    way: Literal["move", "get", "wado", "orthanc"] = "move"  # how studies are fetched from it
+    url: str = ""  # of its DICOMweb (wado) or of Orthanc
 
 
 Kind = Literal["sr", "seg", "key-image", "parametric-map", "pdf", "kos", "rtstruct", "status", "fhir", "priority"]
@@ -119,6 +125,7 @@ class Destination(Section):
     results: tuple[Kind, ...] = ()  # empty: what it takes (a PACS is asked by association negotiation)
     segmentation: Literal["binary", "labelmap"] = "binary"
     max_frames: int = Field(default=0, ge=0)  # of one object; a longer segmentation is split; 0: no limit
+    commitment: Literal["auto", "n-action", "find", "off"] = "auto"  # how a PACS is asked whether it keeps what it took
     status_objects: bool = False  # a visible object where the AI declined, failed or saw only a part
     language: Literal["en", "zh-TW"] = "en"  # of the sentences in reports
     sending_application: str = "RADNODE"  # MSH-3
@@ -131,6 +138,23 @@ class Destination(Section):
     starttls: bool = False  # e-mail
     link: str = ""  # where people find the node, e.g. "https://radnode.example"; stands in webhooks and e-mail
     rejection_notes: bool = True  # retracted objects are followed by a rejection note (KOS, IHE IOCM)
+
+
+class Priors(Section):
+    """Which earlier studies of a patient are fetched from a peer that may be queried; no peer: none."""
+
+    peer: str = ""  # its name
+    months: int = Field(default=36, ge=1)
+    most: int = Field(default=2, ge=1, le=20)
+    same_region: bool = True  # only where the body part, or a word of the description, is the same
+
+
+class Reconcile(Section):
+    """How often peers that may be queried are asked what they have of the last days; 0: only on request."""
+
+    every_h: float = Field(default=0.0, ge=0)
+    days: int = Field(default=2, ge=1, le=366)
+    modalities: tuple[str, ...] = ("CT", "MR")
 
 
 class Condition(Section):
@@ -216,6 +240,25 @@ class Hl7(Section):
     encoding: str = "utf-8"  # where a message does not name its own (MSH-18)
 
 
+class RetentionRule(Section):
+    """How long the images of some studies are kept; of rules that fit, the first decides. Empty: any. 0 days: for ever."""
+
+    name: Name
+    modalities: tuple[str, ...] = ()
+    calling_aes: tuple[str, ...] = ()
+    keep_days: float = Field(default=0.0, ge=0)
+
+
+class Retention(Section):
+    """Which received images are deleted here. Never what is still owed, arriving or being read: see radnode.retention."""
+
+    delete: bool = False  # false: only `radnode retention --delete` does
+    keep_days: float = Field(default=0.0, ge=0)  # since the last image; 0: for ever
+    free_mb: int = Field(default=0, ge=0)  # with less free, the oldest studies go as well; 0: no watermark
+    least_days: float = Field(default=1.0, ge=0)  # ... but none younger than this
+    rules: tuple[RetentionRule, ...] = ()
+
+
 class Settings(BaseSettings):
     """`data`: the folder for everything the node keeps. `database_url`: empty means SQLite in that folder."""
 
@@ -236,12 +279,16 @@ class Settings(BaseSettings):
     fhir: Fhir = Fhir()
     peers: tuple[Peer, ...] = ()
     destinations: tuple[Destination, ...] = ()
+    priors: Priors = Priors()
+    reconcile: Reconcile = Reconcile()
     rules: tuple[Rule, ...] | None = None  # None: the rules of radnode.route
     triage: tuple[TriageRule, ...] | None = None  # None: the policy of radnode.triage
     triage_shadow: tuple[TriageRule, ...] = ()  # a policy that sorts nothing: what it would do is recorded
     ageing: Ageing = Ageing()
     patient_classes: tuple[ClassRule, ...] = ()
     hl7: Hl7 = Hl7()
+    retention: Retention = Retention()
+    log: Literal["sentences", "json"] = "sentences"  # how each line of the log is written
     monitoring: Monitoring = Monitoring()
 
     @property
