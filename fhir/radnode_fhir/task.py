@@ -12,7 +12,10 @@ REPORT = Code(value="126000", scheme="DCM", meaning="Imaging Measurement Report"
 
 
 def task(findings: Findings, report: Json, report_address: str, at: datetime) -> Json:
-    """Completed when the report was issued; its patient and order are those of `report`."""
+    """Completed when the report was issued; its patient and order are those of `report`.
+
+    Its notes are the sentences that a reader of the result must see: what was missing, assumptions and limits.
+    """
     made: Json = {
         "resourceType": "Task",
         "meta": ai_asserted(),
@@ -25,6 +28,10 @@ def task(findings: Findings, report: Json, report_address: str, at: datetime) ->
         "owner": {"reference": device_address(findings.model)},
         "output": [{"type": concept(REPORT), "valueReference": {"reference": report_address}}],
     }
+    partial = (f"PARTIAL: {findings.partial_because}",) if findings.partial_because else ()
+    limits = (*partial, *findings.statements)
+    if limits:
+        made["note"] = [{"text": t} for t in limits]
     if "subject" in report:
         made["for"] = report["subject"]
     if "basedOn" in report:

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from radnode import tables_access as tables_access  # more tables, known by being imported
 from radnode import tables_fhir as tables_fhir  # more tables, known by being imported
 from radnode import tables_monitoring as tables_monitoring  # more tables, known by being imported
+from radnode import tables_narrative as tables_narrative  # more tables, known by being imported
 from radnode import tables_pacs as tables_pacs  # more tables, known by being imported
 from radnode import tables_triage as tables_triage  # more tables, known by being imported
 from radnode.table import UID as UID

@@ -3,7 +3,14 @@
 import sqlalchemy as sa
 from alembic import op
 
-from radnode.migrations import access_tables, fhir_tables, monitoring_tables, pacs_tables, triage_tables
+from radnode.migrations import (
+    access_tables,
+    fhir_tables,
+    monitoring_tables,
+    narrative_tables,
+    pacs_tables,
+    triage_tables,
+)
 
 revision = "0001"
 down_revision = None
@@ -286,9 +293,11 @@ def upgrade() -> None:
     access_tables.create()
     monitoring_tables.create()
     pacs_tables.create()
+    narrative_tables.create()
 
 
 def downgrade() -> None:
+    narrative_tables.drop()
     pacs_tables.drop()
     monitoring_tables.drop()
     access_tables.drop()
