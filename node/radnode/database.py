@@ -7,6 +7,8 @@ from typing import Any
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.orm import Session, sessionmaker
 
+from radnode import audit
+
 SQLITE_PRAGMAS = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA busy_timeout=30000",
@@ -30,12 +32,14 @@ class Database:
     def transaction(self) -> Iterator[Session]:
         """A session in a transaction that writes: commits at the end, rolls back on an error.
 
-        On SQLite it takes the write lock at once (BEGIN IMMEDIATE), so that read-then-write never fails half way.
+        On SQLite it takes the write lock at once (BEGIN IMMEDIATE), so that read-then-write never fails half way. What
+        the audit has to tell of it is written at its end.
         """
         with self._sessions.begin() as session:
             if self.engine.dialect.name == "sqlite":
                 session.connection().exec_driver_sql("BEGIN IMMEDIATE")
             yield session
+            audit.complete(session)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:

@@ -6,6 +6,8 @@ from enum import StrEnum
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from radnode import audit
+from radnode.audit import Act, Kind
 from radnode.tables import EventRow
 
 
@@ -33,6 +35,17 @@ class Action(StrEnum):
     RULED = "ruled"  # a person said what a finding is worth
 
 
+AUDITED = {
+    Action.ARRIVED: Kind.RECEIVED,
+    Action.REOPENED: Kind.RECEIVED,
+    Action.COMPLETE: Kind.RECEIVED,
+    Action.DONE: Kind.CHANGED,
+    Action.RETRACTED: Kind.CHANGED,
+    Action.HELD: Kind.CHANGED,
+}
+"""What the node itself does to a study and the audit tells of. What a person does is told of by `audit.ACT`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Event:
     """`at`: UTC epoch seconds. `action` is an Action, or one that the receiver or the outbox wrote."""
@@ -43,8 +56,10 @@ class Event:
 
 
 def write(session: Session, study_uid: str, action: Action, sentence: str, now: float) -> None:
-    """Add to the story, in the caller's transaction."""
+    """Add to the story, in the caller's transaction; what the audit has to tell too gets its row there."""
     session.add(EventRow(study_uid=study_uid, at=now, action=action, sentence=sentence))
+    if action in AUDITED:
+        audit.note(session, Act(kind=AUDITED[action], action=f"study {action}", study_uid=study_uid, detail=sentence))
 
 
 def of_study(session: Session, study_uid: str) -> tuple[Event, ...]:

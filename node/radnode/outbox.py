@@ -123,7 +123,10 @@ class Outbox:
     def delivered(self, token: str, delivery: Delivery, note: str, now: float) -> None:
         """The destination has it. When it was withdrawn or claimed anew meanwhile, that stands: resending is harmless."""
         with self.database.transaction() as session:
-            settle(session, token, delivery, state=DeliveryState.DELIVERED, delivered_at=now, error=note)
+            if settle(session, token, delivery, state=DeliveryState.DELIVERED, delivered_at=now, error=note):
+                sent = f"The {delivery.kind} {delivery.uid} is at {delivery.destination}."
+                act = Act(kind=Kind.SENT, action="result sent", study_uid=delivery.study_uid, detail=sent)
+                audit.note(session, act)
 
     def postpone(self, token: str, deliveries: Sequence[Delivery], error: str, due_at: float) -> None:
         """Tried and failed: again at `due_at`."""
