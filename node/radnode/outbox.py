@@ -13,7 +13,8 @@ from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
-from radnode import capabilities
+from radnode import audit, capabilities
+from radnode.audit import Act, Kind
 from radnode.database import Database
 from radnode.destinations import PRIORITY, REJECTION, RETRACTION
 from radnode.errors import NotTakenError
