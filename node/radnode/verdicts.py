@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from sqlalchemy import func, select
+from sqlalchemy import ScalarSelect, func, select
 from sqlalchemy.orm import Session
 
 from radnode.tables import RemarkRow, StudyRow, VerdictRow
@@ -23,6 +23,7 @@ class Ruling(StrEnum):
     REJECTED = "rejected"
     EDITED = "edited"  # there is something, but not as the model says; the comment says how
     UNDONE = "undone"
+    ADDED = "added"  # a finding of a person's that the model did not make; the comment says which
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,17 +50,29 @@ class Agreement:
     accepted: int
     rejected: int
     edited: int
+    added: int = 0
 
     @property
     def share(self) -> float:
         """Accepted findings among those ruled on, 0..1."""
         return self.accepted / max(1, self.accepted + self.rejected + self.edited)
 
+    @property
+    def found(self) -> float | None:
+        """Of the findings that people stand by, the share that the model had made, 0..1; None where there are none.
+
+        A proxy of its sensitivity and no more: people do not write down everything that they find.
+        """
+        real = self.accepted + self.edited + self.added
+        return (self.accepted + self.edited) / real if real else None
+
 
 def rule(session: Session, verdict: Verdict) -> None:
     """Record one ruling, in the caller's transaction. Raises ValueError for a correction that says nothing."""
     if verdict.ruling is Ruling.EDITED and not verdict.comment:
         raise ValueError("say in a few words what is right instead")
+    if verdict.ruling is Ruling.ADDED and not verdict.comment:
+        raise ValueError("say in a few words what the model did not find")
     session.add(VerdictRow(**vars(verdict) | {"ruling": str(verdict.ruling)}))
 
 
@@ -77,11 +90,10 @@ def standing(rulings: tuple[Verdict, ...]) -> Mapping[tuple[str, str], Verdict]:
 
 def agreement(session: Session, *, by_sender: bool = False) -> tuple[Agreement, ...]:
     """For each model and month (of the ruling, UTC) how people ruled, the oldest month first."""
-    newest = select(func.max(VerdictRow.id)).group_by(VerdictRow.study_uid, VerdictRow.model, VerdictRow.tracking_uid)
     query = (
         select(VerdictRow.model, VerdictRow.at, VerdictRow.ruling, StudyRow.calling_ae)
         .outerjoin(StudyRow, StudyRow.study_uid == VerdictRow.study_uid)
-        .where(VerdictRow.id.in_(newest.scalar_subquery()), VerdictRow.ruling != Ruling.UNDONE)
+        .where(VerdictRow.id.in_(newest_of_findings()), VerdictRow.ruling != Ruling.UNDONE)
     )
     counts: dict[tuple[str, str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for model, at, ruling, sender in session.execute(query):
@@ -95,9 +107,24 @@ def agreement(session: Session, *, by_sender: bool = False) -> tuple[Agreement, 
             accepted=found[Ruling.ACCEPTED],
             rejected=found[Ruling.REJECTED],
             edited=found[Ruling.EDITED],
+            added=found[Ruling.ADDED],
         )
         for (model, month, sender), found in sorted(counts.items())
     )
+
+
+def newest_of_findings() -> ScalarSelect[int]:
+    """The id of the newest row of each finding."""
+    finding = (VerdictRow.study_uid, VerdictRow.model, VerdictRow.tracking_uid)
+    return select(func.max(VerdictRow.id)).group_by(*finding).scalar_subquery()
+
+
+def in_force(session: Session, model: str = "") -> tuple[Verdict, ...]:
+    """The ruling that holds of every finding, of one model or of all, in order of time; those undone are left out."""
+    query = select(VerdictRow).where(VerdictRow.id.in_(newest_of_findings()), VerdictRow.ruling != Ruling.UNDONE)
+    if model:
+        query = query.where(VerdictRow.model == model)
+    return tuple(view(row) for row in session.scalars(query.order_by(VerdictRow.at)))
 
 
 def remark(session: Session, study_uid: str, text: str, who: str, at: float) -> None:
