@@ -32,6 +32,8 @@ class Action(StrEnum):
     RERUN = "rerun"
     HELD = "held"
     PRIORITY = "priority"  # a person set it or took it back, or other systems were told
+    READING = "reading"  # a person read it, or takes that back
+    LET_GO = "let-go"  # its images were deleted here: by retention, or a restore without them
     RULED = "ruled"  # a person said what a finding is worth
 
 

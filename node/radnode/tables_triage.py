@@ -48,6 +48,16 @@ class PriorityRow(Table):
     at: Mapped[float] = mapped_column(Float)
 
 
+class ReadingRow(Table):
+    """The revision of a study that a person has read. Images that come later make another revision, which nobody has read."""
+
+    __tablename__ = "readings"
+    study_uid: Mapped[str] = mapped_column(UID, primary_key=True)
+    revision: Mapped[int]
+    who: Mapped[str] = mapped_column(String(128))
+    at: Mapped[float] = mapped_column(Float)
+
+
 class NoticeRow(Table):
     """The priority of a study that other systems were told last."""
 

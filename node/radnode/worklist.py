@@ -9,7 +9,7 @@ from typing import TypeVar
 from sqlalchemy import ScalarSelect, Select, func, select
 from sqlalchemy.orm import Session
 
-from radnode import orders, triage
+from radnode import orders, readings, triage
 from radnode.database import Database
 from radnode.fhir_reports import BY_FHIR
 from radnode.settings import Ageing, ClassRule, Settings, TriageRule
@@ -49,7 +49,8 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One row. rank counts from 1. waiting_s: since the first image came. owed, dead: results on their way, given up.
+    """One row. rank counts from 1; 0: not in the list. waiting_s: since the first image came. owed, dead: results on their way,
+    given up.
 
     rule: of the policy that put it there, "" for none. set_level, comment: a person's.
     """
@@ -77,10 +78,11 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Worklist:
-    """Every study of the last RECENT_DAYS; `older` is how many more there are."""
+    """Every study of the last RECENT_DAYS that nobody has read; how many more there are that were read, or are older."""
 
     entries: tuple[Entry, ...]
     older: int
+    read: int
 
 
 class Reader:
@@ -107,16 +109,21 @@ class Reader:
         return cls(database, settings.triage, ageing=settings.ageing, classes=settings.patient_classes)
 
     def worklist(self, now: float) -> Worklist:
-        recent = recently(now)
         with self.database.reading() as session:
-            studies = summaries(session, recent)
+            entries = self.entries(session, recently(now), now)
             total = session.scalar(select(func.count()).select_from(StudyRow)) or 0
-            reports = self.reports(session, recent)
-            known = orders.contexts(session, studies, self.classes)
-            answers = all_answers(session, recent, studies, reports)
-            counts = delivery_counts(session, recent)
+            read = session.scalar(select(func.count()).select_from(readings.read_studies().subquery())) or 0
+        return Worklist(entries=entries, older=total - read - len(entries), read=read)
+
+    def entries(self, session: Session, chosen: Select[str], now: float) -> tuple[Entry, ...]:
+        """The studies that `chosen` selects, in their order."""
+        studies = summaries(session, chosen)
+        reports = self.reports(session, chosen)
+        known = orders.contexts(session, studies, self.classes)
+        answers = all_answers(session, chosen, studies, reports)
+        counts = delivery_counts(session, chosen)
         ranked = triage.order(self.rows(studies, reports, known), now, self.limits)
-        entries = tuple(
+        return tuple(
             Entry(
                 rank=rank,
                 study=studies[place.key],
@@ -135,7 +142,6 @@ class Reader:
             )
             for rank, place in enumerate(ranked, start=1)
         )
-        return Worklist(entries=entries, older=total - len(studies))
 
     def rows(
         self,
@@ -172,8 +178,13 @@ class Reader:
         return triage.prioritise(reports[study_uid], self.policy, alone).level
 
     def entry(self, study_uid: str, now: float) -> Entry | None:
-        """A study's row, None when it is not recent."""
-        return next((e for e in self.worklist(now).entries if e.study.study_uid == study_uid), None)
+        """A study's row, as it would stand alone where it was read or is older than the list; None when it is not here."""
+        listed = next((e for e in self.worklist(now).entries if e.study.study_uid == study_uid), None)
+        if listed is not None:
+            return listed
+        with self.database.reading() as session:
+            alone = self.entries(session, select(StudyRow.study_uid).where(StudyRow.study_uid == study_uid), now)
+        return replace(alone[0], rank=0) if alone else None
 
     def reports_of(self, study_uid: str) -> tuple[Report, ...]:
         """Every stored report of one study."""
@@ -199,7 +210,8 @@ class Reader:
 
 def recently(now: float) -> Select[str]:
     """The studies of the list."""
-    recent = select(StudyRow.study_uid).where(StudyRow.last_instance_at >= now - RECENT_DAYS * 86400)
+    new = (StudyRow.last_instance_at >= now - RECENT_DAYS * 86400, StudyRow.study_uid.not_in(readings.read_studies()))
+    recent = select(StudyRow.study_uid).where(*new)
     return recent.order_by(StudyRow.last_instance_at.desc()).limit(LIMIT)
 
 

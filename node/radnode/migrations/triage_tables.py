@@ -46,6 +46,14 @@ def create() -> None:
     )
     op.create_index(op.f("ix_priorities_study_uid"), "priorities", ["study_uid"], unique=False)
     op.create_table(
+        "readings",
+        sa.Column("study_uid", sa.String(length=64), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("who", sa.String(length=128), nullable=False),
+        sa.Column("at", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("study_uid", name=op.f("pk_readings")),
+    )
+    op.create_table(
         "notices",
         sa.Column("study_uid", sa.String(length=64), nullable=False),
         sa.Column("level", sa.String(length=16), nullable=False),
@@ -71,5 +79,6 @@ def drop() -> None:
     op.drop_table("messages")
     op.drop_index(op.f("ix_priorities_study_uid"), table_name="priorities")
     op.drop_table("priorities")
+    op.drop_table("readings")
     op.drop_table("notices")
     op.drop_table("policies")

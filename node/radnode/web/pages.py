@@ -9,7 +9,7 @@ from fastapi import APIRouter, Form, HTTPException
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from pydantic import TypeAdapter, ValidationError
 
-from radnode import capabilities, outbox, peers, profiles, results, studies, verdicts
+from radnode import capabilities, outbox, peers, profiles, readings, results, studies, verdicts
 from radnode.database import Database
 from radnode.peers import Peer
 from radnode.results import StoredResult
@@ -21,6 +21,7 @@ from radnode.web import drawings, overlay, pictures, rulings, views
 from radnode.web.api import StudyUid
 from radnode.web.life import life_pages, withheld
 from radnode.web.model_pages import model_pages
+from radnode.web.reading import reading_pages
 from radnode.web.triage_pages import triage_pages
 from radnode.web.upload import upload_pages
 from radnode.web.views import Render
@@ -45,6 +46,7 @@ def router(settings: Settings, database: Database, reader: Reader, store: Store)
     life_pages(made, render, settings, database)
     triage_pages(made, render, database, reader)
     rulings.ruling_pages(made, database, reader)
+    reading_pages(made, database)
     image_files(made, settings, database)
     upload_pages(made, render, settings, store)
     model_pages(made, render, settings, database)
@@ -76,7 +78,7 @@ def study_pages(made: APIRouter, render: Render, settings: Settings, database: D
     def page(name: str, study_uid: str) -> HTMLResponse:
         with database.reading() as session:
             story = studies.story(session, study_uid)
-            drawn = drawings.of_study(session, study_uid)
+            drawn, reading = drawings.of_study(session, study_uid), readings.of_study(session, study_uid)
             said, remark = verdicts.history(session, study_uid), verdicts.remarks(session).get(study_uid, "")
         if story is None:
             return render("missing.html", "Not here", "studies", 404, what="The node never received this study.")
@@ -85,7 +87,7 @@ def study_pages(made: APIRouter, render: Render, settings: Settings, database: D
             name, title_of(story), "studies",
             story=story, entry=row, ran=any(j.revision == story.study.revision for j in story.jobs), reports=reader.reports_of(study_uid), results={r.uid: r for r in story.results},
             destinations={d.name for d in settings.destinations}, withheld=withheld(settings, story),
-            findings=rulings.rows(reader.reports_of(study_uid), said), rulings=said, remark=remark, drawings=drawn,
+            findings=rulings.rows(reader.reports_of(study_uid), said), rulings=said, remark=remark, drawings=drawn, reading=reading,
         )  # fmt: skip
 
     @made.get("/studies")

@@ -1,0 +1,68 @@
+"""Studies that a person has read. A read study leaves the worklist until later images reopen it, or the mark is taken back."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session
+
+from radnode import events
+from radnode.database import Database
+from radnode.errors import RefusedError
+from radnode.events import Action
+from radnode.tables import StudyRow
+from radnode.tables_triage import ReadingRow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """Who read a study, and when (UTC epoch seconds)."""
+
+    who: str
+    at: float
+
+
+def read_studies() -> Select[str]:
+    """The studies whose present images were read."""
+    present = ReadingRow.revision == StudyRow.revision
+    return select(ReadingRow.study_uid).join(StudyRow, StudyRow.study_uid == ReadingRow.study_uid).where(present)
+
+
+def of_study(session: Session, study_uid: str) -> Reading | None:
+    """The reading that stands; None where nobody read the study, or images came since."""
+    row, study = session.get(ReadingRow, study_uid), session.get(StudyRow, study_uid)
+    if row is None or study is None or row.revision != study.revision:
+        return None
+    return Reading(who=row.who, at=row.at)
+
+
+def mark(database: Database, study_uid: str, revision: int, who: str, now: float) -> None:
+    """A person read what the study held at `revision`.
+
+    Raises RefusedError for a study that is not here, and where images came that this person has not seen.
+    """
+    with database.transaction() as session:
+        study = here(session, study_uid)
+        if study.revision != revision:
+            raise RefusedError("images of this study came that are newer than what you read; look at it again")
+        row = session.get(ReadingRow, study_uid) or ReadingRow(study_uid=study_uid)
+        row.revision, row.who, row.at = revision, who, now
+        session.add(row)
+        events.write(session, study_uid, Action.READING, f"Read by {who}: the study leaves the worklist.", now)
+
+
+def take_back(database: Database, study_uid: str, who: str, now: float) -> None:
+    """The study is to be read after all. Raises RefusedError when it was not read."""
+    with database.transaction() as session:
+        here(session, study_uid)
+        row = session.get(ReadingRow, study_uid)
+        if row is None:
+            raise RefusedError("nobody has read this study")
+        session.delete(row)
+        events.write(session, study_uid, Action.READING, f"To be read after all, says {who}.", now)
+
+
+def here(session: Session, study_uid: str) -> StudyRow:
+    row = session.get(StudyRow, study_uid)
+    if row is None:
+        raise RefusedError(f"this node never received a study {study_uid}")
+    return row

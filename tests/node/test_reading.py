@@ -1,0 +1,64 @@
+"""A person marks a study as read: it leaves the worklist, and comes back with later images or when the mark is taken back."""
+
+from pathlib import Path
+
+import httpx
+from sqlalchemy import update
+from support.filled import fill
+from support.pages import serving
+
+from radnode.tables import StudyRow
+
+
+def listed(client: httpx.Client) -> list[str]:
+    return [e["study"]["study_uid"] for e in client.get("/api/worklist").json()["entries"]]
+
+
+def test_a_read_study_leaves_the_list_is_counted_there_and_comes_back_when_the_mark_is_taken_back(
+    tmp_path: Path,
+) -> None:
+    node = fill(tmp_path)
+    address = f"/worklist/{node.lesion}/read"
+    with serving(node.settings) as client:
+        before = listed(client)
+        assert node.lesion in before
+        page = client.post(address, data={"revision": "1"})
+        assert page.status_code == 200
+        assert node.lesion not in page.text and "1 studies were read" in page.text
+        assert listed(client) == [uid for uid in before if uid != node.lesion]
+        story = client.get(f"/studies/{node.lesion}").text
+        assert "To be read after all" in story and "the study leaves the worklist" in story
+        assert "HIGH" in story  # nothing that was known of it is hidden
+        assert client.post(f"{address}/undo").status_code == 200
+        assert listed(client) == before
+        assert client.post(f"{address}/undo").status_code == 409
+    node.database.close()
+
+
+def test_later_images_bring_a_read_study_back_and_what_nobody_saw_cannot_be_marked(tmp_path: Path) -> None:
+    node = fill(tmp_path)
+    address = f"/worklist/{node.lesion}/read"
+    with serving(node.settings) as client:
+        assert client.post(address, data={"revision": "1"}).status_code == 200
+        with node.database.transaction() as session:
+            session.execute(update(StudyRow).where(StudyRow.study_uid == node.lesion).values(revision=2))
+        assert node.lesion in listed(client)
+        assert "Mark as read" in client.get(f"/studies/{node.lesion}").text
+        refused = client.post(address, data={"revision": "1"})
+        assert refused.status_code == 409 and "newer than what you read" in refused.text
+        assert node.lesion in listed(client)
+        assert client.post(address, data={"revision": "2"}).status_code == 200
+        assert node.lesion not in listed(client)
+    node.database.close()
+
+
+def test_only_an_own_page_marks_a_study_that_is_here(tmp_path: Path) -> None:
+    node = fill(tmp_path)
+    with serving(node.settings) as client:
+        address = f"/worklist/{node.lesion}/read"
+        forged = client.post(address, data={"revision": "1"}, headers={"origin": "http://evil.example"})
+        assert forged.status_code == 403
+        assert client.post("/worklist/9.9/read", data={"revision": "1"}).status_code == 409
+        assert client.post(address, data={}).status_code == 422
+        assert client.get(address).status_code == 405
+    node.database.close()
