@@ -4,12 +4,14 @@ import ipaddress
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
+from radnode import peer_changes
 from radnode.database import Database
 from radnode.settings import Settings
 from radnode.tables import PeerRow, RefusalRow
@@ -21,18 +23,30 @@ MAX_REFUSALS = 10_000
 CALLING_NOT_RECOGNISED, CALLED_NOT_RECOGNISED = (1, 1, 3), (1, 1, 7)
 """(result, source, reason) of an A-ASSOCIATE-RJ. PS3.8 table 9-21."""
 
+RIGHTS = ("send", "query", "retrieve", "commit")
+FILE = "the settings file"
+CALLERS = frozenset({"send", "retrieve", "commit"})
+"""With any of these, a peer has a reason to call the node."""
+
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
-    """A DICOM system. Empty `ae_title` or `address` matches any; `port` is where it listens, if it does."""
+    """A DICOM system. Empty `ae_title` or `address` matches any; `port` is where it listens, if it does.
+
+    may: send (C-STORE to the node), query and retrieve (by the node), commit (ask the node for storage commitment).
+    way: how studies are fetched from it; url: of its DICOMweb (wado) or of Orthanc.
+    """
 
     name: str
     ae_title: str = ""
     address: str = ""
     port: int | None = None
     quiet_s: float | None = None
+    may: tuple[str, ...] = ("send",)
+    way: str = "move"
+    url: str = ""
     from_settings: bool = False
 
     def __post_init__(self) -> None:
@@ -41,6 +55,11 @@ class Peer:
                 ipaddress.ip_network(self.address, strict=False)
             except ValueError as e:
                 raise ValueError(f"{self.address!r} is neither an IP address nor a network such as 10.1.0.0/16") from e
+
+    @property
+    def host(self) -> str:
+        """Where it can be called; "" when it is no single address."""
+        return "" if "/" in self.address or self.port is None else self.address
 
     def matches(self, calling_ae: str, address: str) -> bool:
         return self.matches_ae(calling_ae) and self.matches_address(address)
@@ -74,6 +93,7 @@ class Admission:
     """admitted: no rejection. rejection: (result, source, reason) of the A-ASSOCIATE-RJ; sentence says why."""
 
     peer: str = ""
+    may: frozenset[str] = frozenset()
     rejection: tuple[int, int, int] | None = None
     sentence: str = ""
 
@@ -93,10 +113,10 @@ class Peers:
 
     def admit(self, calling_ae: str, called_ae: str, address: str) -> Admission:
         """Whether this caller may come in. A refusal is recorded before it is returned."""
-        own_ae, unknown = self._settings.ae_title, self._settings.accept_unknown_callers
-        admission = decide(self._kept(), calling_ae, called_ae, address, own_ae, unknown)
+        own, unknown = (self._settings.ae_title, *self._settings.also_called), self._settings.accept_unknown_callers
+        admission = decide(self._kept(), calling_ae, called_ae, address, own, unknown)
         if admission.rejection is not None:
-            admission = decide(self._read(), calling_ae, called_ae, address, own_ae, unknown)
+            admission = decide(self._read(), calling_ae, called_ae, address, own, unknown)
         if admission.rejection is not None:
             record_refusal(self._database, calling_ae, called_ae, address, admission.sentence)
         return admission
@@ -132,17 +152,24 @@ def is_address_of_any(peers: Iterable[Peer], address: str) -> bool:
 
 
 def decide(
-    peers: Iterable[Peer], calling_ae: str, called_ae: str, address: str, own_ae: str, accept_unknown: bool
+    peers: Iterable[Peer], calling_ae: str, called_ae: str, address: str, own: Sequence[str], accept_unknown: bool
 ) -> Admission:
-    """Pure: called AE first, then calling AE and address together."""
-    if called_ae.strip() != own_ae:
-        return Admission(rejection=CALLED_NOT_RECOGNISED, sentence=f"The node is called {own_ae}, not this.")
+    """Pure: called AE first, then calling AE and address together. own: the AE titles of the node.
+
+    A caller that several rows describe may do what any of them allows. One that studies are fetched from sends them.
+    """
+    if called_ae.strip() not in own:
+        return Admission(rejection=CALLED_NOT_RECOGNISED, sentence=f"The node is called {' or '.join(own)}, not this.")
     peers = tuple(peers)
-    for peer in peers:
-        if peer.matches(calling_ae, address):
-            return Admission(peer=peer.name)
+    fitting = [p for p in peers if p.matches(calling_ae, address)]
+    may = frozenset(right for p in fitting for right in p.may)
+    if may & CALLERS:
+        return Admission(peer=fitting[0].name, may=may | ({"send"} if "retrieve" in may else set()))
     if accept_unknown:
-        return Admission()
+        return Admission(may=frozenset({"send", "commit"}))
+    if fitting:
+        why = "The caller is among the peers, but may not send."
+        return Admission(rejection=CALLING_NOT_RECOGNISED, sentence=why)
     known_ae = any(p.ae_title and p.matches_ae(calling_ae) for p in peers)
     why = (
         "The calling AE title is known, but not from this address."
@@ -165,27 +192,45 @@ def list_peers(database: Database) -> tuple[Peer, ...]:
         return tuple(from_row(row) for row in rows)
 
 
-def add_peer(database: Database, peer: Peer) -> None:
-    """Add a peer, or replace the one of that name."""
+def add_peer(database: Database, peer: Peer, *, who: str = "") -> None:
+    """Add a peer, or replace the one of that name. Kept in the history: who did it, before and after."""
     with database.transaction() as session:
-        session.execute(delete(PeerRow).where(PeerRow.name == peer.name))
-        session.execute(insert(PeerRow), [vars(peer)])
+        put(session, peer, who)
 
 
-def remove_peer(database: Database, name: str) -> bool:
+def put(session: Session, peer: Peer, who: str) -> None:
+    row = session.get(PeerRow, peer.name)
+    before = None if row is None else vars(from_row(row))
+    if before == vars(peer):
+        return
+    session.merge(PeerRow(**to_row(peer)))
+    peer_changes.record(session, peer.name, before, vars(peer), who, time.time())
+
+
+def remove_peer(database: Database, name: str, *, who: str = "") -> bool:
     """Whether there was such a peer."""
     with database.transaction() as session:
-        return session.scalar(delete(PeerRow).where(PeerRow.name == name).returning(PeerRow.name)) is not None
+        return drop(session, name, who)
+
+
+def drop(session: Session, name: str, who: str) -> bool:
+    row = session.get(PeerRow, name)
+    if row is None:
+        return False
+    peer_changes.record(session, name, vars(from_row(row)), None, who, time.time())
+    session.delete(row)
+    return True
 
 
 def sync_from_settings(settings: Settings, database: Database) -> None:
     """Make the rows that come from the settings file equal to it; peers added by hand stay, unless named in the file."""
-    wanted = [vars(Peer(**{**p.model_dump(), "from_settings": True})) for p in settings.peers]
-    names = [p["name"] for p in wanted]
+    wanted = {p.name: Peer(**{**p.model_dump(), "from_settings": True}) for p in settings.peers}
     with database.transaction() as session:
-        session.execute(delete(PeerRow).where(PeerRow.from_settings | PeerRow.name.in_(names)))
-        if wanted:
-            session.execute(insert(PeerRow), wanted)
+        for name in session.scalars(select(PeerRow.name).where(PeerRow.from_settings)).all():
+            if name not in wanted:
+                drop(session, name, FILE)
+        for peer in wanted.values():
+            put(session, peer, FILE)
 
 
 def record_refusal(database: Database, calling_ae: str, called_ae: str, address: str, reason: str) -> None:
@@ -239,5 +284,12 @@ def from_row(row: PeerRow) -> Peer:
         address=row.address,
         port=row.port,
         quiet_s=row.quiet_s,
+        may=tuple(row.may.split()),
+        way=row.way,
+        url=row.url,
         from_settings=row.from_settings,
     )
+
+
+def to_row(peer: Peer) -> dict[str, object]:
+    return {**vars(peer), "may": " ".join(peer.may)}
