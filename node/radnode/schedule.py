@@ -10,6 +10,8 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from radnode import capabilities, complete, notify, pipeline
 from radnode.database import Database
+from radnode.policy_shadow import Shadow
+from radnode.scores import Watch
 from radnode.settings import Settings
 from radnode.worklist import Reader
 from radnode_inference.model import ModelCard
@@ -19,6 +21,7 @@ TURN_S = 0.15
 RECOVER_S = 1.0
 PROBE_S = 2.0
 NOTIFY_S = 0.5
+WATCH_S = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +35,7 @@ class Clock:
         self._cards = cards
         self._since = time.time()
         self._reader = Reader.of(settings, database)
+        self._watch, self._shadow = Watch(database, settings), Shadow(database, settings)
         self._scheduler = BackgroundScheduler(timezone=UTC)
 
     def __enter__(self) -> "Clock":
@@ -43,6 +47,7 @@ class Clock:
         self._every(RECOVER_S, self.recover)
         self._every(PROBE_S, self.probe)
         self._every(NOTIFY_S, self.notify)
+        self._every(WATCH_S, self.watch)
         self._scheduler.start()
         return self
 
@@ -65,6 +70,11 @@ class Clock:
     def notify(self) -> None:
         """Owe the worklists of other systems the priorities that changed."""
         self._guarded(lambda: notify.tell(self._database, self._settings, self._reader, time.time()))
+
+    def watch(self) -> None:
+        """Keep the scores of models, their alarms, and what a policy in shadow would do."""
+        self._guarded(lambda: self._watch.turn(time.time()))
+        self._guarded(lambda: self._shadow.turn(time.time()))
 
     def _every(self, seconds: float, crank: Callable[[], None]) -> None:
         self._scheduler.add_job(

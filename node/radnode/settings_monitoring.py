@@ -9,7 +9,7 @@ class Monitoring(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     reference_studies: int = Field(default=200, ge=20)  # the first of a version: all later ones are compared with them
-    reference_rulings: int = Field(default=50, ge=10)  # the same for what people said of its findings
+    reference_rulings: int = Field(default=100, ge=10)  # the same for what people said of its findings
     window_days: float = Field(default=30.0, gt=0)  # the newest studies, for the population-stability index
     min_studies: int = Field(default=50, ge=10)  # fewer in the window: no index
     psi_limit: float = Field(default=0.2, gt=0)  # of the index; 0.1 is a small change, 0.25 a large one
