@@ -135,10 +135,11 @@ def complete(session: Session, now: float | None = None) -> None:
 
 def row_of(session: Session, act: Act, head: AuditHeadRow, now: float) -> AuditRow:
     known = session.get(StudyRow, act.study_uid) if act.study_uid else None
+    sender = known.calling_ae if known is not None and act.kind is Kind.RECEIVED else ""
     row = AuditRow(
         number=head.number + 1,
         at=now,
-        who=act.who[:128],
+        who=(sender or act.who)[:128],
         role=act.role[:16],
         address=act.address[:64],
         kind=str(act.kind),

@@ -1,4 +1,4 @@
-"""The page, the API and STOW-RS as one application. It binds to this machine only unless told otherwise: it has no log-in yet."""
+"""The page, the API and STOW-RS as one application. `door` asks who is there before anything else happens."""
 
 import asyncio
 import os
@@ -16,6 +16,7 @@ from radnode.database import Database
 from radnode.settings import Settings
 from radnode.store import Store
 from radnode.web import api, changes, dicomweb, fhir, metrics, pages
+from radnode.web.door import Door
 from radnode.web.guard import Guard
 from radnode.web.i18n import Language
 from radnode.worklist import Reader
@@ -25,7 +26,7 @@ STOP_S = 2
 
 DESCRIPTION = """What the node received, what its models said, and in which order to read.
 
-There is no log-in yet: the node listens on this machine only, and a reverse proxy in front of it must ask who is there."""
+A person signs in at /login. A machine shows a token: `Authorization: Bearer rn_…` (`radnode tokens add`)."""
 
 
 def create(settings: Settings) -> FastAPI:
@@ -34,8 +35,9 @@ def create(settings: Settings) -> FastAPI:
     reader = Reader.of(settings, database)
     store = Store(settings, database)
     app = FastAPI(title="radnode", version=version("radnode"), description=DESCRIPTION, docs_url=None, redoc_url=None)
+    app.add_middleware(Door, web=settings.web, database=database)
     app.add_middleware(Language)
-    app.add_middleware(Guard, host=settings.web.host)
+    app.add_middleware(Guard, host="" if settings.web.behind_proxy else settings.web.host)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.include_router(pages.router(settings, database, reader, store))
     app.include_router(changes.router(database))

@@ -18,8 +18,10 @@ from radnode.settings import Peer as PeerSetting
 from radnode.store import Store
 from radnode.studies import Story
 from radnode.web import drawings, overlay, pictures, rulings, views
+from radnode.web.account_pages import account_pages, audit_pages
 from radnode.web.api import StudyUid
 from radnode.web.life import life_pages, withheld
+from radnode.web.login import first_pages, login_pages, own_pages
 from radnode.web.model_pages import model_pages
 from radnode.web.reading import reading_pages
 from radnode.web.triage_pages import triage_pages
@@ -52,6 +54,10 @@ def router(settings: Settings, database: Database, reader: Reader, store: Store)
     model_pages(made, render, settings, database)
     result_files(made, settings, database)
     peer_pages(made, render, settings, database)
+    for sign_in in (login_pages, first_pages, own_pages):
+        sign_in(made, render, settings, database)
+    account_pages(made, render, database)
+    audit_pages(made, render, database)
     return made
 
 

@@ -15,6 +15,7 @@ from radnode.settings import Settings, Viewer
 from radnode.shadow import in_words
 from radnode.states import StudyState
 from radnode.studies import StudySummary
+from radnode.web.door import PERSON
 from radnode.web.i18n import LANGUAGE, LANGUAGES, Texts, mark
 from radnode.worklist import Answer, Outcome
 
@@ -47,6 +48,12 @@ WORDS = (
     mark("accepted"), mark("rejected"), mark("edited"), mark("undone"), mark("live"), mark("shadow"), mark("off"),
     mark("Viewer"), mark("Not here"), mark("Retract"), mark("There is no result to retract."),
     mark("The node never received this study."),
+    mark("reader"), mark("administrator"), mark("Sign in"), mark("The first administrator"), mark("Your account"), mark("Users"), mark("Audit"),
+    mark("There were too many failed attempts: wait a quarter of an hour."),
+    mark("This name and password do not belong together."), mark("The password until now is another one."),
+    mark("This is not the token that `radnode serve` printed, or it was used or is too old."),
+    mark("The two passwords are not the same."), mark("The two new passwords are not the same."),
+    mark("Nobody signed in here, so there is no password to change."),
 )  # fmt: skip
 """States and titles that templates translate as they come."""
 SCHEMES = ("http://", "https://", "weasis://")
@@ -65,7 +72,7 @@ def environment(settings: Settings) -> Environment:
     )
     texts = Texts()
     made.install_gettext_callables(texts.gettext, texts.ngettext, newstyle=True)  # type: ignore[attr-defined]
-    made.globals |= {"language": LANGUAGE.get, "languages": LANGUAGES, "column_names": COLUMNS}
+    made.globals |= {"language": LANGUAGE.get, "languages": LANGUAGES, "column_names": COLUMNS, "asking": PERSON.get}
     made.filters |= {
         "person": person,
         "date": date,

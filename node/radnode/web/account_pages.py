@@ -1,0 +1,82 @@
+"""For administrators: people, tokens of machines, and the audit."""
+
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from radnode import accounts, accounts_tokens, audit
+from radnode.accounts import Role
+from radnode.accounts_tokens import Scope
+from radnode.database import Database
+from radnode.errors import RefusedError
+from radnode.web.views import Render
+
+Text = Annotated[str, Form(max_length=512)]
+ROWS = 200
+
+
+def account_pages(made: APIRouter, render: Render, database: Database) -> None:
+    def page(status: int = 200, problem: str = "", secret: str = "") -> HTMLResponse:
+        with database.reading() as session:
+            people, machines = accounts.accounts(session), accounts_tokens.tokens(session)
+        return render(
+            "users.html", "Users", "users", status,
+            people=people, tokens=machines, roles=list(Role), scopes=list(Scope), problem=problem, secret=secret,
+        )  # fmt: skip
+
+    def done(change: Any) -> Response:
+        try:
+            change()
+        except RefusedError as e:
+            return page(409, f"{e}.".capitalize())
+        return RedirectResponse("/users", status_code=303)
+
+    @made.get("/users")
+    def users() -> HTMLResponse:
+        return page()
+
+    @made.post("/users")
+    def add(role: Annotated[Role, Form()], name: Text = "", password: Text = "") -> Response:
+        return done(lambda: accounts.add(database, name.strip(), role, password, time.time()))
+
+    @made.post("/users/remove")
+    def remove(name: Text = "") -> Response:
+        return done(lambda: accounts.remove(database, name))
+
+    @made.post("/users/role")
+    def role(role: Annotated[Role, Form()], name: Text = "") -> Response:
+        return done(lambda: accounts.set_role(database, name, role))
+
+    @made.post("/users/password")
+    def password(name: Text = "", password: Text = "") -> Response:
+        return done(lambda: accounts.set_password(database, name, password))
+
+    @made.post("/tokens")
+    def add_token(
+        request: Request,
+        scopes: Annotated[list[Scope] | None, Form()] = None,
+        name: Text = "",
+        days: Annotated[float, Form(gt=0, le=3650)] = 365.0,
+    ) -> Response:
+        by = str(getattr(request.state, "person", "")) or "the page"
+        try:
+            secret = accounts_tokens.add(database, name.strip(), scopes or [], by, time.time(), days=days)
+        except RefusedError as e:
+            return page(409, f"{e}.".capitalize())
+        return page(secret=secret)
+
+    @made.post("/tokens/revoke")
+    def revoke(name: Text = "") -> Response:
+        return done(lambda: accounts_tokens.revoke(database, name))
+
+
+def audit_pages(made: APIRouter, render: Render, database: Database) -> None:
+    @made.get("/audit")
+    def rows(before: Annotated[int | None, Query(ge=1)] = None) -> HTMLResponse:
+        """The newest rows; the whole is `radnode audit list` and `export`."""
+        with database.reading() as session:
+            found = audit.newest(session, limit=ROWS, before=before)
+        older = found[-1].number if len(found) == ROWS else None
+        return render("audit.html", "Audit", "audit", rows=found, older=older)
