@@ -112,6 +112,13 @@ def every_key(model: type) -> list[str]:
         inner = getattr(field.annotation, "model_fields", None)
         if inner is not None:
             keys.extend(inner)
-    for listed in (settings.Peer, settings.Destination, settings.Rule, settings.Condition, settings.TriageRule):
+    for listed in (
+        settings.Peer,
+        settings.Destination,
+        settings.Rule,
+        settings.Condition,
+        settings.TriageRule,
+        settings.RetentionRule,
+    ):
         keys.extend(listed.model_fields)
     return keys

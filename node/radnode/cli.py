@@ -23,6 +23,9 @@ COMMANDS = {
     "demo": "radnode.cli_run:demo",
     "weights": "radnode.cli_weights:weights",
     "triage": "radnode.cli_triage:triage",
+    "backup": "radnode.cli_keep:backup",
+    "restore": "radnode.cli_keep:restore",
+    "retention": "radnode.cli_keep:retention",
 }
 """Commands of other modules, imported only when they are asked for."""
 PARENT = click.option("--parent", type=int, default=None, hidden=True, help="The supervisor's process id.")

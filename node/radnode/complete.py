@@ -237,9 +237,17 @@ def of_study(study_uid: str) -> tuple[ColumnElement[bool], ...]:
 
 
 def input_files(session: Session, study_uid: str) -> tuple[str, ...]:
-    """The files of the study's revision, relative to the data folder, in the order of arrival."""
+    """The files of the study's revision, relative to the data folder, in the order of arrival; none when some were let go."""
+    if let_go(session, study_uid):
+        return ()
     query = select(InstanceRow.file).where(*of_study(study_uid))
     return tuple(session.scalars(query.order_by(InstanceRow.id)))
+
+
+def let_go(session: Session, study_uid: str) -> int:
+    """How many of a study's images retention, or a backup without images, let go: what is left is a part."""
+    gone = select(func.count()).where(*of_study(study_uid), InstanceRow.gone_at.is_not(None))
+    return session.scalar(gone) or 0
 
 
 def is_as_settled(session: Session, study_uid: str, revision: int) -> bool:

@@ -15,11 +15,12 @@ from radnode.errors import LostClaimError, RefusedError
 from radnode.events import Action
 from radnode.settings import Settings
 from radnode.states import JOB, STUDY, JobState, StudyState
-from radnode.tables import JobRow, StudyRow
+from radnode.tables import InstanceRow, JobRow, StudyRow
 from radnode.unread import leave
 
 OPEN = (JobState.QUEUED, JobState.RUNNING)
 ENDED = (JobState.DONE, JobState.DECLINED, JobState.FAILED, JobState.HELD)
+GONE = InstanceRow.current & InstanceRow.gone_at.is_not(None)
 URGENCY_S = 600.0
 """What one step of urgency is worth in waiting time: urgent work goes first, and old routine work is still served."""
 
@@ -124,6 +125,8 @@ def rerun(database: Database, study_uid: str, model: str, now: float) -> tuple[s
             raise RefusedError(f"this node never received a study {study_uid}")
         if study.state in (StudyState.RECEIVING, StudyState.COMPLETE):
             raise RefusedError("the images of this study are still arriving")
+        if session.scalar(select(InstanceRow.id).where(InstanceRow.study_uid == study_uid, GONE).limit(1)) is not None:
+            raise RefusedError("images of this study were let go (see its story): send them again to have it read")
         query = select(JobRow).where(JobRow.study_uid == study_uid, JobRow.revision == study.revision)
         found = [row for row in session.scalars(query.order_by(JobRow.id)) if model in ("", row.model)]
         if not found:

@@ -71,6 +71,10 @@ def route(database: Database, settings: Settings, cards: Sequence[ModelCard] | N
 
 def ask(database: Database, settings: Settings, cards: Sequence[ModelCard], study_uid: str) -> tuple[Route, ...]:
     """Every decision about a study. One that cannot be looked at holds up no other, and its story says why."""
+    with database.reading() as session:
+        gone = completeness.let_go(session, study_uid)
+    if gone:
+        return (nothing(study_uid, f"{gone} of its images were let go earlier: it is read when they were sent again."),)
     try:
         facts = routing.look(database, settings, study_uid)
         unseen = shadow.routes(facts, weights_use.shadow_cards(database, settings), settings.rules)

@@ -8,7 +8,7 @@ from datetime import UTC
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from radnode import capabilities, complete, notify, pipeline
+from radnode import capabilities, complete, notify, pipeline, retention
 from radnode.database import Database
 from radnode.policy_shadow import Shadow
 from radnode.scores import Watch
@@ -22,6 +22,7 @@ RECOVER_S = 1.0
 PROBE_S = 2.0
 NOTIFY_S = 0.5
 WATCH_S = 10.0
+RETENTION_S = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,9 @@ class Clock:
         self._every(PROBE_S, self.probe)
         self._every(NOTIFY_S, self.notify)
         self._every(WATCH_S, self.watch)
+        if self._settings.retention.delete:
+            self._guarded(lambda: retention.sweep(self._database, self._settings))
+            self._every(RETENTION_S, self.let_go)
         self._scheduler.start()
         return self
 
@@ -70,6 +74,10 @@ class Clock:
     def notify(self) -> None:
         """Owe the worklists of other systems the priorities that changed."""
         self._guarded(lambda: notify.tell(self._database, self._settings, self._reader, time.time()))
+
+    def let_go(self) -> None:
+        """Delete the images whose time is over, where the settings say so."""
+        self._guarded(lambda: retention.turn(self._database, self._settings, time.time()))
 
     def watch(self) -> None:
         """Keep the scores of models, their alarms, and what a policy in shadow would do."""

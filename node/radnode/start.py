@@ -1,9 +1,12 @@
 """What every role does before its work: logs, settings, the data folder, the schema, and not outliving its supervisor."""
 
+import json
 import logging
 import signal
 import sys
 import threading
+import time
+from datetime import UTC, datetime
 from types import FrameType
 
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
@@ -15,6 +18,8 @@ from radnode.errors import SettingsError
 from radnode.lifeline import die_with_parent
 from radnode.settings import Settings
 
+RESTORING = ".restore"
+"""In a data folder: a restore that has not ended. No role starts there."""
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -28,9 +33,34 @@ class Sentences(logging.Formatter):
         return first + (f" [{keys}]" if keys else "") + newline + rest
 
 
-def log_to_stderr(*, verbose: bool = False) -> None:
+class JsonLines(logging.Formatter):
+    """One JSON object a line: at (ISO 8601, UTC), level, logger, sentence, error, and the stable keys."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "sentence": record.getMessage(),
+        }
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        line |= {k: v for k, v in vars(record).items() if k not in STANDARD}
+        return json.dumps(line, default=str, ensure_ascii=False)
+
+
+def sentences() -> logging.Formatter:
+    """Times in UTC, whatever the zone of the machine, as in stories and data."""
+    made = Sentences("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    made.converter = time.gmtime
+    made.default_msec_format = "%s,%03dZ"
+    return made
+
+
+def log_to_stderr(*, verbose: bool = False, lines: str = "sentences") -> None:
+    """lines: "sentences" or "json"."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Sentences("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(JsonLines() if lines == "json" else sentences())
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler], force=True)
     for name in ("httpx", "httpcore", "alembic", "apscheduler", "pynetdicom", "PIL", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -45,6 +75,7 @@ def role(parent: int | None) -> Settings:
         die_with_parent(parent)
     log_to_stderr()
     settings = settings_module.load()
+    log_to_stderr(lines=settings.log)
     prepare(settings)
     return settings
 
@@ -63,6 +94,12 @@ def prepare(settings: Settings) -> None:
 
 
 def make_data_folder(settings: Settings) -> None:
+    if (settings.data / RESTORING).exists():
+        raise SettingsError(
+            "restore-unfinished",
+            f"A restore into {settings.data} has not ended.",
+            "Run `radnode restore` again, or begin with an empty data folder and an empty database.",
+        )
     try:
         (settings.data / "run").mkdir(parents=True, exist_ok=True)
     except OSError as e:

@@ -287,7 +287,7 @@ def instances(session: Session, study_uid: str, data: Path) -> tuple[Instance, .
     """The current objects of a study, by series and SOP Instance UID. data: the node's data folder."""
     rows = session.scalars(
         select(InstanceRow)
-        .where(InstanceRow.study_uid == study_uid, InstanceRow.current)
+        .where(InstanceRow.study_uid == study_uid, InstanceRow.current, InstanceRow.gone_at.is_(None))
         .order_by(InstanceRow.series_uid, InstanceRow.sop_uid)
     )
     return tuple(

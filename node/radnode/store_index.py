@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Insert, Select, bindparam, insert, select, update
+from sqlalchemy import Connection, Engine, Insert, Select, bindparam, case, insert, literal_column, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from radnode.database import Database
@@ -25,9 +25,14 @@ MAX_GROUP = 200
 INSTANCES: Any = InstanceRow.__table__
 COLUMNS = [c.name for c in INSTANCES.columns if c.name != "id"]
 INSERT = insert(INSTANCES)
-KNOWN: Select[Any] = select(INSTANCES.c.sha256, INSTANCES.c.file, INSTANCES.c.size, INSTANCES.c.current).where(
-    INSTANCES.c.sop_uid == bindparam("sop_uid")
-)
+LET_GO = -1
+"""In the place of the size of a file that was let go (see InstanceRow.gone_at)."""
+KNOWN: Select[Any] = select(
+    INSTANCES.c.sha256,
+    INSTANCES.c.file,
+    case((INSTANCES.c.gone_at.is_(None), INSTANCES.c.size), else_=literal_column(str(LET_GO))),
+    INSTANCES.c.current,
+).where(INSTANCES.c.sop_uid == bindparam("sop_uid"))
 
 Versions = dict[str, tuple[str, int, bool]]
 """Of one SOP Instance UID: SHA-256 -> (file, size, current)."""
@@ -171,11 +176,16 @@ class Index:
         return files
 
     def _again(self, connection: Connection, entry: Entry, versions: Versions) -> Path:
-        """The same bytes once more: no second row. They become current again, and replace a file that was lost."""
+        """The same bytes once more: no second row. They become current again, and replace a file that was lost or let go."""
         file, size, current = versions[entry.sha256]
         row = (INSTANCES.c.sop_uid == entry.identity.sop_uid) & (INSTANCES.c.sha256 == entry.sha256)
         kept = self._data / file
-        if kept != entry.file and size_of(kept) != size:
+        if size == LET_GO:
+            kept, size = entry.file, entry.size
+            file = str(kept.relative_to(self._data))
+            back = {"file": file, "size": size, "gone_at": None, "settled": False}
+            connection.execute(update(INSTANCES).where(row).values(back))
+        elif kept != entry.file and size_of(kept) != size:
             log.error("A stored file was lost; the sender sent it again.", extra={"action": "restore", "file": file})
             kept, size = entry.file, entry.size
             file = str(kept.relative_to(self._data))
@@ -221,6 +231,7 @@ class Index:
             "received_at": time.time(),
             "current": True,
             "settled": False,
+            "gone_at": None,
         }
 
 

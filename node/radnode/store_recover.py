@@ -57,7 +57,7 @@ def recover(store: Store, database: Database, *, everything: bool = False) -> Re
                 indexed += 1
             else:
                 damaged.append(name)
-        lost = [name for name, size in sorted(rows.items()) if size_of(store.data / name) != size]
+        lost = [name for name, size in sorted(rows.items()) if size not in (None, size_of(store.data / name))]
         if lost:
             report_missing(database, study_uid, lost)
             missing += lost
@@ -107,11 +107,12 @@ def is_newer(study: Path, oldest: float) -> bool:
         return any(entry.is_dir() and entry.stat().st_mtime >= oldest for entry in entries)
 
 
-def rows_of(database: Database, study_uid: str) -> dict[str, int]:
-    """File -> size, as the rows have it."""
+def rows_of(database: Database, study_uid: str) -> dict[str, int | None]:
+    """File -> size, as the rows have it; None for one that was let go."""
     with database.reading() as session:
-        found = session.execute(select(InstanceRow.file, InstanceRow.size).where(InstanceRow.study_uid == study_uid))
-        return {row.file: row.size for row in found}
+        query = select(InstanceRow.file, InstanceRow.size, InstanceRow.gone_at)
+        found = session.execute(query.where(InstanceRow.study_uid == study_uid))
+        return {row.file: row.size if row.gone_at is None else None for row in found}
 
 
 def adopt(store: Store, file: Path) -> bool:

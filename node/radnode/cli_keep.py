@@ -1,0 +1,75 @@
+"""Commands that keep and let go: backup, restore, retention."""
+
+import time
+from pathlib import Path
+
+import click
+
+MB = 1_000_000
+
+
+@click.command()
+@click.argument("to", metavar="FILE|FOLDER", type=click.Path(path_type=Path))
+@click.option(
+    "--images", is_flag=True, help="Also the images of studies that were read; without it, of open ones only."
+)
+def backup(to: Path, images: bool) -> None:
+    """Copy the database, results, weights, cards, settings and images to FILE.tar or a FOLDER, while the node runs.
+
+    It holds patient data and the secrets that stand in the settings: only its owner may read it. Secrets and
+    certificates that the settings only name (file:, env:) are not in it.
+    """
+    from radnode import backup as backups
+    from radnode import settings
+
+    made = backups.backup(settings.load(), to, all_images=images)
+    kinds = "all images" if images else "the images of open studies"
+    click.echo(f"{to}: {made.files} files, {made.bytes / MB:.1f} MB, {sum(made.rows.values())} rows, {kinds}.")
+    if made.tables_left_out:
+        click.echo(f"Not radnode's and not copied: the tables {', '.join(made.tables_left_out)}.")
+
+
+@click.command()
+@click.argument("source", metavar="FILE|FOLDER", type=click.Path(exists=True, path_type=Path))
+def restore(source: Path) -> None:
+    """Put a backup into an empty data folder and an empty database; then `radnode serve` goes on where it was.
+
+    Where: as the settings say. Without a settings file, the one of the backup is put in its place.
+    A backup of SQLite may be restored into PostgreSQL and the other way round.
+    """
+    from radnode import restore as restores
+    from radnode.start import log_to_stderr
+
+    log_to_stderr()
+    settings, made = restores.restore(source)
+    click.echo(
+        f"The backup of {made.made_at} (radnode {made.radnode}) is in {settings.data}: {sum(made.rows.values())} rows."
+    )
+
+
+@click.command()
+@click.option("--delete", is_flag=True, help="Delete; without it, only say what would go and what would stay.")
+def retention(delete: bool) -> None:
+    """Which studies' images the rules in [retention] let go, and why others stay."""
+    from radnode import retention as rules
+    from radnode import settings
+    from radnode.database import Database
+    from radnode.start import prepare
+
+    loaded = settings.load()
+    prepare(loaded)
+    database = Database(loaded.url)
+    try:
+        found = rules.plan(database, loaded, time.time())
+        for c in found:
+            said = f"stays, because {c.kept}" if c.kept else "goes"
+            click.echo(f"{c.study_uid}: {c.images} images, {c.bytes / MB:.1f} MB, {c.why}: {said}")
+        going = [c for c in found if not c.kept]
+        click.echo(f"{len(going)} studies, {sum(c.bytes for c in going) / MB:.1f} MB{'' if delete else ' would go'}.")
+        if delete:
+            rules.sweep(database, loaded)
+            click.echo(f"{rules.turn(database, loaded, time.time())} studies' images were deleted.")
+        elif going:
+            click.echo("Nothing was deleted: add --delete.")
+    finally:
+        database.close()

@@ -1,0 +1,225 @@
+"""Which studies' images may be let go, by rule and by the disk's watermark, and letting them go.
+
+Only images go, a whole study's at once; rows, results and the story stay, and the story says so. Nothing goes that is
+still arriving, being read or owed, that a model failed on, or that an open study of the patient may be compared with.
+First the rows say that the files are gone, then the files go: a crash between leaves files, which the next run removes.
+"""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import exists, func, select, text, update
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.elements import ColumnElement
+
+from radnode import events, jobs
+from radnode.database import Database
+from radnode.errors import RefusedError
+from radnode.events import Action
+from radnode.settings import Retention, RetentionRule, Settings
+from radnode.states import DeliveryState, JobState, StudyState
+from radnode.store_index import ADVISORY_LOCK
+from radnode.tables import DeliveryRow, InstanceRow, JobRow, SendingRow, ShadowRow, StudyRow
+
+DAY_S = 86400.0
+MB = 1_000_000
+UNFINISHED = (JobState.QUEUED, JobState.RUNNING, JobState.FAILED, JobState.HELD)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A study whose time is over. why: by which rule. kept: why its images stay all the same; "": they go."""
+
+    study_uid: str
+    last_image_at: float
+    images: int
+    bytes: int
+    why: str
+    kept: str = ""
+
+
+def plan(database: Database, settings: Settings, now: float, *, free_bytes: int | None = None) -> tuple[Candidate, ...]:
+    """Every study whose time is over, the oldest first, and whether its images go. Changes nothing.
+
+    free_bytes: what the disk has left; None: looked up.
+    """
+    free = shutil.disk_usage(settings.data).free if free_bytes is None else free_bytes
+    missing = settings.retention.free_mb * MB - free if settings.retention.free_mb else 0
+    found = []
+    with database.reading() as session:
+        oldest_first = select(StudyRow).where(has_images()).order_by(StudyRow.last_instance_at, StudyRow.study_uid)
+        for study in session.scalars(oldest_first):
+            if not may_go(settings.retention, now - study.last_instance_at, low=missing > 0):
+                break  # every later one is younger than any rule asks for
+            why = over(study, settings, now, low=missing > 0)
+            if why:
+                candidate = weigh(session, study, why)
+                found.append(candidate)
+                missing -= 0 if candidate.kept else candidate.bytes
+    return tuple(found)
+
+
+def may_go(retention: Retention, age_s: float, *, low: bool) -> bool:
+    """Whether any rule, or the watermark, lets a study of this age go."""
+    ages = [rule.keep_days for rule in retention.rules if rule.keep_days]
+    ages += [retention.keep_days] if retention.keep_days else []
+    ages += [retention.least_days] if low else []
+    return bool(ages) and age_s >= min(ages) * DAY_S
+
+
+def over(study: StudyRow, settings: Settings, now: float, *, low: bool) -> str:
+    """Why a study's time is over, as a sentence; "" when it is not. The first rule that fits decides; 0 days: for ever."""
+    retention = settings.retention
+    rule = next((r for r in retention.rules if fits(r, study)), None)
+    days = retention.keep_days if rule is None else rule.keep_days
+    age = (now - study.last_instance_at) / DAY_S
+    if days and age >= days:
+        return f"kept {days:g} days {f'by the rule {rule.name}' if rule else 'by default'}"
+    if low and not (rule and not days) and age >= retention.least_days:
+        return f"less than {retention.free_mb} MB were free, and it was among the oldest"
+    return ""
+
+
+def fits(rule: RetentionRule, study: StudyRow) -> bool:
+    modalities = set(study.modalities.split("\\"))
+    return (not rule.modalities or bool(modalities & set(rule.modalities))) and (
+        not rule.calling_aes or study.calling_ae in rule.calling_aes
+    )
+
+
+def weigh(session: Session, study: StudyRow, why: str) -> Candidate:
+    there = (InstanceRow.study_uid == study.study_uid, InstanceRow.gone_at.is_(None))
+    images, size = session.execute(
+        select(func.count(), func.coalesce(func.sum(InstanceRow.size), 0)).where(*there)
+    ).one()
+    return Candidate(
+        study_uid=study.study_uid,
+        last_image_at=study.last_instance_at,
+        images=images,
+        bytes=int(size),
+        why=why,
+        kept=kept_because(session, study),
+    )
+
+
+def kept_because(session: Session, study: StudyRow) -> str:
+    """Why the images of a study must stay whatever its age; "" when they may go."""
+    if study.state != StudyState.READ:
+        return "it is still being received or read"
+    uid, revision = study.study_uid, study.revision
+    same_patient = (
+        StudyRow.patient_id == study.patient_id,
+        StudyRow.study_uid != uid,
+        StudyRow.state != StudyState.READ,
+    )
+    reasons: Sequence[tuple[str, ColumnElement[bool]]] = (
+        ("images arrived that are not counted yet", exists().where(InstanceRow.study_uid == uid, ~InstanceRow.settled)),
+        ("it is being sent", exists().where(SendingRow.study_uid == uid)),
+        (
+            "a model has not read it to the end",
+            exists().where(JobRow.study_uid == uid, JobRow.revision == revision, JobRow.state.in_(UNFINISHED)),
+        ),
+        (
+            "a version in shadow is to read it",
+            exists().where(ShadowRow.study_uid == uid, ShadowRow.state.in_((JobState.QUEUED, JobState.RUNNING))),
+        ),
+        ("a result is owed", exists().where(DeliveryRow.study_uid == uid, DeliveryRow.state == DeliveryState.OWED)),
+        (
+            "a result was given up and not delivered",
+            exists().where(DeliveryRow.study_uid == uid, DeliveryRow.state == DeliveryState.DEAD),
+        ),
+        (
+            "another study of the patient is open and may be compared with it",
+            exists().where(*same_patient) & (StudyRow.patient_id != ""),
+        ),
+    )
+    for reason, holds in reasons:
+        if session.scalar(select(StudyRow.study_uid).where(StudyRow.study_uid == uid, holds)) is not None:
+            return reason
+    return ""
+
+
+def has_images() -> ColumnElement[bool]:
+    return exists().where(InstanceRow.study_uid == StudyRow.study_uid, InstanceRow.gone_at.is_(None))
+
+
+def turn(database: Database, settings: Settings, now: float) -> int:
+    """Let go what may go; how many studies. Nothing while a backup is made."""
+    done = 0
+    with nothing_is_deleted(settings.data, "retention"):
+        for candidate in plan(database, settings, now):
+            if not candidate.kept:
+                done += let_go(database, settings, candidate, now)
+    return done
+
+
+def let_go(database: Database, settings: Settings, candidate: Candidate, now: float) -> bool:
+    """Say so in the rows and the study's story, then delete the files. False: something happened to it meanwhile."""
+    with database.transaction() as session:
+        study = jobs.lock_study(session, candidate.study_uid)
+        if study is None or kept_because(session, study):
+            return False
+        there = (InstanceRow.study_uid == candidate.study_uid, InstanceRow.gone_at.is_(None))
+        session.execute(update(InstanceRow).where(*there).values(gone_at=now))
+        sentence = f"Its {candidate.images} images ({candidate.bytes / MB:.1f} MB) were deleted here: {candidate.why}."
+        events.write(session, candidate.study_uid, Action.LET_GO, sentence, now)
+    delete_files(database, settings.data.resolve(), candidate.study_uid)
+    return True
+
+
+def delete_files(database: Database, data: Path, study_uid: str) -> None:
+    """Delete the files of rows that say so. Nobody can index an object meanwhile; one that is just arriving stays."""
+    with database.transaction() as session:
+        if session.get_bind().dialect.name == "postgresql":
+            session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
+        gone = (InstanceRow.study_uid == study_uid, InstanceRow.gone_at.is_not(None))
+        for name in session.scalars(select(InstanceRow.file).where(*gone)):
+            delete_unless_arriving(data / name)
+    folder = data / "objects" / study_uid
+    for empty in (*folder.glob("*"), folder):
+        with suppress(OSError):
+            empty.rmdir()
+
+
+def delete_unless_arriving(file: Path) -> None:
+    """A writer holds a lock on its file until the row is committed: see `store.create`."""
+    with suppress(FileNotFoundError), file.open("rb") as f:
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        file.unlink()
+
+
+def sweep(database: Database, settings: Settings) -> None:
+    """Delete the files that an earlier run was killed before."""
+    data = settings.data.resolve()
+    with database.reading() as session:
+        gone = session.scalars(select(InstanceRow.study_uid).where(InstanceRow.gone_at.is_not(None)).distinct()).all()
+    for study_uid in gone:
+        if (data / "objects" / study_uid).is_dir():
+            delete_files(database, data, study_uid)
+
+
+@contextmanager
+def nothing_is_deleted(data: Path, who: str) -> Iterator[None]:
+    """Retention and backup exclude each other. Raises RefusedError when the other one is at work."""
+    (data / "run").mkdir(parents=True, exist_ok=True)
+    with (data / "run" / "retention.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            lock.seek(0)
+            raise RefusedError(
+                f"a {lock.read().strip() or 'backup'} is at work on this data folder: try again later"
+            ) from e
+        lock.truncate(0)
+        lock.write(who)
+        lock.flush()
+        os.fsync(lock.fileno())
+        yield
