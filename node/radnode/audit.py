@@ -7,8 +7,10 @@ its own, which also orders the writers. Whoever can rewrite the whole chain is c
 elsewhere: each exported message carries one.
 """
 
+import getpass
 import hashlib
 import json
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -101,12 +103,22 @@ ACT: ContextVar[Act | None] = ContextVar("act", default=None)
 
 
 @contextmanager
-def acting(act: Act) -> Iterator[None]:
+def acting(act: Act | None) -> Iterator[None]:
+    """Every transaction of this context is told of as `act`; None: as the node's own work."""
     before = ACT.set(act)
     try:
         yield
     finally:
         ACT.reset(before)
+
+
+def at_the_command_line() -> str:
+    """Who types, as the operating system says."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = f"user {os.getuid()}"
+    return f"{name} at the command line"
 
 
 def note(session: Session, act: Act) -> None:

@@ -22,12 +22,16 @@ COMMANDS = {
     "retract": "radnode.cli_retract:retract",
     "demo": "radnode.cli_run:demo",
     "weights": "radnode.cli_weights:weights",
+    "users": "radnode.cli_users:users",
+    "tokens": "radnode.cli_users:tokens",
     "triage": "radnode.cli_triage:triage",
     "backup": "radnode.cli_keep:backup",
     "restore": "radnode.cli_keep:restore",
     "retention": "radnode.cli_keep:retention",
 }
 """Commands of other modules, imported only when they are asked for."""
+ROLES = frozenset({"serve", "receive", "schedule", "work", "deliver", "web", "hl7", "run", "demo", "migrate", "check"})
+"""Commands on whose behalf the node works by itself: what they change is nobody's act."""
 PARENT = click.option("--parent", type=int, default=None, hidden=True, help="The supervisor's process id.")
 
 
@@ -43,6 +47,19 @@ class Commands(click.Group):
         module, _, name = COMMANDS[cmd_name].partition(":")
         command: click.Command = getattr(import_module(module), name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command; what it changes, the audit tells of as done by whoever typed it."""
+        found = super().resolve_command(ctx, args)
+        if found[0] not in ROLES:
+            from radnode.audit import Act, Kind, acting, at_the_command_line
+
+            kind = Kind.SECURITY if found[0] in ("users", "tokens", "peers") else Kind.CHANGED
+            said = " ".join(("radnode", *args))
+            ctx.with_resource(acting(Act(who=at_the_command_line(), kind=kind, action=said)))
+        return found
 
     def invoke(self, ctx: click.Context) -> Any:
         from radnode.errors import RadnodeError, SettingsError

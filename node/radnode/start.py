@@ -11,7 +11,7 @@ from types import FrameType
 
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
-from radnode import migrations, peers
+from radnode import audit, migrations, peers
 from radnode import settings as settings_module
 from radnode.database import Database
 from radnode.errors import SettingsError
@@ -86,7 +86,8 @@ def prepare(settings: Settings) -> None:
     upgrade(settings)
     database = Database(settings.url)
     try:
-        peers.sync_from_settings(settings, database)
+        with audit.acting(None):
+            peers.sync_from_settings(settings, database)
     except ValueError as e:
         raise SettingsError("peers", f"A peer in the settings is wrong: {e}.", "See deploy/radnode.toml.") from e
     finally:
