@@ -19,7 +19,7 @@ from radnode_inference.models.breast_mri import kinetics_codes as codes
 from radnode_inference.models.breast_mri.kinetics import KineticsModel, curve_type
 from radnode_inference.models.breast_mri.kinetics_examination import chosen
 from radnode_inference.models.breast_mri.kinetics_lesions import kinetics, lesions, neighbours
-from radnode_inference.models.breast_mri.roles import ImageSet, Phase
+from radnode_inference.models.breast_mri.roles import ImageSet, Phase, roles_of
 from radnode_inference.study import Study
 
 SMALL = (40, 112, 112)
@@ -89,8 +89,10 @@ def test_a_lesion_is_outlined_measured_and_named(
     "layout", [Layout.SERIES, Layout.TEMPORAL, Layout.SIEMENS, Layout.GE, Layout.PHILIPS, Layout.PHILIPS_ENHANCED]
 )
 def test_in_every_layout_the_lesion_is_the_same(layout: Layout, small: breast.BreastPhantom, tmp_path: Path) -> None:
-    found = read(write(small, tmp_path, layout))
+    study = write(small, tmp_path, layout)
+    found = read(study)
     (finding,), truth = foci(found), small.lesions[0]
+    assert found.volume.sources == roles_of(study).posts[0].images.volume().sources, "the first phase after contrast"
     assert dice(small, found) >= 0.85
     assert value(finding, VOLUME) == pytest.approx(truth.volume_ml, rel=0.1)
     assert finding.evaluations[0].value == CURVES[truth.curve]
@@ -107,6 +109,17 @@ def test_a_patient_who_moved_is_moved_back_and_that_is_said(tmp_path: Path) -> N
     assert all(6.0 < float(re.findall(r"([\d.]+) mm away", s)[0]) < 8.0 for s in said)
     assert dice(still, found) > 0.85
     assert not any("moved" in s for s in read(write(still, tmp_path / "still", Layout.ENHANCED)).statements)
+
+
+@pytest.mark.parametrize(("seed", "first_moved"), [(1006, False), (1009, True)])
+def test_a_phase_that_was_moved_back_does_not_carry_the_outlines(seed: int, first_moved: bool, tmp_path: Path) -> None:
+    made = breast.phantom(seed, lesion=True, shape=(32, 96, 96), phases=4, other_sequences=False, motion_mm=7.0)
+    assert bool(made.shifts_mm[1].any()) is first_moved
+    study = write(made, tmp_path, Layout.ENHANCED)
+    found, roles = read(study), roles_of(study)
+    carrying = roles.pre if first_moved else roles.posts[0]
+    assert found.volume.sources == carrying.images.volume().sources
+    assert any("lie on the images before contrast" in s for s in found.statements) is first_moved
 
 
 def test_a_patient_who_moved_too_far_is_declined(tmp_path: Path) -> None:

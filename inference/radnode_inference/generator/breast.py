@@ -1,5 +1,6 @@
 """A generated breast MR: dynamic series, T2, diffusion and ADC of one anatomy, with its truth."""
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,9 +105,8 @@ def phantom(
     times = phase_times(rng, phases or int(rng.integers(6, 8)))
     level = float(rng.uniform(250, 900))
     bias = Bias(rng)
-    dce = dynamic(rng, patient, parts, times, where) * (level * bias(where))
     shifts = displacements(seed, motion_mm, len(times))
-    dce = np.stack([displaced(phase, shift, where) for phase, shift in zip(dce, shifts, strict=True)])
+    dce = dynamic(rng, patient, parts, times, where, shifts) * (level * bias(where))
     sigma = level * float(rng.uniform(0.08, 0.22))
     coarse = (max(shape[0] * 3 // 4, 2), max(shape[1] * 5 // 8, 2), max(shape[2] * 5 // 8, 2))
     small: Shape = (2, 2, 2)
@@ -148,9 +148,30 @@ def phase_times(rng: np.random.Generator, phases: int) -> NDArray[np.float64]:
 
 
 def dynamic(
+    rng: np.random.Generator,
+    patient: Anatomy,
+    parts: Parts,
+    times: NDArray[np.float64],
+    where: Grid,
+    shifts: NDArray[np.float64],
+) -> FloatArray:
+    """The signal of every phase without noise, [phase, slice, row, column]; `shifts` as in `BreastPhantom.shifts_mm`.
+
+    What lies elsewhere is imaged anew: interpolating the phases would blur them, as a patient who moves between two phases is not.
+    """
+    again = copy.deepcopy(rng)
+    phases = imaged(rng, patient, parts, times, where)
+    for shift in np.unique(shifts[shifts.any(axis=1)], axis=0):
+        here = (shifts == shift).all(axis=1)
+        seen = where.moved(-shift)
+        phases[here] = imaged(copy.deepcopy(again), patient, patient.parts(seen), times, seen)[here]
+    return phases
+
+
+def imaged(
     rng: np.random.Generator, patient: Anatomy, parts: Parts, times: NDArray[np.float64], where: Grid
 ) -> FloatArray:
-    """The signal of every phase without noise, [phase, slice, row, column]."""
+    """Every phase of a patient who lies still, [phase, slice, row, column]."""
     base = {name: signal(tissue, times) for name, tissue in patient.tissues.items()}
     background = signal(patient.background, times) - base["gland"]
     enhancing = parts.share["gland"] * parts.breast
@@ -195,14 +216,6 @@ def displacements(seed: int, motion_mm: float, phases: int) -> NDArray[np.float6
     shifts = np.zeros((phases, 3))
     shifts[int(rng.integers(1, phases)) :] = motion_mm * direction / np.linalg.norm(direction)
     return shifts
-
-
-def displaced(phase: FloatArray, shift_mm: NDArray[np.float64], where: Grid) -> FloatArray:
-    """The phase after the patient moved by so much along slice, row and column."""
-    if not shift_mm.any():
-        return phase
-    moved: FloatArray = ndimage.shift(phase, shift_mm / np.array(where.spacing), order=1, mode="nearest")
-    return moved
 
 
 class Bias:

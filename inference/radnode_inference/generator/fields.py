@@ -62,6 +62,12 @@ class Grid:
         )
         return x, y, z
 
+    def moved(self, by_mm: NDArray[np.float64]) -> "Grid":
+        """The same grid, so many mm further along its slices, rows and columns."""
+        affine = self.affine.copy()
+        affine[:3, 3] += affine[:3, :3] @ (by_mm / np.array(self.spacing))
+        return Grid(shape=self.shape, affine=affine)
+
     def resized(self, shape: Shape) -> "Grid":
         """The same field of view with another number of voxels."""
         factor = np.array(self.shape) / np.array(shape)

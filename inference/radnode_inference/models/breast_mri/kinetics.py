@@ -28,6 +28,7 @@ from radnode_inference.study import Study
 from radnode_inference.volume import BoolArray, FloatArray, Volume
 
 LEAST_ENHANCEMENT_PERCENT = 60.0
+FEWEST_INSIDE = 3
 
 
 def create(device: str, weights: Path) -> "KineticsModel":
@@ -69,7 +70,7 @@ class KineticsModel:
         return Findings(
             study_uid=study.study_uid,
             model=self.identity,
-            volume=found.pre,
+            volume=found.carrier,
             items=(*items, self.summary(study, found, maps, background)),
             statements=statements(roles, found, maps, background, named),
             used_series_uids=used(roles, found),
@@ -78,9 +79,10 @@ class KineticsModel:
         )
 
     def lesion(self, study: Study, found: Examination, tracking_id: str, mask: BoolArray) -> Finding:
-        """One focus with its measurements. The curve is that of its mean signal."""
+        """One focus with its measurements. The curve is that of the mean signal of its inside."""
         whole = found.whole(mask)
-        signal = np.array([phase[mask].mean() for phase in found.phases])
+        within = inside(mask)
+        signal = np.array([phase[within].mean() for phase in found.phases])
         percent = 100 * (signal[1:] - signal[0]) / max(signal[0], 1e-6)
         ratio = enhancement_ratio(signal, found.early, found.late)
         values = [
@@ -143,6 +145,12 @@ def median_adc(mask: BoolArray, pre: Volume, adc: Volume) -> float | None:
         if low <= value <= high:
             return value * factor
     return None
+
+
+def inside(mask: BoolArray) -> BoolArray:
+    """A focus without its outermost voxels, which hold a part of what surrounds it; all of it where fewer than three remain."""
+    inner = np.asarray(ndimage.binary_erosion(mask), bool)
+    return inner if inner.sum() >= FEWEST_INSIDE else mask
 
 
 def enhancement_ratio(signal: FloatArray, early: int, late: int) -> float:

@@ -22,10 +22,11 @@ class Examination:
     """The dynamic series read. phases: voxels before contrast first, then each phase after it, cut to `box`.
 
     early, late: indices of phases. region: the breasts, found automatically. drawn: regions given in the study, on the
-    grid of `pre`; remarks: why others were not used.
+    grid of `pre`; remarks: why others were not used. carrier: the phase on whose images the result lies.
     """
 
     pre: Volume
+    carrier: Volume
     phases: tuple[FloatArray, ...]
     times_s: tuple[float, ...]
     early: int
@@ -62,7 +63,8 @@ def examine(study: Study, roles: Roles, progress: Progress) -> Examination:
         raise DeclinedError("coverage", f"the dynamic series shows the {SIDES[roles.side]} only; both are needed")
     early, late = chosen(roles.posts)
     pre = roles.pre.images.volume()
-    after = read_phases(roles, pre, progress)
+    volumes = read_phases(roles, pre, progress)
+    after = [v.voxels for v in volumes]
     progress(0.6, "finding the breasts")
     region = breast_region(mean_of(pre, after))
     drawn, remarks = drawn_regions(study, pre)
@@ -74,6 +76,7 @@ def examine(study: Study, roles: Roles, progress: Progress) -> Examination:
     ]
     return Examination(
         pre=pre,
+        carrier=carrier(pre, volumes, motion),
         phases=(pre.voxels[box], *cut),
         times_s=(roles.pre.after_injection_s, *(p.after_injection_s for p in roles.posts)),
         early=early,
@@ -87,15 +90,23 @@ def examine(study: Study, roles: Roles, progress: Progress) -> Examination:
     )
 
 
-def read_phases(roles: Roles, pre: Volume, progress: Progress) -> list[FloatArray]:
+def carrier(pre: Volume, after: list[Volume], motion: Motion) -> Volume:
+    """The first phase after contrast, which readers look at; the one before it where a lesion lies elsewhere in the first.
+
+    Outlines lie where the tissue was before contrast, so a phase that had to be moved back cannot carry them.
+    """
+    return pre if 1 in motion.corrected else after[0]
+
+
+def read_phases(roles: Roles, pre: Volume, progress: Progress) -> list[Volume]:
     """The phases after contrast. Raises DeclinedError `grids-differ`."""
-    after: list[FloatArray] = []
+    after: list[Volume] = []
     for n, phase in enumerate(roles.posts):
         progress(0.05 + 0.5 * n / len(roles.posts), f"reading phase {n + 1} of {len(roles.posts)}")
         volume = phase.images.volume()
         if volume.shape != pre.shape or not np.allclose(volume.affine, pre.affine, atol=0.05):
             raise DeclinedError("grids-differ", "the dynamic phases do not lie on the same grid")
-        after.append(volume.voxels)
+        after.append(volume)
     return after
 
 

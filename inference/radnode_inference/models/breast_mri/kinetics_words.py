@@ -65,6 +65,10 @@ def moved(found: Examination) -> tuple[str, ...]:
         " back."
         for n in found.motion.corrected
     ]
+    if found.carrier is found.pre:
+        sentences.append(
+            "The outlines lie on the images before contrast: the first after it show the breasts elsewhere."
+        )
     if found.motion.uneven_mm > UNEVEN_MM:
         sentences.append(
             f"Unreliable (motion): a breast still lies {found.motion.uneven_mm:.1f} mm away in some phase after the"

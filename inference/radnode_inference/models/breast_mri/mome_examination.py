@@ -28,6 +28,11 @@ class Examination:
     used_series_uids: tuple[str, ...]
 
     @property
+    def carrier(self) -> Volume:
+        """The phase on whose images the result lies: the first after contrast, which readers look at."""
+        return self.posts[0]
+
+    @property
     def pre_placed(self) -> Placed:
         return Placed(voxels=self.pre.voxels, affine=self.pre.affine)
 

@@ -76,7 +76,7 @@ class MomeModel:
         return Findings(
             study_uid=study.study_uid,
             model=self.identity,
-            volume=found.pre,
+            volume=found.carrier,
             items=(finding(self.settings, answer, study.study_uid, self.identity),),
             statements=(
                 *self.weights.statements,
