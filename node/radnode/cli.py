@@ -86,10 +86,14 @@ def cli(verbose: bool) -> None:
 @cli.command()
 def serve() -> None:
     """Every role of the node, until it is stopped."""
+    from radnode import accounts_start
     from radnode import serve as supervisor
     from radnode.start import role, stop_on_signals
 
     settings = role(None)
+    accounts_start.refuse_unsafe(settings)
+    if words := accounts_start.first_words(settings):
+        click.echo(words)
     supervisor.serve(settings, stop_on_signals())
 
 

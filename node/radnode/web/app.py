@@ -3,18 +3,21 @@
 import asyncio
 import os
 import socket
+import ssl
 import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from radnode import policies
+from radnode import accounts_start, policies
 from radnode.database import Database
 from radnode.settings import Settings
 from radnode.store import Store
+from radnode.tls import CIPHERS
 from radnode.web import api, changes, dicomweb, fhir, metrics, pages
 from radnode.web.door import Door
 from radnode.web.guard import Guard
@@ -69,8 +72,20 @@ def write_port(file: Path, port: int) -> None:
     temporary.replace(file)
 
 
+def encryption(settings: Settings) -> dict[str, Any]:
+    """Uvicorn's settings for TLS 1.2 and later by the recommended ciphers (BCP 195); none without a certificate."""
+    web = settings.web
+    if web.certificate is None:
+        return {}
+    made: dict[str, Any] = {"ssl_certfile": str(web.certificate), "ssl_keyfile": str(web.certificate_key)}
+    if web.client_ca is not None:
+        made |= {"ssl_ca_certs": str(web.client_ca), "ssl_cert_reqs": ssl.CERT_REQUIRED}
+    return made | {"ssl_ciphers": CIPHERS}
+
+
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT."""
+    """Serve until SIGTERM or SIGINT. Raises SettingsError."""
+    accounts_start.refuse_unsafe(settings)
     database = Database(settings.url)
     policies.remember(database, settings, time.time())
     database.close()
@@ -81,6 +96,8 @@ def serve(settings: Settings) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # `door` believes only the proxy of the settings
+        **encryption(settings),
         timeout_graceful_shutdown=STOP_S,
     )
     Server(config, settings.data / "run" / "web.port").run()

@@ -141,8 +141,8 @@ async def content(request: Request) -> Json:
 
 
 def who(request: Request) -> str:
-    """Who writes, for the record: the account that was asked for, else the address."""
-    account = request.scope.get("state", {}).get("account")
+    """Who writes, for the record: the person or the token, else the address."""
+    account = request.scope.get("state", {}).get("person")
     address = request.client.host if request.client else "unknown"
     return str(account or address)[:128]
 

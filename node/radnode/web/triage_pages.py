@@ -29,20 +29,22 @@ def triage_pages(made: APIRouter, render: Render, database: Database, reader: Re
         )  # fmt: skip
 
     @made.post("/worklist/{study_uid}/priority")
-    def set_priority(study_uid: StudyUid, level: Annotated[Level, Form()], comment: Words = "") -> Response:
+    def set_priority(request: Request, study_uid: StudyUid, level: Annotated[Level, Form()], comment: Words = "") -> Response:
         stands = reader.without_person(study_uid)
         if stands is None:
             raise HTTPException(404, "The node never received this study.")
         try:
-            priorities.set_level(database, study_uid, level, comment, time.time(), stands=stands)
+            who = str(getattr(request.state, "person", ""))
+            priorities.set_level(database, study_uid, level, comment, time.time(), stands=stands, who=who)
         except RefusedError as e:
             raise HTTPException(409, f"{e}.".capitalize()) from e
         return RedirectResponse(f"/studies/{study_uid}", status_code=303)
 
     @made.post("/worklist/{study_uid}/priority/undo")
-    def undo_priority(study_uid: StudyUid, comment: Words = "") -> Response:
+    def undo_priority(request: Request, study_uid: StudyUid, comment: Words = "") -> Response:
         try:
-            priorities.undo(database, study_uid, time.time(), comment=comment)
+            who = str(getattr(request.state, "person", ""))
+            priorities.undo(database, study_uid, time.time(), comment=comment, who=who)
         except RefusedError as e:
             raise HTTPException(409, f"{e}.".capitalize()) from e
         return RedirectResponse(f"/studies/{study_uid}", status_code=303)

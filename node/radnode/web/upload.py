@@ -21,9 +21,9 @@ from fastapi.responses import HTMLResponse, StreamingResponse
 from radnode.errors import StoreError
 from radnode.peers import Peers
 from radnode.settings import Settings
+from radnode.settings_access import LOOPBACK
 from radnode.store import MB, Store
 from radnode.web.dicomweb import Batch
-from radnode.web.guard import LOOPBACK
 from radnode.web.views import Render
 
 CALLING_AE = "UPLOAD"
