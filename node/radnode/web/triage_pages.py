@@ -3,7 +3,7 @@
 import time
 from typing import Annotated
 
-from fastapi import APIRouter, Form, HTTPException
+from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from radnode import policies, priorities
@@ -29,7 +29,9 @@ def triage_pages(made: APIRouter, render: Render, database: Database, reader: Re
         )  # fmt: skip
 
     @made.post("/worklist/{study_uid}/priority")
-    def set_priority(request: Request, study_uid: StudyUid, level: Annotated[Level, Form()], comment: Words = "") -> Response:
+    def set_priority(
+        request: Request, study_uid: StudyUid, level: Annotated[Level, Form()], comment: Words = ""
+    ) -> Response:
         stands = reader.without_person(study_uid)
         if stands is None:
             raise HTTPException(404, "The node never received this study.")
