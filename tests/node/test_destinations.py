@@ -22,11 +22,6 @@ from radnode.errors import DeliveryError
 from radnode.outbox import Delivery
 from radnode.settings import Destination
 
-# pynetdicom leaves the socket of a connection that was refused to the garbage collector.
-leaves_a_socket = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
-)
-
 STUDY = "1.2.826.0.1.3680043.2.1"
 
 
@@ -161,7 +156,6 @@ def test_a_called_ae_that_is_not_known_there_is_tried_again(tmp_path: Path) -> N
     assert not e.value.permanent
 
 
-@leaves_a_socket
 def test_nobody_listening_is_tried_again(tmp_path: Path) -> None:
     batch = deliveries(tmp_path, four(STUDY))
     (port,) = free_ports(1)
@@ -183,7 +177,6 @@ def test_a_host_name_that_leads_nowhere_is_tried_again(tmp_path: Path) -> None:
     assert not e.value.permanent
 
 
-@leaves_a_socket
 @pytest.mark.system
 def test_dcmtk_stores_what_is_sent_byte_for_byte(tmp_path: Path) -> None:
     batch = dicom(deliveries(tmp_path, four(STUDY)))

@@ -11,14 +11,14 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, _config, evt
+from pynetdicom import _config, evt
 
 from radnode.destinations import Outgoing, sop_class_name
+from radnode.destinations.caller import CONNECT_S, Caller
 from radnode.destinations.gate import Gate
 from radnode.errors import DeliveryError, NotTakenError
 from radnode.settings import Destination as Address
 
-CONNECT_S = 10.0
 REFUSED_FOR_GOOD: Mapping[int, str] = {
     0x0117: "invalid SOP instance",
     0x0118: "no such SOP class",
@@ -49,18 +49,16 @@ class Pacs:
         try:
             yield StoreAssociation(association)
         finally:
-            if association.is_established:
-                association.release()
             hang_up(association)
 
-    def associate(self, contexts: Sequence[tuple[str, str]]) -> Any:
+    def associate(
+        self, contexts: Sequence[tuple[str, str]], handlers: Sequence[tuple[Any, Any]] = (), roles: Sequence[Any] = ()
+    ) -> Any:
         """An association with a presentation context for each (SOP class, transfer syntax); some may be refused.
 
-        Raises DeliveryError when there is none.
+        handlers: of pynetdicom's events; roles: role selection items. Raises DeliveryError when there is none.
         """
-        ae = AE(ae_title=self.calling_ae)
-        ae.connection_timeout = min(CONNECT_S, self.timeout_s)
-        ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = self.timeout_s
+        ae = Caller(self.calling_ae, self.timeout_s)
         for sop_class_uid, transfer_syntax_uid in contexts:
             ae.add_requested_context(sop_class_uid, transfer_syntax_uid)
         try:
@@ -68,7 +66,8 @@ class Pacs:
                 self.address.host,
                 self.address.port,
                 ae_title=self.address.ae_title or "ANY-SCP",
-                evt_handlers=[(evt.EVT_CONN_OPEN, prepare)],
+                evt_handlers=[(evt.EVT_CONN_OPEN, prepare), *handlers],
+                ext_neg=list(roles),
             )
         except OSError as e:  # the name of the host leads nowhere
             raise DeliveryError(f"{self._name()}: {e.strerror or type(e).__name__}") from e
@@ -123,9 +122,9 @@ class StoreAssociation:
 
 
 def hang_up(association: Any) -> None:
-    """Close the socket, which pynetdicom leaves to the garbage collector when the peer ended first."""
-    if association.dul.socket is not None and association.dul.socket.socket is not None:
-        association.dul.socket.socket.close()
+    """Release an association, if it still stands."""
+    if association.is_established:
+        association.release()
 
 
 def judge(status: int, comment: str) -> str:

@@ -2,9 +2,9 @@
 
 import socket
 
-from pynetdicom import AE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined,unused-ignore]
 
+from radnode.destinations.caller import Caller
 from radnode.errors import DeliveryError
 
 
@@ -14,8 +14,7 @@ def echo(host: str, port: int, *, ae_title: str, calling_ae: str, timeout_s: flo
         socket.create_connection((host, port), timeout=timeout_s).close()
     except OSError as e:
         raise DeliveryError(f"{host}:{port} cannot be reached: {e.strerror or e}") from e
-    ae = AE(ae_title=calling_ae)
-    ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = timeout_s
+    ae = Caller(calling_ae, timeout_s)
     ae.add_requested_context(Verification)
     association = ae.associate(host, port, ae_title=ae_title or "ANY-SCP")
     if not association.is_established:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
-from radnode.destinations.dimse import Pacs
+from radnode.destinations.dimse import Pacs, hang_up
 from radnode.settings import Destination as Address
 
 SYNTAXES = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian), str(RLELossless))
@@ -23,6 +23,5 @@ def ask(
     try:
         accepted = {(c.abstract_syntax, c.transfer_syntax[0]) for c in association.accepted_contexts}
     finally:
-        if association.is_established:
-            association.release()
+        hang_up(association)
     return {uid: tuple(s for s in SYNTAXES if (uid, s) in accepted) for uid in dict.fromkeys(sop_classes)}

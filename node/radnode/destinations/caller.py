@@ -1,0 +1,36 @@
+"""The side that opens associations: pynetdicom's application entity, with sockets that are closed when they end."""
+
+import socket
+from contextlib import suppress
+from typing import Any
+
+from pynetdicom import AE
+from pynetdicom.transport import AssociationSocket
+
+CONNECT_S = 10.0
+
+
+class Caller(AE):
+    """An application entity that calls others. All its waits end after `timeout_s`, the one for a connection earlier."""
+
+    def __init__(self, ae_title: str, timeout_s: float) -> None:
+        super().__init__(ae_title=ae_title)
+        self.connection_timeout = min(CONNECT_S, timeout_s)
+        self.acse_timeout = self.dimse_timeout = self.network_timeout = timeout_s
+
+    def _create_socket(self, assoc: Any, address: Any, tls_args: Any) -> AssociationSocket:
+        opened = CallerSocket(assoc, address=address)
+        opened.tls_args = tls_args
+        return opened
+
+
+class CallerSocket(AssociationSocket):
+    """Closed also where the peer ended first: pynetdicom would leave that one to the garbage collector."""
+
+    def _shutdown_socket(self) -> None:
+        connection = self.socket
+        if connection is None:
+            return
+        with suppress(OSError):  # there is no peer any more
+            connection.shutdown(socket.SHUT_RDWR)
+        connection.close()
