@@ -1,63 +1,166 @@
 """A person stands for a report: the same resources, final, with the person's name (https://hl7.org/fhir/R4/diagnosticreport.html)."""
 
+from base64 import b64encode
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 
 from radnode_fhir.codes import Json
 from radnode_fhir.diagnostic_report import OPENING
-from radnode_fhir.identifiers import full_url, identifier, instant
+from radnode_fhir.identifiers import DICOM_UID, full_url, identifier, instant
+from radnode_fhir.retraction import ENTERED_IN_ERROR
 from radnode_inference.findings import uid_from
 
-FINAL = "final"
 VERIFIER = {
     "system": "http://terminology.hl7.org/CodeSystem/provenance-participant-type",
     "code": "verifier",
     "display": "Verifier",
 }
+CLINICIAN_ASSERTED = {
+    "system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue",
+    "code": "CLINAST",
+    "display": "clinician asserted",
+}
 
 
-def confirmation(bundle: Json, *, person: str, at: datetime) -> Json:
-    """The transaction that makes the report in `bundle` (what was sent) final. person: who confirmed it, by name.
+@dataclass(frozen=True, kw_only=True)
+class Confirmed:
+    """What a person said. text: the report in the person's words; "" for the AI's own conclusion.
 
-    What the AI asserted keeps its label; a Provenance says who verified it and when. at: with a time zone.
+    rejected: tracking UIDs of findings that are none. corrected: tracking UID -> what is right instead. status: final, or
+    corrected where the report was final before. documents: the report to be read, (MIME type, bytes) each.
+    """
+
+    person: str
+    at: datetime
+    text: str = ""
+    rejected: Collection[str] = ()
+    corrected: Mapping[str, str] = field(default_factory=dict)
+    status: Literal["final", "corrected"] = "final"
+    documents: Sequence[tuple[str, bytes]] = ()
+
+
+def confirmation(bundle: Json, said: Confirmed) -> Json:
+    """The transaction that makes the report in `bundle` (what was sent) final.
+
+    What the AI asserted keeps its label; a Provenance says who verified it and when. A rejected finding is entered in
+    error and stands in the report no more; a corrected one has the person's words in place of its values.
     Raises ValueError without a name, and for a report that was taken back.
     """
-    if not person.strip():
+    if not said.person.strip():
         raise ValueError("a report is confirmed by a person with a name")
-    entries = [confirmed(e, person.strip()) for e in bundle["entry"]]
-    targets = [e for e in entries if e["resource"].get("status") == FINAL]
-    uid = uid_from(("confirmation", str(bundle.get("identifier", {}).get("value", "")), person, instant(at)))
+    observed = [confirmed_observation(e, said) for e in bundle["entry"]]
+    entries = [confirmed_report(e, said, observed) for e in observed]
+    targets = [e["fullUrl"] for e in entries if e["resource"]["resourceType"] in ("DiagnosticReport", "Observation")]
+    of = str(bundle.get("identifier", {}).get("value", ""))
+    uid = uid_from(("confirmation", of, said.person, instant(said.at)))
     return {
         "resourceType": "Bundle",
         "type": "transaction",
         "identifier": identifier(uid),
-        "timestamp": instant(at),
-        "entry": [*entries, verification(uid, [e["fullUrl"] for e in targets], person.strip(), at)],
+        "timestamp": instant(said.at),
+        "entry": [*entries, verification(uid, targets, said)],
     }
 
 
-def confirmed(entry: Json, person: str) -> Json:
+def confirmed_observation(entry: Json, said: Confirmed) -> Json:
     resource = entry["resource"]
-    if resource["resourceType"] not in ("DiagnosticReport", "Observation"):
+    if resource["resourceType"] != "Observation":
         return entry
-    if resource["status"] == "entered-in-error":
-        raise ValueError("a report that was taken back cannot be confirmed")
-    changed = {**resource, "status": FINAL}
-    if resource["resourceType"] == "DiagnosticReport":
-        said = str(resource.get("conclusion", "")).removeprefix(OPENING)
-        changed["conclusion"] = f"AI, confirmed by {person}: {said}"
-        changed["resultsInterpreter"] = [{"type": "Practitioner", "display": person}]
-        changed.pop("presentedForm", None)  # it says that nobody verified it
+    not_taken_back(resource)
+    uid = tracking_uid(resource)
+    changed = {**resource, "status": said.status}
+    if uid in said.rejected:
+        changed["status"] = ENTERED_IN_ERROR
+        changed["note"] = [*resource.get("note", ()), remark("Rejected by the reader.", said)]
+    elif uid in said.corrected:
+        changed = corrected(changed, said.corrected[uid], said)
     return {**entry, "resource": changed}
 
 
-def verification(uid: str, targets: list[str], person: str, at: datetime) -> Json:
+def corrected(resource: Json, words: str, said: Confirmed) -> Json:
+    """The person's words, who asserts them; the AI's values stand in the version before."""
+    gone = ("component", "bodySite", "valueCodeableConcept")
+    was = resource.get("valueCodeableConcept", {}).get("text", "a finding")
+    kept = {k: v for k, v in resource.items() if k not in gone}
+    note = remark(f"Corrected by the reader. The AI said: {was}.", said)
+    return {
+        **kept,
+        "meta": {"security": [CLINICIAN_ASSERTED]},
+        "valueString": words,
+        "note": [*resource.get("note", ()), note],
+    }
+
+
+def remark(text: str, said: Confirmed) -> Json:
+    return {"authorString": said.person.strip(), "time": instant(said.at), "text": text}
+
+
+def confirmed_report(entry: Json, said: Confirmed, entries: Sequence[Json]) -> Json:
+    """entries: with the Observations as they are confirmed."""
+    resource = entry["resource"]
+    if resource["resourceType"] != "DiagnosticReport":
+        return entry
+    not_taken_back(resource)
+    person = said.person.strip()
+    own = str(resource.get("conclusion", "")).removeprefix(OPENING)
+    changed = {**resource, "status": said.status, "issued": instant(said.at)}
+    changed["conclusion"] = said.text or f"AI, confirmed by {person}: {own}"
+    changed["resultsInterpreter"] = [{"type": "Practitioner", "display": person}]
+    only(changed, "result", standing(resource, entries))
+    only(changed, "conclusionCode", named(entries))
+    only(changed, "presentedForm", [attachment(kind, body, said) for kind, body in said.documents])
+    return {**entry, "resource": changed}
+
+
+def only(resource: Json, key: str, values: list[Json]) -> None:
+    """Lists in FHIR are never empty: without values there is no element."""
+    resource.pop(key, None)
+    if values:
+        resource[key] = values
+
+
+def standing(report: Json, entries: Sequence[Json]) -> list[Json]:
+    """The results of a report but for those that are entered in error."""
+    gone = {e["fullUrl"] for e in entries if e["resource"].get("status") == ENTERED_IN_ERROR}
+    return [r for r in report.get("result", ()) if r.get("reference") not in gone]
+
+
+def named(entries: Sequence[Json]) -> list[Json]:
+    """The concepts of the abnormalities that stand as the AI named them, each once."""
+    found: dict[str, Json] = {}
+    for resource in (e["resource"] for e in entries):
+        if resource["resourceType"] == "Observation" and resource["status"] != ENTERED_IN_ERROR:
+            concept = resource.get("valueCodeableConcept") if "interpretation" in resource else None
+            if concept:
+                found.setdefault(str(concept["coding"][0]["code"]), concept)
+    return list(found.values())
+
+
+def attachment(kind: str, body: bytes, said: Confirmed) -> Json:
+    title = f"Confirmed by {said.person.strip()}"
+    return {"contentType": kind, "data": b64encode(body).decode(), "title": title, "creation": instant(said.at)}
+
+
+def not_taken_back(resource: Json) -> None:
+    if resource["status"] == ENTERED_IN_ERROR:
+        raise ValueError("a report that was taken back cannot be confirmed")
+
+
+def tracking_uid(observation: Json) -> str:
+    names = (i for i in observation.get("identifier", ()) if i.get("system") == DICOM_UID)
+    return next((str(i["value"]).removeprefix("urn:oid:") for i in names), "")
+
+
+def verification(uid: str, targets: list[str], said: Confirmed) -> Json:
     address = full_url(uid)
     number = address.removeprefix("urn:uuid:")
     made: Json = {
         "resourceType": "Provenance",
         "id": number,
         "target": [{"reference": t} for t in targets],
-        "recorded": instant(at),
-        "agent": [{"type": {"coding": [VERIFIER]}, "who": {"type": "Practitioner", "display": person}}],
+        "recorded": instant(said.at),
+        "agent": [{"type": {"coding": [VERIFIER]}, "who": {"type": "Practitioner", "display": said.person.strip()}}],
     }
     return {"fullUrl": address, "resource": made, "request": {"method": "PUT", "url": f"Provenance/{number}"}}

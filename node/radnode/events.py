@@ -34,6 +34,12 @@ class Action(StrEnum):
     PRIORITY = "priority"  # a person set it or took it back, or other systems were told
     READING = "reading"  # a person read it, or takes that back
     LET_GO = "let-go"  # its images were deleted here: by retention, or a restore without them
+    COMMITTED = "committed"  # a PACS keeps what it took
+    NOT_COMMITTED = "not-committed"
+    WAITING = "waiting"  # others say that there is more of the study
+    FETCHED = "fetched"
+    CONFIRMED = "confirmed"  # a person stands for a report
+    TEXT = "text"  # what a language model made of a report's text
     RULED = "ruled"  # a person said what a finding is worth
 
 

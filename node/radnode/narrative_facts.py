@@ -8,6 +8,7 @@ from typing import Any
 
 from radnode_fhir import codes
 from radnode_fhir.codes import code_of
+from radnode_fhir.confirm import tracking_uid
 from radnode_fhir.diagnostic_report import DEMONSTRATION
 from radnode_fhir.read import ABSENT, DEAD, codings, comparison, finding_concept, is_abnormal, laterality, model_name
 from radnode_inference.findings import Code
@@ -115,11 +116,6 @@ def slot(part: Mapping[str, Any]) -> Iterable[Slot]:
         yield Slot(name=name, value=float(quantity["value"]), unit=unit)
     for coding in codings(part.get("valueCodeableConcept"))[:1]:
         yield Slot(name=name, answer=code_of(dict(coding)))
-
-
-def tracking_uid(observation: Mapping[str, Any]) -> str:
-    names = [i for i in observation.get("identifier", ()) if i.get("system") == "urn:dicom:uid"]
-    return str(names[0]["value"]).removeprefix("urn:oid:") if names else ""
 
 
 def version(resources: Sequence[Mapping[str, Any]]) -> str:

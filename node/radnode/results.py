@@ -21,7 +21,11 @@ from radnode.profiles import Omission
 from radnode.settings import Destination
 from radnode.states import DeliveryState
 from radnode.tables import DeliveryRow, OmissionRow, ReportRow, ResultRow
+from radnode_fhir.bundle import uid_of
 from radnode_inference.findings import uid_from
+
+CONFIRMED = frozenset({"final", "corrected"})
+"""The status of a report that a person stands for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,11 +167,15 @@ def record(
 
     Recording the same results twice changes nothing and owes nothing twice. A result that had been superseded and comes
     back is owed again: the destination must end up with what is current. again: equal results are owed anew as well.
-    omissions: what some destinations do not get of it.
+    omissions: what some destinations do not get of it. What a person confirmed of the same findings goes on standing.
     """
-    uids = [r.uid for r in stored]
-    supersede(session, job.study_uid, job.model, uids)
+    kept = confirmed_alike(session, job, stored)
+    stored = [r for r in stored if r.kind != "fhir"] if kept else stored
+    supersede(session, job.study_uid, job.model, [*(r.uid for r in stored), kept])
     leave_out(session, job, omissions)
+    for destination in destinations if kept and again else ():
+        if "fhir" in takes(destination):
+            owe(session, job.study_uid, kept, destination.name, now, again=True)
     for result in stored:
         returns = make_current(session, job, result, now)
         for destination in destinations:
@@ -175,6 +183,15 @@ def record(
                 owe(session, job.study_uid, result.uid, destination.name, now, again=returns or again)
         if result.kind == "fhir":
             upsert_report(session, job, orjson.loads(result.path.read_bytes()), now)
+
+
+def confirmed_alike(session: Session, job: EndedJob, stored: Sequence[StoredResult]) -> str:
+    """The UID of the current report of exactly these findings that a person confirmed; "" for none."""
+    of_job = (ReportRow.study_uid == job.study_uid, ReportRow.model == job.model, ReportRow.status.in_(CONFIRMED))
+    bundle = session.scalars(select(ReportRow.bundle).where(*of_job)).one_or_none()
+    row = session.get(ResultRow, uid_of(cast(dict[str, Any], bundle))) if bundle else None
+    same = row is not None and row.current and row.digest in {r.digest for r in stored if r.kind == "fhir"}
+    return row.uid if row is not None and same else ""
 
 
 def leave_out(session: Session, job: EndedJob, omissions: Sequence[Omission]) -> None:

@@ -19,7 +19,7 @@ from support.fhir_server import FhirServer
 from support.findings import MODEL, Scene, findings, lesion, scene
 
 from radnode_fhir.bundle import transaction
-from radnode_fhir.confirm import confirmation
+from radnode_fhir.confirm import Confirmed, confirmation
 from radnode_fhir.retraction import retraction
 from radnode_inference.findings import device_uid
 
@@ -98,7 +98,7 @@ def test_a_person_confirms_a_report_and_takes_another_back(server: Server, place
         findings(place, (lesion(place, "a", (2, 0, 0), 4),)), place.study, (), status="preliminary", issued=ISSUED
     )
     post(server, bundle)
-    final = confirmation(bundle, person="Dr Lin", at=ISSUED)
+    final = confirmation(bundle, Confirmed(person="Dr Lin", at=ISSUED))
     post(server, final)
     (report,) = server.search("DiagnosticReport?status=final")
     assert report["resultsInterpreter"][0]["display"] == "Dr Lin"
@@ -108,6 +108,6 @@ def test_a_person_confirms_a_report_and_takes_another_back(server: Server, place
         len(server.search(f"{k}?status=entered-in-error")) for k in ("DiagnosticReport", "Observation", "Task")
     ] == [1] * 3
     with pytest.raises(ValueError, match="taken back"):
-        confirmation(retraction([bundle], "2.25.5", reason="x", issued=ISSUED), person="Dr Lin", at=ISSUED)
+        confirmation(retraction([bundle], "2.25.5", reason="x", issued=ISSUED), Confirmed(person="Dr Lin", at=ISSUED))
     with pytest.raises(ValueError, match="with a name"):
-        confirmation(bundle, person=" ", at=ISSUED)
+        confirmation(bundle, Confirmed(person=" ", at=ISSUED))

@@ -13,7 +13,7 @@ from support.fhir_reports import ISSUED, reports
 from support.viewers import fetched
 
 from radnode_fhir.check import problems
-from radnode_fhir.confirm import confirmation
+from radnode_fhir.confirm import Confirmed, confirmation, tracking_uid
 from radnode_fhir.retraction import retraction
 
 REPORTS = 200
@@ -25,7 +25,17 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     made = list(reports(tmp_path_factory.mktemp("reports"), REPORTS))
     assert len(made) == REPORTS
     taken_back = [retraction([b], "2.25.9", reason="wrong side", issued=ISSUED) for b in made[:20]]
-    return [*made, *taken_back, *(confirmation(b, person="Dr Lin", at=ISSUED) for b in made[20:40])]
+    return [*made, *taken_back, *(confirmation(b, confirmed(b)) for b in made[20:40])]
+
+
+def confirmed(bundle: dict[str, Any]) -> Confirmed:
+    """A person who rejects the first finding, corrects the second and writes a text."""
+    seen = [e["resource"] for e in bundle["entry"] if e["resource"]["resourceType"] == "Observation"]
+    uids = [tracking_uid(o) for o in seen]
+    return Confirmed(
+        person="Dr Lin", at=ISSUED, text="One nodule.\nAnd a vessel.", rejected=uids[:1],
+        corrected=dict.fromkeys(uids[1:2], "it is a vessel"), documents=(("text/plain; charset=utf-8", b"One nodule."),),
+    )  # fmt: skip
 
 
 def judged(folder: Path, resources: list[dict[str, Any]]) -> list[list[str]]:
