@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from radnode.errors import SettingsError
 from radnode.settings_access import Audit, Oidc, Section, Tls, WebAccess
 from radnode.settings_monitoring import Monitoring
+from radnode.settings_narrative import Narrative
 
 AeTitle = Annotated[
     str,
@@ -290,6 +291,7 @@ class Settings(BaseSettings):
     retention: Retention = Retention()
     log: Literal["sentences", "json"] = "sentences"  # how each line of the log is written
     monitoring: Monitoring = Monitoring()
+    narrative: Narrative = Narrative()
 
     @property
     def url(self) -> str:
