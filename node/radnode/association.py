@@ -14,12 +14,15 @@ from pynetdicom.pdu_primitives import (
     ImplementationClassUIDNotification,
     ImplementationVersionNameNotification,
     MaximumLengthNotification,
+    SCP_SCU_RoleSelectionNegotiation,
 )
 from pynetdicom.presentation import PresentationContext, build_context, negotiate_as_acceptor
 from pynetdicom.service_class import ServiceClass, StorageServiceClass
 from pynetdicom.sop_class import uid_to_service_class
 
+from radnode import association_services as services
 from radnode.association_pdu import ASSOCIATE_RQ, MAX_ASSOCIATE, MAX_PDU, PduReader, ProtocolError
+from radnode.destinations.commit_data import COMMITMENT
 from radnode.peers import Admission
 from radnode.store_check import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION, is_uid
 
@@ -46,11 +49,16 @@ class Context:
 
 @dataclass(frozen=True, kw_only=True)
 class Association:
-    """What was agreed. contexts: presentation context id -> Context."""
+    """What was agreed. contexts: presentation context id -> Context. may: the rights of the caller.
+
+    max_pdu: the longest P-DATA-TF that the caller takes; 0: any.
+    """
 
     calling_ae: str
     called_ae: str
     contexts: dict[int, Context]
+    may: frozenset[str] = frozenset()
+    max_pdu: int = 0
 
 
 def negotiate(connection: socket.socket, reader: PduReader, admit: Admit) -> Association | None:
@@ -62,11 +70,18 @@ def negotiate(connection: socket.socket, reader: PduReader, admit: Admit) -> Ass
     if kind != ASSOCIATE_RQ:
         raise ProtocolError("The first PDU is not an A-ASSOCIATE-RQ", 2)
     request = parse_request(bytes(body))
-    refusal = judge(request, admit)
+    admissions: list[Admission] = []
+
+    def ask(calling_ae: str, called_ae: str) -> Admission:
+        admissions.append(admit(calling_ae, called_ae))
+        return admissions[-1]
+
+    refusal = judge(request, ask)
     if refusal is not None:
         connection.sendall(rejection(*refusal))
         return None
-    results = [answer(context, request) for context in request.presentation_context_definition_list]
+    may = admissions[-1].may
+    results = [answer(context, request, may) for context in request.presentation_context_definition_list]
     connection.sendall(acceptance(request, results))
     contexts = {
         int(c.context_id or 0): Context(
@@ -76,7 +91,11 @@ def negotiate(connection: socket.socket, reader: PduReader, admit: Admit) -> Ass
         if c.result == 0
     }
     return Association(
-        calling_ae=str(request.calling_ae_title), called_ae=str(request.called_ae_title), contexts=contexts
+        calling_ae=str(request.calling_ae_title),
+        called_ae=str(request.called_ae_title),
+        contexts=contexts,
+        may=may,
+        max_pdu=request.maximum_length_received or 0,
     )
 
 
@@ -118,13 +137,31 @@ def is_accepted_syntax(abstract_syntax: str) -> bool:
     return service is StorageServiceClass or (service is ServiceClass and abstract_syntax.startswith(STORAGE_ROOT))
 
 
-def answer(asked: PresentationContext, request: A_ASSOCIATE) -> PresentationContext:
-    """The negotiated context: the sender's first transfer syntax, because bytes are kept as they come."""
+def answer(
+    asked: PresentationContext, request: A_ASSOCIATE, may: frozenset[str] = frozenset({"send"})
+) -> PresentationContext:
+    """The negotiated context: the sender's first transfer syntax, because bytes are kept as they come.
+
+    may: the caller's rights; one that may not send gets no context for an object.
+    """
     abstract_syntax = str(asked.abstract_syntax)
     usable = [s for s in asked.transfer_syntax if is_uid(str(s))]
-    supported = [build_context(abstract_syntax, usable)] if usable and is_accepted_syntax(abstract_syntax) else []
+    if abstract_syntax in services.SERVICES:
+        usable = [s for s in services.SYNTAXES if s in map(str, usable)]
+    elif not is_accepted_syntax(abstract_syntax) or not (may & {"send"} or abstract_syntax == VERIFICATION):
+        usable = []
+    supported = [build_context(abstract_syntax, usable)] if usable else []
     results, _ = negotiate_as_acceptor([asked], supported)
     return results[0]
+
+
+def roles(request: A_ASSOCIATE) -> list[SCP_SCU_RoleSelectionNegotiation]:
+    """As proposed for storage commitment, whose answer comes from its provider (PS3.4 annex J.3.3); no other role changes."""
+    return [
+        item
+        for item in request.user_information
+        if isinstance(item, SCP_SCU_RoleSelectionNegotiation) and str(item.sop_class_uid) == COMMITMENT
+    ]
 
 
 def acceptance(request: A_ASSOCIATE, results: list[PresentationContext]) -> bytes:
@@ -143,7 +180,7 @@ def acceptance(request: A_ASSOCIATE, results: list[PresentationContext]) -> byte
     length.maximum_length_received = MAX_PDU
     implementation.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
     version.implementation_version_name = IMPLEMENTATION_VERSION
-    primitive.user_information = [length, implementation, version]
+    primitive.user_information = [length, implementation, version, *roles(request)]
     pdu = A_ASSOCIATE_AC()
     pdu.from_primitive(primitive)
     return bytes(pdu.encode())

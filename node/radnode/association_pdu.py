@@ -21,6 +21,8 @@ RESPONSE = 0x8000
 NO_DATA_SET = 0x0101
 AFFECTED_CLASS, COMMAND_FIELD, MESSAGE_ID, REPLIED_ID = 0x0002, 0x0100, 0x0110, 0x0120
 DATA_SET_TYPE, STATUS, ERROR_COMMENT, AFFECTED_INSTANCE = 0x0800, 0x0900, 0x0902, 0x1000
+REQUESTED_CLASS, REQUESTED_INSTANCE, EVENT_TYPE, ACTION_TYPE = 0x0003, 0x1001, 0x1002, 0x1008
+HAS_DATA_SET = 0x0001
 
 PDU_HEADER, PDV_HEADER = struct.Struct(">BxL"), struct.Struct(">LBB")
 ELEMENT, SHORT, LONG = struct.Struct("<HHL"), struct.Struct("<H"), struct.Struct("<L")
@@ -151,15 +153,34 @@ def response(request: Command, context: int, status: int, comment: str = "") -> 
         DATA_SET_TYPE: SHORT.pack(NO_DATA_SET),
         STATUS: SHORT.pack(status),
     }
-    for element in (AFFECTED_CLASS, AFFECTED_INSTANCE):
+    for element in (AFFECTED_CLASS, AFFECTED_INSTANCE, EVENT_TYPE, ACTION_TYPE):
         if element in request.elements:
             values[element] = request.elements[element]
+    for requested, affected in ((REQUESTED_CLASS, AFFECTED_CLASS), (REQUESTED_INSTANCE, AFFECTED_INSTANCE)):
+        if requested in request.elements:  # N-SET and N-ACTION name it so. PS3.7 sections 10.1.3 and 10.1.4
+            values[affected] = request.elements[requested]
     if comment:
         text = comment.encode("ascii", "replace")[:64]
         values[ERROR_COMMENT] = text + b" " * (len(text) % 2)
+    return command_pdu(context, values)
+
+
+def command_pdu(context: int, values: Mapping[int, bytes]) -> bytes:
+    """The P-DATA-TF with a command set. PS3.7 section 6.3.1."""
     body = b"".join(ELEMENT.pack(0, e, len(v)) + v for e, v in sorted(values.items()))
     command = ELEMENT.pack(0, 0, 4) + LONG.pack(len(body)) + body
     return PDU_HEADER.pack(P_DATA, len(command) + 6) + PDV_HEADER.pack(len(command) + 2, context, 3) + command
+
+
+def data_pdus(context: int, data: bytes, max_pdu: int) -> bytes:
+    """The P-DATA-TFs with a data set, none longer than the peer takes (0: any length). PS3.8 annex D.1."""
+    most = min(max_pdu or MAX_PDU, MAX_PDU) - PDV_HEADER.size
+    parts = [data[at : at + most] for at in range(0, len(data), most)] or [b""]
+    last = len(parts) - 1
+    return b"".join(
+        PDU_HEADER.pack(P_DATA, len(p) + 6) + PDV_HEADER.pack(len(p) + 2, context, 2 if n == last else 0) + p
+        for n, p in enumerate(parts)
+    )
 
 
 def abort(reason: int, source: int = 2) -> bytes:

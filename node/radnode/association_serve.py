@@ -1,12 +1,17 @@
 """The data phase of one association: C-STORE and C-ECHO served on the socket, until release, abort or silence.
 
+What else is asked goes to `association_services`.
+
 pynetdicom's own loop spends most of its time on building data sets and sleeping; this one only moves bytes.
 PS3.7 sections 9.1.1 and 9.1.5, PS3.4 annex B.
 """
 
 import logging
 import socket
+import time
 
+from radnode import association_report
+from radnode import association_services as services
 from radnode.association import VERIFICATION, Association, Context
 from radnode.association_pdu import (
     ABORT,
@@ -53,6 +58,7 @@ class Session:
         address: str,
         store: Store,
         sending: Sending,
+        others: services.Services | None = None,
     ) -> None:
         self._socket = connection
         self._reader = reader
@@ -65,6 +71,9 @@ class Session:
         self._context_id = 0
         self._upload: Upload | None = None
         self._failure: StoreError | None = None
+        self._others = others
+        self._collected: bytearray | None = None  # the data set of a service
+        self._reports = association_report.Reports(connection, association)
         self.stored = self.refused = 0
 
     def run(self) -> str:
@@ -112,6 +121,8 @@ class Session:
             return
         command = Command.parse(self._fragments)
         self._fragments.clear()
+        if self._others is not None and self._reports.taken(command, self._others):
+            return
         if command.number(COMMAND_FIELD) & RESPONSE:
             raise ProtocolError("A response to no request")
         if command.number(DATA_SET_TYPE) != NO_DATA_SET:
@@ -139,6 +150,9 @@ class Session:
     def _begin(self, command: Command) -> None:
         """Get ready for the data set. A refusal is kept until the data set has passed: only then may it be answered."""
         self._failure = None
+        if self._others is not None and self._context.abstract_syntax in services.SERVICES:
+            self._collected = bytearray()
+            return
         if command.number(COMMAND_FIELD) != C_STORE_RQ:
             self._failure = StoreError(UNRECOGNIZED_OPERATION, "")
             return
@@ -163,6 +177,8 @@ class Session:
 
     def _take_data(self, fragment: memoryview, *, is_last: bool) -> None:
         self._sending.alive()
+        if self._collected is not None and len(self._collected) <= services.MOST:
+            self._collected += fragment
         if self._upload is not None:
             try:
                 self._upload.write(fragment)
@@ -175,6 +191,10 @@ class Session:
     def _end_data(self) -> None:
         command, self._command = self._command, None
         assert command is not None
+        if self._collected is not None and self._others is not None:
+            data, self._collected = bytes(self._collected), None
+            self._serve(command, data, self._others)
+            return
         crash_point(Point.MID_ASSOCIATION)
         try:
             if self._failure is not None:
@@ -188,6 +208,23 @@ class Session:
             self._upload = None
         self.stored += 1
         self._reply(command, SUCCESS)
+
+    def _serve(self, command: Command, data: bytes, others: services.Services) -> None:
+        """Answer a request of a service, and report where its answer can go on this association only."""
+        if len(data) > services.MOST:
+            self._reply(command, services.TOO_LARGE, "The data set is too large.")
+            return
+        caller = services.Caller(
+            calling_ae=self._association.calling_ae,
+            called_ae=self._association.called_ae,
+            address=self._address,
+            may=self._association.may,
+        )
+        context = self._context
+        found = others.answer(context.abstract_syntax, command, data, context.transfer_syntax_uid, caller, time.time())
+        self._reply(command, found.status, found.comment)
+        if found.report is not None:
+            self._reports.send(self._context_id, found.report(), context.transfer_syntax_uid)
 
     def _refuse(self, command: Command, error: StoreError) -> None:
         self.refused += 1

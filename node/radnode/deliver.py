@@ -7,7 +7,7 @@ import time
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from radnode import subscriptions
+from radnode import commit_ask, subscriptions
 from radnode.database import Database
 from radnode.destinations import Sender, open_destination
 from radnode.errors import DeliveryError, NotTakenError
@@ -94,7 +94,7 @@ class Lane:
             self.outbox.give_up(token, [delivery], str(e), time.time())
             return False
         crash_point(Point.MID_DELIVERY)
-        self.outbox.delivered(token, delivery, note, time.time())
+        self.outbox.delivered(token, delivery, note, time.time(), commits=commit_ask.is_asked(self.address))
         return True
 
     def _fail(self, batch: Batch, left: list[Delivery], error: str) -> None:
@@ -141,6 +141,7 @@ def serve(settings: Settings, stop: threading.Event | None = None) -> None:
     outbox = Outbox(database, settings.data)
     workers = lanes(settings, outbox)
     threads = [threading.Thread(target=lane.run, args=(stop,), daemon=True) for lane in workers]
+    threads += commit_ask.threads(settings, database, stop)
     threads.append(threading.Thread(target=subscriptions.serve, args=(settings, stop), daemon=True))
     for thread in threads:
         thread.start()

@@ -13,7 +13,7 @@ from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
-from radnode import audit, capabilities
+from radnode import audit, capabilities, commitment
 from radnode.audit import Act, Kind
 from radnode.database import Database
 from radnode.destinations import PRIORITY, REJECTION, RETRACTION
@@ -121,13 +121,18 @@ class Outbox:
                     update(DeliveryRow).where(DeliveryRow.claimed_by.in_(tokens)).values(claimed_until=until)
                 )
 
-    def delivered(self, token: str, delivery: Delivery, note: str, now: float) -> None:
-        """The destination has it. When it was withdrawn or claimed anew meanwhile, that stands: resending is harmless."""
+    def delivered(self, token: str, delivery: Delivery, note: str, now: float, *, commits: bool = False) -> None:
+        """The destination has it. When it was withdrawn or claimed anew meanwhile, that stands: resending is harmless.
+
+        commits: it is to be asked whether it keeps it.
+        """
         with self.database.transaction() as session:
             if settle(session, token, delivery, state=DeliveryState.DELIVERED, delivered_at=now, error=note):
                 sent = f"The {delivery.kind} {delivery.uid} is at {delivery.destination}."
                 act = Act(kind=Kind.SENT, action="result sent", study_uid=delivery.study_uid, detail=sent)
                 audit.note(session, act)
+                if commits:
+                    commitment.expect(session, delivery.id, delivery.destination, now)
 
     def postpone(self, token: str, deliveries: Sequence[Delivery], error: str, due_at: float) -> None:
         """Tried and failed: again at `due_at`."""

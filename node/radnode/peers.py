@@ -93,7 +93,7 @@ class Admission:
     """admitted: no rejection. rejection: (result, source, reason) of the A-ASSOCIATE-RJ; sentence says why."""
 
     peer: str = ""
-    may: frozenset[str] = frozenset()
+    may: frozenset[str] = frozenset({"send"})
     rejection: tuple[int, int, int] | None = None
     sentence: str = ""
 

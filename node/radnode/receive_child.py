@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from radnode.association import ARTIM_S, Association, negotiate
 from radnode.association_pdu import ConnectionEndedError, PduReader, ProtocolError, abort
 from radnode.association_serve import Session
+from radnode.association_services import Services
 from radnode.database import Database
 from radnode.peers import Admission, Peers
 from radnode.sending import Sending, forget
@@ -64,6 +65,7 @@ class Child:
         self._database = Database(settings.url, flush_commits=False)
         self._store = Store(settings, self._database)
         self._peers = Peers(settings, self._database)
+        self._services = Services(settings, self._database)
         self._lock = threading.Lock()
         self._connections: set[socket.socket] = set()
         self._seated: set[socket.socket] = set()  # those with an association
@@ -136,7 +138,7 @@ class Child:
 
     def _converse(self, connection: socket.socket, reader: PduReader, association: Association, address: str) -> None:
         sending = Sending(self._database, slot=self._slot, pause_s=self._pause_s)
-        session = Session(connection, reader, association, address, self._store, sending)
+        session = Session(connection, reader, association, address, self._store, sending, self._services)
         ending = "cut off"
         try:
             ending = session.run()

@@ -30,6 +30,14 @@ class DeliveryState(StrEnum):
     NOT_TAKEN = "not-taken"  # the destination does not take this kind of object
 
 
+class CommitmentState(StrEnum):
+    WAITING = "waiting"  # delivered; the destination is to be asked whether it keeps it
+    ASKED = "asked"  # the answer may come on any association
+    COMMITTED = "committed"
+    REFUSED = "refused"  # it does not keep it: the delivery is owed again
+    UNKNOWABLE = "unknowable"  # it can be asked in no way
+
+
 STUDY: Mapping[StudyState, frozenset[StudyState]] = {
     StudyState.RECEIVING: frozenset({StudyState.COMPLETE}),
     StudyState.COMPLETE: frozenset({StudyState.ROUTED, StudyState.RECEIVING}),
@@ -51,9 +59,19 @@ DELIVERY: Mapping[DeliveryState, frozenset[DeliveryState]] = {
     DeliveryState.OWED: frozenset(
         {DeliveryState.DELIVERED, DeliveryState.DEAD, DeliveryState.WITHDRAWN, DeliveryState.NOT_TAKEN}
     ),
-    DeliveryState.DELIVERED: frozenset({DeliveryState.OWED, DeliveryState.RETRACTED}),  # owed: current again, or re-run
+    # owed: current again, re-run, or not kept by the destination; dead: not kept for days
+    DeliveryState.DELIVERED: frozenset({DeliveryState.OWED, DeliveryState.RETRACTED, DeliveryState.DEAD}),
     DeliveryState.RETRACTED: frozenset({DeliveryState.OWED}),
     DeliveryState.DEAD: frozenset({DeliveryState.OWED}),
     DeliveryState.WITHDRAWN: frozenset({DeliveryState.OWED}),  # superseded before it left, and current again
     DeliveryState.NOT_TAKEN: frozenset({DeliveryState.OWED}),
+}
+COMMITMENT: Mapping[CommitmentState, frozenset[CommitmentState]] = {
+    CommitmentState.WAITING: frozenset(
+        {CommitmentState.ASKED, CommitmentState.COMMITTED, CommitmentState.UNKNOWABLE, CommitmentState.REFUSED}
+    ),
+    CommitmentState.ASKED: frozenset({CommitmentState.COMMITTED, CommitmentState.REFUSED, CommitmentState.WAITING}),
+    CommitmentState.COMMITTED: frozenset({CommitmentState.WAITING}),  # this and the next two: delivered once more
+    CommitmentState.REFUSED: frozenset({CommitmentState.WAITING}),
+    CommitmentState.UNKNOWABLE: frozenset({CommitmentState.WAITING}),
 }

@@ -156,7 +156,9 @@ def negotiated(data: bytes, pair: Pair) -> tuple[Association | None, bytes]:
 
 
 def test_what_was_negotiated_is_what_pynetdicom_reads(pair: Pair) -> None:
-    association, answer = negotiated(association_request("1.2.840.10008.1.1", "1.2.840.10008.1.20.1", "1.2.3"), pair)
+    association, answer = negotiated(
+        association_request("1.2.840.10008.1.1", "1.2.840.10008.5.1.4.1.2.1.1", "1.2.3"), pair
+    )
     assert association is not None
     assert {k: v.abstract_syntax for k, v in association.contexts.items()} == {1: "1.2.840.10008.1.1", 5: "1.2.3"}
     pdu = A_ASSOCIATE_AC()

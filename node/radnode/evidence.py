@@ -1,0 +1,122 @@
+"""What other systems say belongs to a study: procedure steps, availability notifications, counts of a PACS.
+
+Modality Performed Procedure Step: PS3.4 annex F.7, PS3.3 C.4.13 to C.4.15. Instance Availability Notification: PS3.4
+annex R, PS3.3 C.4.23. Nothing here decides anything: `complete` asks what is missing.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from pydicom.dataset import Dataset
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from radnode.database import Database
+from radnode.errors import RefusedError
+from radnode.store_check import is_uid
+from radnode.tables import InstanceRow, ResultRow, StudyRow
+from radnode.tables_pacs import EvidenceRow
+
+STEP, NOTICE, QUERY = "mpps", "ian", "query"
+SOURCES = {STEP: "a procedure step", NOTICE: "an availability notification"}
+CHUNK = 500
+
+
+def procedure_step(database: Database, uid: str, dataset: Dataset, now: float) -> None:
+    """An N-CREATE or N-SET of a performed procedure step. Raises RefusedError when it says nothing of a study."""
+    studies = {str(i.get("StudyInstanceUID", "")) for i in dataset.get("ScheduledStepAttributesSequence") or ()}
+    named = tuple(performed(dataset))
+    status = str(dataset.get("PerformedProcedureStepStatus", ""))
+    with database.transaction() as session:
+        known = session.scalars(select(EvidenceRow).where(EvidenceRow.source == STEP, EvidenceRow.key == uid)).all()
+        for study_uid in filter(is_uid, studies - {row.study_uid for row in known}):
+            row = EvidenceRow(study_uid=study_uid, source=STEP, key=uid, ended=False, named=[], error="", at=now)
+            session.add(row)
+            known = [*known, row]
+        if not known:
+            raise RefusedError("The procedure step is unknown and names no study.")
+        for row in known:
+            row.at = now
+            if status:
+                row.ended = status in ("COMPLETED", "DISCONTINUED")
+            if named and len(known) == 1:  # of a step for several studies nobody knows which object is whose
+                row.named = sorted({*row.named, *named})
+
+
+def performed(dataset: Dataset) -> Iterable[str]:
+    """SOP Instance UIDs that a procedure step says it made."""
+    for series in dataset.get("PerformedSeriesSequence") or ():
+        for keyword in ("ReferencedImageSequence", "ReferencedNonImageCompositeSOPInstanceSequence"):
+            yield from (str(i.ReferencedSOPInstanceUID) for i in series.get(keyword) or ())
+
+
+def availability(database: Database, uid: str, dataset: Dataset, now: float) -> None:
+    """An N-CREATE of an Instance Availability Notification. Raises RefusedError when it names no study."""
+    study_uid = str(dataset.get("StudyInstanceUID", ""))
+    if not is_uid(study_uid):
+        raise RefusedError("The notification names no study.")
+    named = sorted(
+        str(i.ReferencedSOPInstanceUID)
+        for series in dataset.get("ReferencedSeriesSequence") or ()
+        for i in series.get("ReferencedSOPSequence") or ()
+        if str(i.get("InstanceAvailability", "ONLINE")) in ("ONLINE", "NEARLINE")
+    )
+    keep(database, study_uid, NOTICE, uid or study_uid, now, named=named)
+
+
+def keep(
+    database: Database,
+    study_uid: str,
+    source: str,
+    key: str,
+    now: float,
+    *,
+    instances: int | None = None,
+    named: Sequence[str] = (),
+    error: str = "",
+) -> None:
+    """The newest word of a source, in the place of its last one."""
+    with database.transaction() as session:
+        of_it = (EvidenceRow.study_uid == study_uid, EvidenceRow.source == source, EvidenceRow.key == key)
+        session.execute(delete(EvidenceRow).where(*of_it))
+        row = EvidenceRow(study_uid=study_uid, source=source, key=key, ended=True, at=now, error=error)
+        row.instances, row.named = instances, list(named)
+        session.add(row)
+
+
+def missing(session: Session, study: StudyRow, asked: Sequence[str]) -> str:
+    """What others say has not come, in words; "" when nothing speaks against a study being complete.
+
+    asked: the names of the peers whose count has to be newer than the last image.
+    """
+    rows = session.scalars(select(EvidenceRow).where(EvidenceRow.study_uid == study.study_uid)).all()
+    for row in rows:
+        if not row.ended:
+            return "its acquisition is still going on (procedure step)"
+    for row in rows:
+        away = len(row.named) - present(session, study.study_uid, row.named)
+        if away:
+            return f"{away} of the {len(row.named)} objects that {SOURCES.get(row.source, row.key)} names have not come"
+    counts = {row.key: row for row in rows if row.source == QUERY}
+    for name in asked:
+        said = counts.get(name)
+        if said is None or said.at < study.last_instance_at:
+            return f"{name} has not said yet how many images there are"
+        if said.instances is not None and said.instances > study.instances:
+            return f"{name} has {said.instances} images of this study, the node {study.instances}"
+    return ""
+
+
+def present(session: Session, study_uid: str, uids: Sequence[str]) -> int:
+    """How many of these objects the node has."""
+    many = 0
+    for start in range(0, len(uids), CHUNK):
+        of_them = InstanceRow.sop_uid.in_(uids[start : start + CHUNK])
+        query = select(func.count(InstanceRow.sop_uid.distinct())).where(InstanceRow.study_uid == study_uid, of_them)
+        many += session.scalar(query) or 0
+    return many
+
+
+def own_series(session: Session, study_uid: str) -> set[str]:
+    """The series that the node made of a study: a PACS counts them, and they are no images that could be missing."""
+    query = select(ResultRow.series_uid.distinct()).where(ResultRow.study_uid == study_uid, ResultRow.series_uid != "")
+    return set(session.scalars(query))
