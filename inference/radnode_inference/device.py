@@ -24,9 +24,9 @@ def resolve(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def precision(device: torch.device) -> AbstractContextManager[object]:
-    """Single precision, on a GPU too: bfloat16 is taken only where it agreed with it on those weights (`engines.choose`)."""
-    return torch.autocast(device.type, enabled=False)
+def precision(device: torch.device, *, half: bool = False) -> AbstractContextManager[object]:
+    """Single precision, on a GPU too; bfloat16 (`half`) only where it agreed with it on those weights (`engines`)."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=half)
 
 
 def largest_batch(device: torch.device) -> int:

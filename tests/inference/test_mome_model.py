@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 import torch
 
+from radnode_inference.engines import record
 from radnode_inference.findings import Findings, Kind
 from radnode_inference.generator import breast
 from radnode_inference.generator.dicom_parts import Order
 from radnode_inference.generator.dicom_writer import write_breast
 from radnode_inference.generator.fields import Orientation
 from radnode_inference.model import DeclinedError
+from radnode_inference.models.breast_mri import mome_examination
 from radnode_inference.models.breast_mri.cards import MOME, MOME_PACKAGED
+from radnode_inference.models.breast_mri.mome_examination import examination
 from radnode_inference.models.breast_mri.mome_input import (
     InputSettings,
     Placed,
@@ -26,6 +29,7 @@ from radnode_inference.models.breast_mri.mome_input import (
     inserted,
 )
 from radnode_inference.models.breast_mri.mome_model import MomeModel, create
+from radnode_inference.models.breast_mri.mome_result import missing_sentences
 from radnode_inference.models.breast_mri.mome_settings import MomeSettings
 from radnode_inference.models.breast_mri.mome_shapley import shapley
 from radnode_inference.preprocess import sample
@@ -104,7 +108,7 @@ def test_the_contributions_add_up_to_the_difference_from_seeing_nothing(result: 
 
 def test_an_examination_without_diffusion_and_t2_is_read_and_says_so(with_lesion: Study) -> None:
     findings = model().read(without(with_lesion, "DWI", "DIFF", "ADC", "T2", "EP2D"), quiet)
-    assert any("Read without DWI and T2" in s for s in findings.statements)
+    assert "Read without DWI and T2: the study has no such images." in findings.statements
     assert probability(findings) > model().settings.threshold
     assert [m.concept.value for m in findings.items[0].measurements] == ["SHAPLEY-DCE"]
 
@@ -115,6 +119,62 @@ def test_weights_that_need_every_modality_decline_an_examination_without_one(wit
     with pytest.raises(DeclinedError) as declined:
         strict.read(without(with_lesion, "T2"), quiet)
     assert declined.value.gate == "missing-role:t2"
+    assert any("dwi, diffusion-weighted by its b values" in r for r in declined.value.reasons)
+
+
+def test_the_result_says_what_each_series_was_taken_for(result: Findings, with_lesion: Study) -> None:
+    assert len(result.reasons) == len(with_lesion.series)
+    taken = " ".join(result.reasons)
+    assert all(role in taken for role in (": dynamic, ", ": dwi, ", ": t2, ", ": adc, "))
+
+
+def test_images_that_are_there_but_cannot_be_used_are_missing_for_that_reason(with_lesion: Study) -> None:
+    gap = tuple(
+        replace(s, headers=(*s.headers[:5], *s.headers[6:])) if "T2" in s.description.upper() else s
+        for s in with_lesion.series
+    )
+    found = examination(Study(study_uid=with_lesion.study_uid, series=gap), quiet)
+    assert found.present == ("dce", "dwi")
+    assert missing_sentences(found.missing)[0].startswith("Read without T2: its images cannot be used (1 slice(s)")
+
+
+def test_diffusion_with_low_b_values_only_is_missing_for_that_reason(
+    with_lesion: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mome_examination, "LOWEST_B", 5000.0)
+    found = examination(with_lesion, quiet)
+    assert found.missing == {"dwi": "no diffusion image has a b value of 5000 s/mm2 or more"}
+
+
+def test_bfloat16_is_compared_on_every_combination_and_used_only_where_it_agreed(
+    with_lesion: Study, tmp_path: Path
+) -> None:
+    made = create("cpu", Path("there-is-no-such-folder"))
+    half, *others = made.check_engines(with_lesion, tmp_path, lambda _: None)
+    assert (half.engine, half.windows, half.dice, half.failed) == ("torch-bf16", 7, None, "")
+    assert 0 < half.delta_p < 0.05
+    assert {(o.engine, "graph changes" in o.refused_because) for o in others} == {
+        ("openvino-fp32", True), ("openvino-bf16", True),
+    }  # fmt: skip
+    place = record.place(tmp_path, made.weights.sha256)
+    for quick, used in (
+        (replace(half, delta_p=0.001, seconds=1.0, reference_s=2.0), True),
+        (replace(half, delta_p=0.02), False),
+    ):
+        record.write(place, (quick, *others))
+        made.choose_engine(tmp_path)
+        assert (made.engine.engine == "torch-bf16") is made.ensemble.half is used
+        assert any("Computed with torch-bf16: Δp" in s for s in made.engine.statements) is used
+
+
+def test_the_choice_of_the_engine_is_part_of_the_result(with_lesion: Study, result: Findings) -> None:
+    made = create("cpu", Path("there-is-no-such-folder"))
+    made.engine = record.Choice(engine="torch-bf16", reason="torch-bf16: it agreed")
+    made.ensemble = replace(made.ensemble, half=True)
+    found = made.read(with_lesion, quiet)
+    assert "Computed with torch-bf16: it agreed." in found.statements
+    assert probability(found) == pytest.approx(probability(result), abs=0.05)
+    assert probability(found) != probability(result), "computed in another precision"
 
 
 def test_demonstration_weights_refuse_a_study_that_the_generator_did_not_mark(with_lesion: Study) -> None:

@@ -1,4 +1,4 @@
-"""The comparison of every engine with torch in single precision, on the check windows of some weights."""
+"""The comparison of every engine with torch in single precision, on the check inputs of some weights."""
 
 import time
 from collections.abc import Callable

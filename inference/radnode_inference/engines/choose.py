@@ -15,17 +15,10 @@ Predict = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Chosen:
-    """predict: (windows, channels, *roi) -> (windows, classes, *roi), on the device of its input. reason: why this engine."""
+class Chosen(Choice):
+    """predict: (windows, channels, *roi) -> (windows, classes, *roi), on the device of its input."""
 
-    engine: str
-    reason: str
     predict: Predict
-
-    @property
-    def statements(self) -> tuple[str, ...]:
-        """What a result must say: nothing for the reference."""
-        return () if self.engine == REFERENCE else (f"Computed with {self.reason}.",)
 
 
 def choose(network: nn.Module, *, weights: Path, sha256: str, device: torch.device) -> Chosen:

@@ -28,18 +28,18 @@ INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """One engine beside torch-fp32 on the check windows of some weights.
+    """One engine beside torch-fp32 on the check inputs of some weights.
 
-    dice: the lowest over the classes that either sees in more than a few voxels. delta_p: the largest difference of a class's mean
-    probability. seconds, reference_s: per window. converted_sha256: of the converted network, "" where there is none.
-    failed: why the engine could not be tried, or "".
+    windows: how many inputs. dice: the lowest over the classes that either sees in more than a few voxels, None for a network that tells
+    something of the whole image. delta_p: the largest difference of a class's mean probability. seconds, reference_s: per input.
+    converted_sha256: of the converted network, "" where there is none. failed: why the engine could not be tried, or "".
     """
 
     engine: str
     version: str
     hardware: str
     windows: int
-    dice: float
+    dice: float | None
     delta_p: float
     seconds: float
     reference_s: float
@@ -51,18 +51,19 @@ class Agreement:
         """Why the engine is not used, "" when it may be."""
         if self.failed:
             return f"could not be tried: {self.failed}"
-        if self.dice < LOWEST_DICE:
+        if self.dice is not None and self.dice < LOWEST_DICE:
             return f"Dice {self.dice:.4f} against {REFERENCE} is below {LOWEST_DICE}"
         if self.delta_p > LARGEST_DELTA_P:
             return f"probabilities differ by up to {self.delta_p:.4f} from {REFERENCE}, more than {LARGEST_DELTA_P}"
         if self.seconds * GAIN > self.reference_s:
-            return f"not faster ({self.seconds:.2f} s a window, {REFERENCE} {self.reference_s:.2f} s)"
+            return f"not faster ({self.seconds:.2f} s an input, {REFERENCE} {self.reference_s:.2f} s)"
         return ""
 
     @property
     def told(self) -> str:
+        dice = "" if self.dice is None else f"Dice {self.dice:.4f} and "
         return (
-            f"{self.engine}: Dice {self.dice:.4f} and Δp {self.delta_p:.4f} against {REFERENCE} on {self.windows} check windows, "
+            f"{self.engine}: {dice}Δp {self.delta_p:.4f} against {REFERENCE} on {self.windows} check inputs, "
             f"{self.reference_s / max(self.seconds, 1e-9):.1f} times as fast"
         )
 
@@ -74,6 +75,11 @@ class Choice:
     engine: str
     reason: str
     agreement: Agreement | None = None
+
+    @property
+    def statements(self) -> tuple[str, ...]:
+        """What a result must say: nothing for the reference."""
+        return () if self.engine == REFERENCE else (f"Computed with {self.reason}.",)
 
 
 @runtime_checkable

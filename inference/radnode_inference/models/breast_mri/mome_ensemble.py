@@ -20,16 +20,20 @@ Volumes = Mapping[str, Tensor]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Ensemble:
-    """networks: one per fold. Tensors that the folds have in common (a frozen encoder) are in memory once."""
+    """networks: one per fold. Tensors that the folds have in common (a frozen encoder) are in memory once.
+
+    half: computed in bfloat16, where that agreed with single precision (`mome_engines`).
+    """
 
     networks: tuple[mome.Mome, ...]
     device: torch.device
     temperature: float
+    half: bool = False
 
     def logits(self, network: mome.Mome, volumes: Volumes) -> Tensor:
         """(batch, classes), divided by the temperature, in double precision."""
         given = (volumes[m].to(self.device) if m in volumes else None for m in MODALITIES)
-        with devices.precision(self.device):
+        with devices.precision(self.device, half=self.half):
             out: Tensor = network(*given)
         return out.double() / self.temperature
 

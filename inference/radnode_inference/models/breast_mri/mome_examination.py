@@ -1,5 +1,6 @@
 """The images of one breast examination that MOME reads, chosen by their roles."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,15 +18,20 @@ LOWEST_B = 500.0
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Examination:
-    """pre and posts lie on one grid; times_s: of the posts, seconds after injection. dwi: the image nearest b 1000."""
+    """pre and posts lie on one grid; times_s: of the posts, seconds after injection. dwi: the image nearest b 1000.
+
+    missing: modality -> why it is not there, in words. reasons: what each series was taken for.
+    """
 
     pre: Volume
     posts: tuple[Volume, ...]
     times_s: tuple[float, ...]
     dwi: Placed | None
     t2: Placed | None
+    missing: Mapping[str, str]
     statements: tuple[str, ...]
     used_series_uids: tuple[str, ...]
+    reasons: tuple[str, ...]
 
     @property
     def carrier(self) -> Volume:
@@ -39,13 +45,19 @@ class Examination:
     @property
     def present(self) -> tuple[str, ...]:
         """The modalities there are."""
-        given = {"dce": True, "dwi": self.dwi is not None, "t2": self.t2 is not None}
-        return tuple(m for m in MODALITIES if given[m])
+        return tuple(m for m in MODALITIES if m not in self.missing)
 
 
 def examination(study: Study, progress: Progress) -> Examination:
     """The images read. Raises DeclinedError as `roles.roles_of` and `load.load_frames` do, and `dynamic-grid`."""
     roles = roles_of(study)
+    try:
+        return read(roles, progress)
+    except DeclinedError as e:
+        raise DeclinedError(e.gate, e.sentence, tuple(roles.reasons.values())) from e
+
+
+def read(roles: Roles, progress: Progress) -> Examination:
     pre = roles.pre.images.volume()
     posts = []
     for number, phase in enumerate(roles.posts, 1):
@@ -55,21 +67,22 @@ def examination(study: Study, progress: Progress) -> Examination:
             raise DeclinedError(
                 "dynamic-grid", f"phase {number} after contrast lies on another grid than the one before it"
             )
-    statements = list(roles.assumptions)
-    dwi = placed("DWI", nearest_b(roles), statements)
-    t2 = placed("T2", roles.t2, statements)
-    used = [pre.series_uid, *(p.series_uid for p in posts)]
-    used += [
-        s.series_uid for s, found in ((nearest_b(roles), dwi), (roles.t2, t2)) if s is not None and found is not None
-    ]
+    missing: dict[str, str] = {}
+    dwi = placed("dwi", nearest_b(roles), missing)
+    t2 = placed("t2", roles.t2, missing)
+    if roles.dwi and "dwi" in missing and nearest_b(roles) is None:
+        missing["dwi"] = f"no diffusion image has a b value of {LOWEST_B:g} s/mm2 or more"
+    others = [s.series_uid for s, found in ((nearest_b(roles), dwi), (roles.t2, t2)) if s is not None and found]
     return Examination(
         pre=pre,
         posts=tuple(posts),
         times_s=tuple(p.after_injection_s for p in roles.posts),
         dwi=dwi,
         t2=t2,
-        statements=tuple(statements),
-        used_series_uids=tuple(dict.fromkeys(used)),
+        missing=missing,
+        statements=roles.assumptions,
+        used_series_uids=tuple(dict.fromkeys([pre.series_uid, *(p.series_uid for p in posts), *others])),
+        reasons=tuple(roles.reasons.values()),
     )
 
 
@@ -78,13 +91,14 @@ def nearest_b(roles: Roles) -> ImageSet | None:
     return roles.dwi[min(high, key=lambda b: abs(b - 1000))] if high else None
 
 
-def placed(title: str, images: ImageSet | None, statements: list[str]) -> Placed | None:
-    """The volume of a modality that the examination can do without; why it cannot be read goes to `statements`."""
+def placed(modality: str, images: ImageSet | None, missing: dict[str, str]) -> Placed | None:
+    """The volume of a modality that the examination can do without; why there is none goes to `missing`."""
     if images is None:
+        missing[modality] = "the study has no such images"
         return None
     try:
         volume = images.volume()
     except DeclinedError as e:
-        statements.append(f"The {title} images were not used: {e.sentence}.")
+        missing[modality] = f"its images cannot be used ({e.sentence})"
         return None
     return Placed(voxels=volume.voxels, affine=volume.affine)

@@ -1,5 +1,7 @@
 """The models `mr-breast-mome…`: probabilities for a multiparametric breast MR, what each modality adds, and where it was seen."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -7,10 +9,13 @@ import numpy as np
 import torch
 
 from radnode_inference import device as devices
+from radnode_inference.engines import record
+from radnode_inference.engines.choose import hardware
+from radnode_inference.engines.record import Agreement, Choice
 from radnode_inference.findings import Findings, ModelIdentity, ParameterMap
 from radnode_inference.guards import Guards
 from radnode_inference.model import DeclinedError, Progress
-from radnode_inference.models.breast_mri import mome_saliency
+from radnode_inference.models.breast_mri import mome_engines, mome_saliency
 from radnode_inference.models.breast_mri.cards import (
     MOME,
     MOME_PACKAGED,
@@ -19,10 +24,10 @@ from radnode_inference.models.breast_mri.cards import (
     MOME_TASKS,
     MOME_VERSION,
 )
-from radnode_inference.models.breast_mri.mome_ensemble import MODALITIES, loaded
+from radnode_inference.models.breast_mri.mome_ensemble import loaded
 from radnode_inference.models.breast_mri.mome_examination import Examination, examination
 from radnode_inference.models.breast_mri.mome_input import Inputs, inputs
-from radnode_inference.models.breast_mri.mome_result import TITLES, Answer, finding, missing_sentence, told
+from radnode_inference.models.breast_mri.mome_result import TITLES, Answer, finding, missing_sentences, told
 from radnode_inference.models.breast_mri.mome_settings import MomeSettings
 from radnode_inference.models.breast_mri.mome_shapley import shapley
 from radnode_inference.study import Study
@@ -52,10 +57,22 @@ class MomeModel:
                 f"{weights.name} was trained to tell {self.settings.task}, which {weights.model} does not report"
             )
         self.ensemble = loaded(weights, self.settings, device, self.guards.temperature)
+        self.engine = Choice(engine=record.REFERENCE, reason="nothing else was asked for")
 
     @property
     def identity(self) -> ModelIdentity:
         return self.weights.identity(MOME_VERSION)
+
+    def choose_engine(self, weights: Path) -> None:
+        """See engines.record.Tunable."""
+        self.engine = record.choose(weights, self.weights.sha256, hardware(self.ensemble.device))
+        self.ensemble = replace(self.ensemble, half=self.engine.engine == mome_engines.HALF)
+
+    def check_engines(self, study: Study, weights: Path, tell: Callable[[str], None]) -> tuple[Agreement, ...]:
+        """See engines.record.Tunable. Raises DeclinedError as `read` does."""
+        found = examination(study, lambda part, words: None)
+        volumes = {m: v[None] for m, v in self.prepared(found, 0).volumes().items()}
+        return mome_engines.check(self.ensemble, volumes, weights=weights, sha256=self.weights.sha256, tell=tell)
 
     def read(self, study: Study, progress: Progress) -> Findings:
         """The examination's probability as a finding without a place, or as a statement when it is below the threshold.
@@ -81,24 +98,25 @@ class MomeModel:
             statements=(
                 *self.weights.statements,
                 *found.statements,
-                *missing_sentence(found.present),
+                *missing_sentences(found.missing),
                 *admitted,
                 *shown,
                 *self.guards.calibration,
                 *told(self.settings, answer),
                 *explained,
+                *self.engine.statements,
             ),
             used_series_uids=found.used_series_uids,
             maps=maps,
+            reasons=found.reasons,
         )
 
     def check(self, found: Examination) -> None:
         """Raises DeclinedError when a modality is missing that the card does not allow to be."""
-        for modality in MODALITIES:
-            if modality not in found.present and modality not in self.settings.missing_allowed:
-                raise DeclinedError(
-                    f"missing-role:{modality}", f"there are no {TITLES[modality]} images, and the weights need them"
-                )
+        for modality, why in found.missing.items():
+            if modality not in self.settings.missing_allowed:
+                sentence = f"the weights need {TITLES[modality]} images: {why}"
+                raise DeclinedError(f"missing-role:{modality}", sentence, found.reasons)
 
     def prepared(self, found: Examination, pad: int) -> Inputs:
         try:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from radnode_inference.findings import Code, Evaluation, Finding, Kind, Measurement, ModelIdentity, tracking_uid
 from radnode_inference.measure import BILATERAL, PERCENT
-from radnode_inference.models.breast_mri.mome_ensemble import MODALITIES
 from radnode_inference.models.breast_mri.mome_settings import FINDS, MomeSettings, Task
 
 TITLES = {"dce": "DCE", "dwi": "DWI", "t2": "T2"}
@@ -137,6 +136,9 @@ def percent(part: float) -> str:
     return f"{100 * part:.1f} %"
 
 
-def missing_sentence(present: tuple[str, ...]) -> tuple[str, ...]:
-    missing = [TITLES[m] for m in MODALITIES if m not in present]
-    return (f"Read without {' and '.join(missing)}: the study has no such images.",) if missing else ()
+def missing_sentences(missing: Mapping[str, str]) -> tuple[str, ...]:
+    """Modality -> why it was not there, as sentences; modalities with the same reason in one."""
+    reasons = dict.fromkeys(missing.values())
+    return tuple(
+        f"Read without {' and '.join(TITLES[m] for m in missing if missing[m] == why)}: {why}." for why in reasons
+    )
