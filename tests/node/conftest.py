@@ -1,14 +1,15 @@
 """What tests of the node may ask for beside tests/conftest.py."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.core import Node
+from support.core import Node, opened
+from support.findings import Scene, scene
 from support.postgres import Postgres
+from support.reading import receive
 
-from radnode import migrations
-from radnode.database import Database
 from radnode.settings import Settings
 
 
@@ -29,11 +30,26 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The data folder of a node with default settings, which is the one that commands find."""
+    for key in [k for k in os.environ if k.startswith("RADNODE_")]:
+        monkeypatch.delenv(key)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RADNODE_DATA", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def place(node: Node) -> Scene:
+    """A small CT that arrived at the node."""
+    made = scene(node.settings.data / "objects", shape=(12, 40, 48))
+    receive(node, made)
+    return made
+
+
+@pytest.fixture
 def node(database_url: str, tmp_path: Path) -> Iterator[Node]:
     """A node without sockets, on each kind of database."""
     settings = Settings(data=tmp_path / "data", database_url=database_url)
-    settings.data.mkdir()
-    migrations.upgrade(database_url)
-    database = Database(database_url)
-    yield Node(settings=settings, database=database)
-    database.close()
+    with opened(settings) as made:
+        yield made

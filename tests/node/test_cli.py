@@ -1,4 +1,3 @@
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,16 +13,6 @@ from radnode.database import Database
 from radnode.settings import Settings
 from radnode_inference import registry
 from radnode_inference.model import Availability
-
-
-@pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The data folder of a node with default settings."""
-    for key in [k for k in os.environ if k.startswith("RADNODE_")]:
-        monkeypatch.delenv(key)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("RADNODE_DATA", str(tmp_path / "data"))
-    return tmp_path / "data"
 
 
 def invoke(*arguments: str) -> Result:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from pydicom.uid import Comprehensive3DSRStorage, SecondaryCaptureImageStorage
 from sqlalchemy import select
 from support.postgres import Postgres
 from support.results import add_job, add_study, four, prepare, record
+from support.storage_scp import storage_scp
 
 from radnode import deliver
 from radnode.database import Database
@@ -241,20 +243,11 @@ def test_a_dead_delivery_of_a_superseded_result_is_not_sent_again(tmp_path: Path
 
 
 def test_what_is_refused_for_good_is_dead_at_once_and_the_rest_goes(tmp_path: Path, node: Node) -> None:
-    from pynetdicom import AE, evt
-
-    ae = AE("PACS")
-    ae.add_supported_context("1.2.840.10008.5.1.4.1.1.88.34")
-    ae.add_supported_context("1.2.840.10008.5.1.4.1.1.7")
-    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, lambda _: 0)])
-    try:
-        pacs = Destination(name="pacs", kind="dimse", host="127.0.0.1", port=server.server_address[1])
+    with storage_scp([Comprehensive3DSRStorage, SecondaryCaptureImageStorage]) as pacs:
         settings, database = node(pacs)
         owe(settings, database)
         with delivering(settings):
             until(lambda: "owed" not in states(database))
-    finally:
-        server.shutdown()
     with database.reading() as session:
         query = select(ResultRow.kind, DeliveryRow.state).join(ResultRow, ResultRow.uid == DeliveryRow.result_uid)
         assert {row.kind: row.state for row in session.execute(query)} == {

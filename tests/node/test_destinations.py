@@ -10,10 +10,10 @@ from typing import Any
 import pydicom
 import pytest
 from pydicom.uid import Comprehensive3DSRStorage, SegmentationStorage
-from pynetdicom import AE, evt
 from support.fhir_server import FhirServer
 from support.orthanc import Orthanc, free_ports
 from support.results import dicom_result, fhir_result, four
+from support.storage_scp import storage_scp
 
 from radnode import results
 from radnode.destinations import BY_CHOICE, DICOM_KINDS, NOTES, TAKES, dimse, open_destination, takes
@@ -63,14 +63,8 @@ def scp(
         got.append((event.assoc, event.request.AffectedSOPInstanceUID, event.encoded_dataset(include_meta=False)))
         return status
 
-    ae = AE("THERE")
-    for uid in classes:
-        ae.add_supported_context(uid)
-    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, on_store)])
-    try:
-        yield Destination(name="there", kind="dimse", host="127.0.0.1", port=server.server_address[1]), got
-    finally:
-        server.shutdown()
+    with storage_scp(classes, on_store) as address:
+        yield address, got
 
 
 def test_a_destination_takes_what_its_kind_can_and_its_settings_want() -> None:
@@ -143,16 +137,10 @@ def test_a_pacs_that_takes_none_of_it_says_so_for_each(tmp_path: Path) -> None:
 
 
 def test_a_called_ae_that_is_not_known_there_is_tried_again(tmp_path: Path) -> None:
-    ae = AE("STRICT")
-    ae.require_called_aet = True
-    ae.add_supported_context(Comprehensive3DSRStorage)
-    server = ae.start_server(("127.0.0.1", 0), block=False)
-    address = Destination(name="a", kind="dimse", host="127.0.0.1", port=server.server_address[1], ae_title="OTHER")
-    try:
+    with storage_scp([Comprehensive3DSRStorage], only_as="STRICT") as there:
+        address = there.model_copy(update={"ae_title": "OTHER"})
         with pytest.raises(DeliveryError, match="Called AE title not recognised") as e:
             send(address, deliveries(tmp_path, [dicom_result("sr", STUDY, "A")]))
-    finally:
-        server.shutdown()
     assert not e.value.permanent
 
 

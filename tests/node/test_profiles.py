@@ -20,24 +20,21 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
     SegmentationStorage,
 )
-from pynetdicom import AE, evt
-from support.core import Node
+from support.core import Node, opened
 from support.findings import Scene, findings, lesion, scene
 from support.orthanc import Orthanc, free_ports
 from support.pages import serving
 from support.reading import NAME, receive, work
+from support.storage_scp import storage_scp
 
-from radnode import capabilities, deliver, jobs, migrations
+from radnode import capabilities, deliver, jobs
 from radnode.cli import cli
-from radnode.database import Database
 from radnode.destinations import LABELMAP
 from radnode.profiles import SOP_CLASSES, Capability, plan
 from radnode.retract import by_person
 from radnode.settings import Deliver, Destination, Settings
 from radnode_dicom_sr.read import read
 
-# pynetdicom leaves the socket of a connection that was refused to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
 QUICK = Deliver(threads=2, timeout_s=10, retry_s=0.1, retry_max_s=0.4)
 ANYTHING = (
     Comprehensive3DSRStorage, SegmentationStorage, SecondaryCaptureImageStorage, KeyObjectSelectionDocumentStorage
@@ -47,11 +44,8 @@ ANYTHING = (
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[Node]:
     settings = Settings(data=tmp_path / "data", deliver=QUICK)
-    settings.data.mkdir()
-    migrations.upgrade(settings.url)
-    database = Database(settings.url)
-    yield Node(settings=settings, database=database)
-    database.close()
+    with opened(settings) as made:
+        yield made
 
 
 def place(node: Node, **options: Any) -> Scene:
@@ -100,14 +94,8 @@ def scp(classes: Sequence[str] = ANYTHING, most_frames: int = 0) -> Iterator[tup
         got.append(ds)
         return 0x0000
 
-    ae = AE("THERE")
-    for uid in classes:
-        ae.add_supported_context(uid)
-    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, on_store)])
-    try:
-        yield Destination(name="there", kind="dimse", host="127.0.0.1", port=server.server_address[1]), got
-    finally:
-        server.shutdown()
+    with storage_scp(classes, on_store) as address:
+        yield address, got
 
 
 @pytest.mark.system

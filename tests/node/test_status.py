@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from support.core import Node
-from support.findings import Scene, findings, scene
-from support.reading import NAME, receive, work
+from support.core import Node, opened
+from support.findings import Scene, findings
+from support.reading import NAME, work
 
-from radnode import jobs, migrations
-from radnode.database import Database
+from radnode import jobs
 from radnode.outbox import Outbox
 from radnode.settings import Destination, Settings, Work
 from radnode.states import JobState
@@ -25,18 +24,8 @@ OTHER = Destination(name="other", kind="folder", folder=Path("unused"))
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[Node]:
     settings = Settings(data=tmp_path / "data", destinations=(WANTS, OTHER), work=Work(attempts=1))
-    settings.data.mkdir()
-    migrations.upgrade(settings.url)
-    database = Database(settings.url)
-    yield Node(settings=settings, database=database)
-    database.close()
-
-
-@pytest.fixture
-def place(node: Node) -> Scene:
-    made = scene(node.settings.data / "objects", shape=(12, 40, 48))
-    receive(node, made)
-    return made
+    with opened(settings) as made:
+        yield made
 
 
 def decline(node: Node, place: Scene, sentence: str = "a slice is missing") -> None:

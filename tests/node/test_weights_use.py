@@ -1,6 +1,5 @@
 """Which version is live, in shadow or off: the history, the command, and what the worker makes of it."""
 
-import os
 import threading
 from pathlib import Path
 
@@ -91,15 +90,6 @@ def test_a_model_whose_versions_are_all_off_is_off_and_one_whose_versions_are_go
 def voco(node: Node) -> Availability:
     cards = weights_use.live_cards(node.database, node.settings)
     return next(c.availability for c in cards if c.identity.name == VOCO)
-
-
-@pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for key in [k for k in os.environ if k.startswith("RADNODE_")]:
-        monkeypatch.delenv(key)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("RADNODE_DATA", str(tmp_path / "data"))
-    return tmp_path / "data"
 
 
 def weights(*arguments: str) -> Result:

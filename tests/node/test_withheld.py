@@ -12,13 +12,12 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 from sqlalchemy import select
-from support.core import Node
-from support.findings import LUNG, MM, Scene, findings, lesion, scene
+from support.core import Node, opened
+from support.findings import LUNG, MM, Scene, findings, lesion
 from support.pages import serving
-from support.reading import NAME, receive, work
+from support.reading import NAME, work
 
-from radnode import jobs, migrations, report
-from radnode.database import Database
+from radnode import jobs, report
 from radnode.settings import Destination, Settings
 from radnode.states import JobState, StudyState
 from radnode.tables import DeliveryRow, ReportRow, ResultRow
@@ -32,18 +31,8 @@ PACS = Destination(name="pacs", kind="dimse", host="127.0.0.1")
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[Node]:
     settings = Settings(data=tmp_path / "data", destinations=(PACS,))
-    settings.data.mkdir()
-    migrations.upgrade(settings.url)
-    database = Database(settings.url)
-    yield Node(settings=settings, database=database)
-    database.close()
-
-
-@pytest.fixture
-def place(node: Node) -> Scene:
-    made = scene(node.settings.data / "objects", shape=(12, 40, 48))
-    receive(node, made)
-    return made
+    with opened(settings) as made:
+        yield made
 
 
 @pytest.fixture

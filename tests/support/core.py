@@ -3,6 +3,8 @@
 import hashlib
 import io
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from sqlalchemy import select
 
-from radnode import jobs, studies
+from radnode import jobs, migrations, studies
 from radnode.database import Database
 from radnode.settings import Settings
 from radnode.states import JobState, StudyState
@@ -91,6 +93,16 @@ class Node:
     def set_job(self, job_id: int, state: JobState) -> None:
         with self.database.transaction() as session:
             session.get_one(JobRow, job_id).state = state
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[Node]:
+    """A new node with these settings."""
+    settings.data.mkdir()
+    migrations.upgrade(settings.url)
+    database = Database(settings.url)
+    yield Node(settings=settings, database=database)
+    database.close()
 
 
 def dataset(study_uid: str, sop_uid: str, **elements: Any) -> Dataset:
