@@ -219,6 +219,11 @@ def count(session: Session) -> int:
     return session.scalar(select(func.count()).select_from(AuditRow)) or 0
 
 
+def last_number(session: Session) -> int:
+    """The number of the newest row, 0 without one."""
+    return session.scalar(select(func.max(AuditRow.number))) or 0
+
+
 def newest(
     session: Session, *, limit: int, before: int | None = None, who: str = "", study_uid: str = ""
 ) -> Sequence[Entry]:

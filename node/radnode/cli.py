@@ -23,6 +23,7 @@ COMMANDS = {
     "demo": "radnode.cli_run:demo",
     "weights": "radnode.cli_weights:weights",
     "users": "radnode.cli_users:users",
+    "audit": "radnode.cli_audit:audit",
     "tokens": "radnode.cli_users:tokens",
     "triage": "radnode.cli_triage:triage",
     "backup": "radnode.cli_keep:backup",

@@ -8,7 +8,7 @@ from datetime import UTC
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from radnode import capabilities, complete, notify, pipeline, retention
+from radnode import audit_syslog, capabilities, complete, notify, pipeline, retention
 from radnode.database import Database
 from radnode.policy_shadow import Shadow
 from radnode.scores import Watch
@@ -49,6 +49,8 @@ class Clock:
         self._every(PROBE_S, self.probe)
         self._every(NOTIFY_S, self.notify)
         self._every(WATCH_S, self.watch)
+        if self._settings.audit.host:
+            self._every(self._settings.audit.every_s, self.hand_over)
         if self._settings.retention.delete:
             self._guarded(lambda: retention.sweep(self._database, self._settings))
             self._every(RETENTION_S, self.let_go)
@@ -74,6 +76,10 @@ class Clock:
     def notify(self) -> None:
         """Owe the worklists of other systems the priorities that changed."""
         self._guarded(lambda: notify.tell(self._database, self._settings, self._reader, time.time()))
+
+    def hand_over(self) -> None:
+        """Send what is new in the audit to the collector of the settings."""
+        self._guarded(lambda: audit_syslog.export(self._database, self._settings))
 
     def let_go(self) -> None:
         """Delete the images whose time is over, where the settings say so."""
