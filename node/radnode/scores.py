@@ -166,6 +166,11 @@ def scores(session: Session, model: str = "", *, since: float = 0.0) -> tuple[Sc
     )  # fmt: skip
 
 
+def models(session: Session) -> tuple[str, ...]:
+    """Every model that reported anything, those of other systems among them."""
+    return tuple(session.scalars(select(ScoreRow.model).distinct().order_by(ScoreRow.model)))
+
+
 def ruled(session: Session, model: str = "") -> tuple[Ruled, ...]:
     """The rulings that hold on findings of a model, those that people added left out."""
     standing = verdicts.in_force(session, model)

@@ -1,19 +1,34 @@
-"""The models: their versions in use, and how often people agreed with them. The charts are plain SVG."""
+"""The models: their versions in use, what people say of them, and what has changed. The charts are plain SVG."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from fastapi.responses import HTMLResponse
+from sqlalchemy.orm import Session
 
-from radnode import verdicts, weights_use
+from radnode import monitor, proxies, scores, verdicts, versus, weights_use
 from radnode.database import Database
+from radnode.monitor import DAY_S, Kind, Watched
+from radnode.scores import KEPT_DAYS
 from radnode.settings import Settings
+from radnode.settings_monitoring import Monitoring
 from radnode.verdicts import Agreement
+from radnode.web.charts import Chart, Series, by_month, over_time
+from radnode.web.i18n import mark
 from radnode.web.views import Render
 
 MONTHS = 12
 BAR, GAP, HEIGHT = 36, 18, 120
+KINDS = {
+    Kind.STABILITY: mark("The scores are spread otherwise than in the reference"),
+    Kind.UP: mark("The scores have risen"),
+    Kind.DOWN: mark("The scores have fallen"),
+    Kind.RULINGS: mark("People reject or correct more"),
+}
+Name = Annotated[str, Path(max_length=64)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +51,7 @@ class Bar:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chart:
+class Bars:
     """The last MONTHS months of one model in which findings were ruled on."""
 
     model: str
@@ -45,18 +60,29 @@ class Chart:
     bars: tuple[Bar, ...]
 
 
-def charts(found: Sequence[Agreement]) -> tuple[Chart, ...]:
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """A version on one scanner, with its charts; None where there is nothing to draw."""
+
+    watched: Watched
+    scores: Chart
+    index: Chart | None
+    sums: Chart | None
+
+
+def bars(found: Sequence[Agreement]) -> tuple[Bars, ...]:
     """One for each model; every bar is as high as its findings are many."""
-    models = sorted({a.model for a in found})
-    return tuple(chart(model, [a for a in found if a.model == model][-MONTHS:]) for model in models)
+    counted = [a for a in found if a.accepted + a.edited + a.rejected]
+    models = sorted({a.model for a in counted})
+    return tuple(bars_of(model, [a for a in counted if a.model == model][-MONTHS:]) for model in models)
 
 
-def chart(model: str, months: Sequence[Agreement]) -> Chart:
+def bars_of(model: str, months: Sequence[Agreement]) -> Bars:
     most = max(a.accepted + a.edited + a.rejected for a in months)
-    bars = tuple(
+    made = tuple(
         Bar(x=i * (BAR + GAP) + GAP, month=a.month, counts=a, parts=parts(a, most)) for i, a in enumerate(months)
     )
-    return Chart(model=model, width=max(7, len(bars)) * (BAR + GAP) + GAP, height=HEIGHT, bars=bars)
+    return Bars(model=model, width=max(7, len(made)) * (BAR + GAP) + GAP, height=HEIGHT, bars=made)
 
 
 def parts(counts: Agreement, most: int) -> tuple[Part, ...]:
@@ -68,13 +94,70 @@ def parts(counts: Agreement, most: int) -> tuple[Part, ...]:
     return tuple(made)
 
 
+def drawn(watched: Watched, settings: Monitoring) -> Drawn:
+    months = [m.month for m in watched.months]
+    flagged = Series(
+        name=mark("with a finding"), kind="first", values=[m.with_finding / m.studies for m in watched.months]
+    )  # fmt: skip
+    mean = Series(name=mark("mean score"), kind="second", values=[m.mean for m in watched.months])
+    index = Series(name=mark("index"), kind="first", values=[m.index for m in watched.months])
+    up = Series(name=mark("up"), kind="first", values=watched.sums.up)
+    down = Series(name=mark("down"), kind="second", values=watched.sums.down)
+    return Drawn(
+        watched=watched,
+        scores=by_month(months, (flagged, mean), unit="%"),
+        index=by_month(months, (index,), limit=settings.psi_limit) if any(index.values) else None,
+        sums=over_time(watched.steps, (up, down), limit=settings.cusum_limit) if watched.steps else None,
+    )
+
+
+def rulings_chart(session: Session, model: str, settings: Monitoring) -> Chart | None:
+    lines, _ = monitor.rulings(scores.ruled(session, model), settings)
+    found = lines.get(model, ())
+    series = Series(name=mark("rejected or corrected"), kind="first", values=[value for _, value in found])
+    return over_time([at for at, _ in found], (series,), limit=settings.ruling_limit) if found else None
+
+
+def values_of(session: Session, settings: Settings, model: str, now: float) -> dict[str, Any]:
+    """Everything of one model that the page shows beside its card."""
+    found = scores.scores(session, model, since=now - KEPT_DAYS * DAY_S)
+    watching = [drawn(w, settings.monitoring) for w in monitor.watch(found, settings.monitoring, now)]
+    agreed = [a for a in verdicts.agreement(session) if a.model == model]
+    return {
+        "alarms": scores.known(session, model),
+        "together": [d for d in watching if not d.watched.scanner],
+        "by_scanner": [d for d in watching if d.watched.scanner],
+        "bars": bars(agreed),
+        "agreed": agreed,
+        "by_sender": [a for a in verdicts.agreement(session, by_sender=True) if a.model == model],
+        "rulings": rulings_chart(session, model, settings.monitoring),
+        "proxies": proxies.of_model(session, model),
+        "versus": versus.of_model(session, model),
+    }
+
+
 def model_pages(made: APIRouter, render: Render, settings: Settings, database: Database) -> None:
     @made.get("/models")
     def models() -> HTMLResponse:
         with database.reading() as session:
             uses = sorted(weights_use.uses(weights_use.history(session)).items())
             by_sender, all_senders = verdicts.agreement(session, by_sender=True), verdicts.agreement(session)
+            alarms = scores.known(session, open_only=True)
         return render(
-            "models.html", "Models", "models",
-            cards=weights_use.live_cards(database, settings), uses=uses, charts=charts(all_senders), by_sender=by_sender,
+            "models.html", "Models", "models", kinds=KINDS, alarms=alarms, cards=weights_use.live_cards(database, settings),
+            uses=uses, charts=bars(all_senders), by_sender=by_sender,
+        )  # fmt: skip
+
+    @made.get("/models/{name}")
+    def model(name: Name) -> HTMLResponse:
+        cards = [c for c in weights_use.live_cards(database, settings) if c.identity.name == name]
+        with database.reading() as session:
+            known = cards or name in scores.models(session)
+            values = values_of(session, settings, name, time.time()) if known else {}
+            uses = weights_use.history(session, name)
+        if not known:
+            return render("missing.html", "Not here", "models", 404, what=mark("The node knows no such model."))
+        return render(
+            "model.html", name, "models", model_name=name, card=cards[0] if cards else None, uses=uses, kinds=KINDS,
+            watching=settings.monitoring, **values,
         )  # fmt: skip
