@@ -16,6 +16,7 @@ COMMANDS = {
     "peers": "radnode.cli_peers:peers",
     "bundles": "radnode.cli_bundles:bundles",
     "engines": "radnode.cli_engines:engines",
+    "deliveries": "radnode.cli_deliveries:deliveries",
     "destinations": "radnode.cli_destinations:destinations",
     "read": "radnode.cli_read:read",
     "rerun": "radnode.cli_retract:rerun",

@@ -7,7 +7,8 @@ import time
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from radnode import commit_ask, subscriptions
+from radnode import breaker, commit_ask, subscriptions
+from radnode.breaker import Breaker
 from radnode.database import Database
 from radnode.destinations import Sender, open_destination
 from radnode.errors import DeliveryError, NotTakenError
@@ -27,11 +28,12 @@ STOP_S = 2.0  # what is still in hand then is sent again by the next process
 class Lane:
     """One worker of one destination: takes a study's due results, opens one connection, sends, settles each."""
 
-    def __init__(self, settings: Settings, address: Destination, outbox: Outbox) -> None:
+    def __init__(self, settings: Settings, address: Destination, outbox: Outbox, breaker: Breaker) -> None:
         self.policy = settings.deliver
         self.calling_ae = settings.receive.ae_title
         self.address = address
         self.outbox = outbox
+        self.breaker = breaker
         self.due = threading.Event()
         self.token: str | None = None  # of the batch in hand, for its heartbeat
 
@@ -48,15 +50,19 @@ class Lane:
                 stop.wait(OUTAGE_S)
 
     def deliver_one(self) -> bool:
-        """Claim one batch and do what can be done with it. False when there was none."""
+        """Claim one batch and do what can be done with it. False when there was none, or the destination is left alone."""
+        if not self.breaker.lets(time.time()):
+            return False
         batch = self.outbox.claim(self.address.name, time.time(), LEASE_S)
         if batch is None:
+            self.breaker.untried()
             return False
         self.token = batch.token
         try:
             self._send(batch)
         finally:
             self.token = None
+            self.breaker.untried()
         return True
 
     def _send(self, batch: Batch) -> None:
@@ -76,10 +82,18 @@ class Lane:
         except Exception as e:  # whatever a peer or a library does, the results stay owed
             log.exception("delivery failed", extra={"action": "deliver", "study_uid": batch.study_uid})
             error = f"{type(e).__name__}: see the log"
+        self._note(error)
         if done:
             self.outbox.tell(batch.study_uid, time.time(), f"{count(done)} delivered to {self.address.name}.")
         if left:
             self._fail(batch, left, error)
+
+    def _note(self, error: str) -> None:
+        """How it went, for the deliveries to come; what waited for a destination that is back waits no longer."""
+        if error:
+            self.breaker.failed(error, time.time())
+        elif self.breaker.worked():
+            self.outbox.hasten(self.address.name, time.time())
 
     def _send_one(self, sender: Sender, token: str, delivery: Delivery) -> bool:
         """Whether the destination has it now. A transient failure is raised: what follows may refer to this object."""
@@ -131,13 +145,22 @@ def count(results: int) -> str:
 def lanes(settings: Settings, outbox: Outbox) -> list[Lane]:
     """At least one lane for each destination; `deliver.threads` are shared out evenly."""
     each = max(1, settings.deliver.threads // max(1, len(settings.destinations)))
-    return [Lane(settings, address, outbox) for address in settings.destinations for _ in range(each)]
+    made = []
+    for address in settings.destinations:
+        shared = Breaker(
+            address.name,
+            outbox.database,
+            lambda failures: backoff_s(settings.deliver, failures, random.random()),  # noqa: S311
+        )
+        made += [Lane(settings, address, outbox, shared) for _ in range(each)]
+    return made
 
 
 def serve(settings: Settings, stop: threading.Event | None = None) -> None:
     """Deliver what is owed until `stop`. Kill it at any time: what it had in hand is sent again."""
     stop = stop or threading.Event()
     database = Database(settings.url)
+    breaker.forget(database)
     outbox = Outbox(database, settings.data)
     workers = lanes(settings, outbox)
     threads = [threading.Thread(target=lane.run, args=(stop,), daemon=True) for lane in workers]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from sqlalchemy import Row, and_, select, update
+from sqlalchemy import Row, and_, func, select, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
@@ -19,8 +19,9 @@ from radnode.database import Database
 from radnode.destinations import PRIORITY, REJECTION, RETRACTION
 from radnode.errors import NotTakenError
 from radnode.settings import Destination
-from radnode.states import DeliveryState
+from radnode.states import CommitmentState, DeliveryState
 from radnode.tables import DeliveryRow, EventRow, ResultRow
+from radnode.tables_pacs import CommitmentRow
 
 ORDER: Mapping[str, int] = {
     **dict.fromkeys((REJECTION, RETRACTION), 0),
@@ -140,6 +141,12 @@ class Outbox:
             for delivery in deliveries:
                 settle(session, token, delivery, attempt=delivery.attempt + 1, due_at=due_at, error=error)
 
+    def hasten(self, destination: str, now: float) -> None:
+        """It answers again: what waits for another try there is due now."""
+        waiting = (DeliveryRow.destination == destination, DeliveryRow.state == DeliveryState.OWED)
+        with self.database.transaction() as session:
+            session.execute(update(DeliveryRow).where(*waiting, DeliveryRow.due_at > now).values(due_at=now))
+
     def give_up(self, token: str, deliveries: Sequence[Delivery], error: str, now: float) -> None:
         """No more attempts until a person says so; the study's story tells it."""
         with self.database.transaction() as session:
@@ -201,6 +208,68 @@ def is_alive(token: str) -> bool:
     """Whether another living process of this machine holds `token`."""
     pid = int(token.split(":")[1])
     return pid != os.getpid() and psutil.pid_exists(pid)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Count:
+    """How many current results are owed to a destination, taken and kept by it, taken and not proven, given up."""
+
+    owed: int = 0
+    kept: int = 0
+    unproven: int = 0
+    dead: int = 0
+
+
+def counts(session: Session) -> dict[str, Count]:
+    """Of every destination that anything was ever owed to."""
+    query = (
+        select(DeliveryRow.destination, DeliveryRow.state, CommitmentRow.state, func.count())
+        .join(ResultRow, ResultRow.uid == DeliveryRow.result_uid)
+        .outerjoin(CommitmentRow, CommitmentRow.delivery_id == DeliveryRow.id)
+        .where(ResultRow.current)
+        .group_by(DeliveryRow.destination, DeliveryRow.state, CommitmentRow.state)
+    )
+    found: dict[str, dict[str, int]] = {}
+    for destination, state, proof, many in session.execute(query):
+        of_it = found.setdefault(destination, {"owed": 0, "kept": 0, "unproven": 0, "dead": 0})
+        if state in (DeliveryState.OWED, DeliveryState.DEAD):
+            of_it[state] += many
+        elif state == DeliveryState.DELIVERED:
+            of_it["kept" if proof == CommitmentState.COMMITTED else "unproven"] += many
+    return {destination: Count(**of_it) for destination, of_it in found.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dead:
+    """A delivery that was given up, and why."""
+
+    id: int
+    study_uid: str
+    destination: str
+    kind: str
+    error: str
+
+
+def dead(database: Database, destination: str = "") -> tuple[Dead, ...]:
+    """What was given up of the current results, the oldest first; at one destination, or at all."""
+    query = (
+        select(DeliveryRow, ResultRow.kind)
+        .join(ResultRow, ResultRow.uid == DeliveryRow.result_uid)
+        .where(DeliveryRow.state == DeliveryState.DEAD, ResultRow.current)
+        .order_by(DeliveryRow.id)
+    )
+    if destination:
+        query = query.where(DeliveryRow.destination == destination)
+    with database.reading() as session:
+        return tuple(
+            Dead(id=d.id, study_uid=d.study_uid, destination=d.destination, kind=kind, error=d.error)
+            for d, kind in session.execute(query)
+        )
+
+
+def send_all_again(database: Database, destination: str, now: float) -> int:
+    """Everything that was given up there is owed once more; how many."""
+    return sum(send_again(database, d.id, now) for d in dead(database, destination))
 
 
 def send_again(database: Database, delivery_id: int, now: float) -> bool:

@@ -1,6 +1,7 @@
 """Reads for pages and commands: what studies there are, and a study's whole story. Changes nothing."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -10,6 +11,7 @@ from radnode.events import Event
 from radnode.shadow import ShadowRun
 from radnode.states import DeliveryState, JobState, StudyState
 from radnode.tables import DeliveryRow, InstanceRow, JobRow, OmissionRow, ResultRow, RouteRow, StudyRow
+from radnode.tables_pacs import CommitmentRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +102,10 @@ class DeliveryView:
     due_at: float
     delivered_at: float | None
     error: str
+    proof: str = ""  # a CommitmentState, or "" where nobody asks
+    proof_way: str = ""
+    proof_reason: str = ""
+    kept_at: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,8 +267,9 @@ def results(session: Session, study_uid: str) -> tuple[ResultView, ...]:
 
 def deliveries(session: Session, study_uid: str) -> tuple[DeliveryView, ...]:
     query = (
-        select(DeliveryRow, ResultRow.kind)
+        select(DeliveryRow, ResultRow.kind, CommitmentRow)
         .join(ResultRow, ResultRow.uid == DeliveryRow.result_uid)
+        .outerjoin(CommitmentRow, CommitmentRow.delivery_id == DeliveryRow.id)
         .where(DeliveryRow.study_uid == study_uid)
         .order_by(DeliveryRow.id)
     )
@@ -277,9 +284,16 @@ def deliveries(session: Session, study_uid: str) -> tuple[DeliveryView, ...]:
             due_at=d.due_at,
             delivered_at=d.delivered_at,
             error=d.error,
+            **proof(c),
         )
-        for d, kind in session.execute(query)
+        for d, kind, c in session.execute(query)
     )
+
+
+def proof(row: CommitmentRow | None) -> dict[str, Any]:
+    if row is None:
+        return {}
+    return {"proof": row.state, "proof_way": row.way, "proof_reason": row.reason, "kept_at": row.committed_at}
 
 
 def omissions(session: Session, study_uid: str) -> tuple[OmissionView, ...]:

@@ -29,7 +29,7 @@ class Pacs:
 
 
 @contextmanager
-def pacs_scp(answer: Answer | None, *, finds: bool = False, silent: bool = False) -> Iterator[Pacs]:
+def pacs_scp(answer: Answer | None, *, finds: bool = False, silent: bool = False, port: int = 0) -> Iterator[Pacs]:
     """A running PACS. answer: of storage commitment, on the same association; None: not offered. silent: it never reports."""
     pacs = Pacs()
 
@@ -77,7 +77,7 @@ def pacs_scp(answer: Answer | None, *, finds: bool = False, silent: bool = False
     if finds:
         ae.add_supported_context(FIND)
     handlers = [(evt.EVT_C_STORE, store), (evt.EVT_N_ACTION, act), (evt.EVT_C_FIND, find)]
-    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
     assert server is not None
     pacs.port = server.server_address[1]
     try:
