@@ -10,6 +10,7 @@ TORCH_PIP_ARGS ?= # e.g. --index-url with the address of PyTorch's CPU builds (R
 TEST_PACKAGES := orthanc orthanc-dicomweb dcmtk libpixelmed-java default-jre-headless chromium postgresql \
   $(if $(shell command -v npm),,npm)
 ARGS ?=
+JOBS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -33,8 +34,8 @@ serve: setup
 	@$(BIN)/radnode serve $(ARGS)
 
 test: setup packages viewers check
-	@echo "Running every test"
-	@$(BIN)/python -m pytest $(ARGS)
+	@echo "Running every test, $(JOBS) files at a time"
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: setup
 	@echo "Checking formatting, lint, types, imports and the rules of the project"

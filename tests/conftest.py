@@ -11,6 +11,12 @@ from support.orthanc import Orthanc
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, so that no worker is left alone with them at the end: files with tests against real peers."""
+    system = {item.path for item in items if item.get_closest_marker("system")}
+    items.sort(key=lambda item: item.path not in system)
+
+
 @pytest.fixture
 def pacs(tmp_path: Path) -> Iterator[Orthanc]:
     """An Orthanc of the test's own."""
