@@ -145,12 +145,12 @@ class Command:
         return self.elements.get(element, b"").rstrip(b"\0 ").decode("ascii", "replace")
 
 
-def response(request: Command, context: int, status: int, comment: str = "") -> bytes:
+def response(request: Command, context: int, status: int, comment: str = "", *, has_data: bool = False) -> bytes:
     """The P-DATA-TF with the answer to `request`: the same UIDs and message id. PS3.7 sections 9.3.1.2, 9.3.5.2, C."""
     values = {
         COMMAND_FIELD: SHORT.pack(request.number(COMMAND_FIELD) | RESPONSE),
         REPLIED_ID: SHORT.pack(request.number(MESSAGE_ID)),
-        DATA_SET_TYPE: SHORT.pack(NO_DATA_SET),
+        DATA_SET_TYPE: SHORT.pack(HAS_DATA_SET if has_data else NO_DATA_SET),
         STATUS: SHORT.pack(status),
     }
     for element in (AFFECTED_CLASS, AFFECTED_INSTANCE, EVENT_TYPE, ACTION_TYPE):

@@ -33,6 +33,7 @@ from radnode.association_pdu import (
     Command,
     PduReader,
     ProtocolError,
+    data_pdus,
     pdvs,
     response,
 )
@@ -222,6 +223,9 @@ class Session:
         )
         context = self._context
         found = others.answer(context.abstract_syntax, command, data, context.transfer_syntax_uid, caller, time.time())
+        for status, item in found.found:
+            head = response(command, self._context_id, status, has_data=True)
+            self._socket.sendall(head + data_pdus(self._context_id, item, self._association.max_pdu))
         self._reply(command, found.status, found.comment)
         if found.report is not None:
             self._reports.send(self._context_id, found.report(), context.transfer_syntax_uid)

@@ -1,7 +1,7 @@
-"""What an association serves beside C-ECHO and C-STORE: requests with one data set and one answer.
+"""What an association serves beside C-ECHO and C-STORE: requests with one data set.
 
-Storage commitment in both roles (PS3.4 annex J), performed procedure steps (annex F.7) and Instance Availability
-Notification (annex R). Called by `association_serve`, which moves the bytes; what is said goes to the tables.
+Storage commitment in both roles (PS3.4 annex J), performed procedure steps (annex F.7), Instance Availability
+Notification (annex R), and the worklist (annex K), which has an answer for each study. Called by `association_serve`, which moves the bytes; what is said goes to the tables.
 """
 
 from collections.abc import Callable
@@ -9,26 +9,35 @@ from dataclasses import dataclass, field
 from io import BytesIO
 
 from pydicom.dataset import Dataset
-from pynetdicom.dsutils import decode
+from pynetdicom.dsutils import decode, encode
 
-from radnode import commit_requests, commitment, evidence
+from radnode import commit_requests, commitment, evidence, modality_worklist
 from radnode.association_pdu import C_STORE_RQ, Command
 from radnode.database import Database
 from radnode.destinations.commit_data import COMMITMENT
 from radnode.errors import RefusedError
 from radnode.settings import Settings
+from radnode.worklist import Reader
 
 PROCEDURE_STEP = "1.2.840.10008.3.1.2.3.3"
 AVAILABILITY = "1.2.840.10008.5.1.4.33"
-SERVICES = {COMMITMENT: "Storage Commitment", PROCEDURE_STEP: "Performed Procedure Step", AVAILABILITY: "Availability"}
+SERVICES = {
+    COMMITMENT: "Storage Commitment",
+    PROCEDURE_STEP: "Performed Procedure Step",
+    AVAILABILITY: "Availability",
+    modality_worklist.FIND: "Modality Worklist",
+}
 SYNTAXES = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
 """The data sets of services are decoded, so only these transfer syntaxes are accepted for them."""
+C_FIND_RQ = 0x0020
 N_EVENT_REPORT_RQ, N_SET_RQ, N_ACTION_RQ, N_CREATE_RQ = 0x0100, 0x0120, 0x0130, 0x0140
 MOST = 8 * 1024 * 1024
 """Bytes of a data set: a commitment that names 50,000 objects has 6 MB."""
 SUCCESS, PROCESSING_FAILURE, NO_SUCH_ACTION, NOT_AUTHORIZED = 0x0000, 0x0110, 0x0123, 0x0124
 UNRECOGNIZED, TOO_LARGE, NO_SUCH_EVENT = 0x0211, 0x0213, 0x0113
 """PS3.7 annex C."""
+NO_MATCHING_IDENTIFIER = 0xA900
+"""PS3.4 section K.4.1.1.4."""
 REQUESTED_CLASS, REQUESTED_INSTANCE, EVENT_TYPE, ACTION_TYPE = 0x0003, 0x1001, 0x1002, 0x1008
 AFFECTED_INSTANCE = 0x1000
 
@@ -45,10 +54,14 @@ class Caller:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """status: of the response. report: makes an N-EVENT-REPORT for the same association, where there is no other way."""
+    """status: of the response. report: makes an N-EVENT-REPORT for the same association, where there is no other way.
+
+    found: what goes before the response, each with its own status and data set (C-FIND).
+    """
 
     status: int = SUCCESS
     comment: str = ""
+    found: tuple[tuple[int, bytes], ...] = ()
     report: Callable[[], commit_requests.Report] | None = field(default=None)
 
 
@@ -58,6 +71,7 @@ class Services:
     def __init__(self, settings: Settings, database: Database) -> None:
         self._settings = settings
         self._database = database
+        self._reader = Reader.of(settings, database)
 
     def answer(self, sop_class: str, command: Command, data: bytes, syntax: str, caller: Caller, now: float) -> Answer:
         """The answer to one request; whatever is wrong with it is said in the answer."""
@@ -66,6 +80,8 @@ class Services:
             dataset = decode(BytesIO(data), syntax == SYNTAXES[1], True)
             if sop_class == COMMITMENT:
                 return self._commitment(field_, command, dataset, caller, now)
+            if sop_class == modality_worklist.FIND and field_ == C_FIND_RQ:
+                return self._worklist(dataset, syntax, caller, now)
             if sop_class == PROCEDURE_STEP and field_ in (N_CREATE_RQ, N_SET_RQ):
                 uid = command.uid(AFFECTED_INSTANCE) or command.uid(REQUESTED_INSTANCE)
                 evidence.procedure_step(self._database, uid, dataset, now)
@@ -94,6 +110,16 @@ class Services:
         if somewhere:
             return Answer()
         return Answer(report=lambda: commit_requests.judge(self._database, self._settings.data, asked))
+
+    def _worklist(self, request: Dataset, syntax: str, caller: Caller, now: float) -> Answer:
+        if "worklist" not in caller.may:
+            return Answer(status=NOT_AUTHORIZED, comment="This peer may not ask for the worklist.")
+        try:
+            answers = list(modality_worklist.answers(request, self._reader.worklist(now).entries))
+        except RefusedError as e:
+            return Answer(status=NO_MATCHING_IDENTIFIER, comment=str(e))
+        implicit = syntax == SYNTAXES[1]
+        return Answer(found=tuple((status, encode(item, implicit, True) or b"") for status, item in answers))
 
     def reported(self, transaction_uid: str, committed: int, now: float) -> None:
         """The caller took the N-EVENT-REPORT."""

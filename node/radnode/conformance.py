@@ -2,7 +2,7 @@
 
 from pydicom._uid_dict import UID_dictionary
 
-from radnode import association_serve, store_check
+from radnode import association_serve, modality_worklist, store_check
 from radnode.association import VERIFICATION, is_accepted_syntax
 from radnode.association_pdu import MAX_PDU
 from radnode.destinations import sop_class_name
@@ -22,7 +22,7 @@ STATUSES = (
 
 def statement(settings: Settings) -> str:
     """The statement as Markdown."""
-    parts = (overview(settings), receiving(settings), statuses(), storage(), syntaxes(), sending())
+    parts = (overview(settings), receiving(settings), worklist(), statuses(), storage(), syntaxes(), sending())
     return "\n\n".join(parts)
 
 
@@ -36,6 +36,7 @@ Implementation Version Name `{store_check.IMPLEMENTATION_VERSION}`.
 |---|---|
 | Verification | SCP and SCU |
 | Storage | SCP (level 2, full: every element is kept byte for byte) and SCU |
+| Modality Worklist (PS3.4 annex K, FIND {modality_worklist.FIND}) | SCP, for peers with the right `worklist` |
 | Storage over the web (STOW-RS, PS3.18 section 10.5) | origin server at `/dicom-web/studies` |"""
 
 
@@ -49,6 +50,16 @@ At most {receive.processes} × {receive.max_associations} associations at a time
 {receive.association_idle_s:g} s is ended. Asynchronous operations and extended negotiation are not supported.
 
 Of the transfer syntaxes proposed for a SOP class, the first is accepted, because nothing is decoded on the way in."""
+
+
+def worklist() -> str:
+    keys = [f"`{k}`" for k in modality_worklist.KEYS]
+    keys += [f"`ScheduledProcedureStepSequence` > `{k}`" for k in modality_worklist.STEP_KEYS]
+    return f"""## Modality Worklist: the order to read in
+
+One answer for each study that nobody has read, the first to read first. `RequestedProcedurePriority` is STAT, HIGH or ROUTINE,
+`RequestedProcedureComments` says why. Matched and returned: {", ".join(keys)}. Other keys come back empty, with status 0xFF01.
+Matching: single value, wildcards, lists of UIDs, ranges of dates and times, sequences. A cancel comes too late: all answers leave at once."""
 
 
 def statuses() -> str:

@@ -23,9 +23,9 @@ MAX_REFUSALS = 10_000
 CALLING_NOT_RECOGNISED, CALLED_NOT_RECOGNISED = (1, 1, 3), (1, 1, 7)
 """(result, source, reason) of an A-ASSOCIATE-RJ. PS3.8 table 9-21."""
 
-RIGHTS = ("send", "query", "retrieve", "commit")
+RIGHTS = ("send", "query", "retrieve", "commit", "worklist")
 FILE = "the settings file"
-CALLERS = frozenset({"send", "retrieve", "commit"})
+CALLERS = frozenset({"send", "retrieve", "commit", "worklist"})
 """With any of these, a peer has a reason to call the node."""
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,8 @@ log = logging.getLogger(__name__)
 class Peer:
     """A DICOM system. Empty `ae_title` or `address` matches any; `port` is where it listens, if it does.
 
-    may: send (C-STORE to the node), query and retrieve (by the node), commit (ask the node for storage commitment).
+    may: send (C-STORE to the node), query and retrieve (by the node), commit (ask the node for storage commitment),
+    worklist (ask the node for the order to read in).
     way: how studies are fetched from it; url: of its DICOMweb (wado) or of Orthanc.
     """
 

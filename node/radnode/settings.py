@@ -87,7 +87,7 @@ class Peer(Section):
     address: str = ""
     port: Port | None = None
     quiet_s: float | None = None
-    may: tuple[Literal["send", "query", "retrieve", "commit"], ...] = ("send",)
+    may: tuple[Literal["send", "query", "retrieve", "commit", "worklist"], ...] = ("send",)
     way: Literal["move", "get", "wado", "orthanc"] = "move"  # how studies are fetched from it
     url: str = ""  # of its DICOMweb (wado) or of Orthanc
 
