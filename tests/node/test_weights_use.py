@@ -192,7 +192,7 @@ def test_a_change_holds_from_the_next_job_on_and_a_version_in_shadow_is_recorded
     migrations.upgrade(settings.url)
     node = Node(settings=settings, database=Database(settings.url))
     stored = {}
-    for version in ("1", "2"):
+    for version in ("1", "2", "3"):
         file, card = bring(tmp_path / "given", seed=int(version), version=version)
         stored[version] = weights_store.add([file], VOCO, card, settings.weights_folder).sha256
     weights_use.put(node.database, settings, VOCO, "1", Use.LIVE, "anna")
@@ -223,8 +223,15 @@ def test_a_change_holds_from_the_next_job_on_and_a_version_in_shadow_is_recorded
         assert worker.turn(NEVER)
         assert stored["2"] in made_by(node, second), "the warm worker noticed"
         assert not node.story(second).shadow
+        assert len(engine.warm) == 2, "live and shadow lay beside each other"
+
+        weights_use.put(node.database, settings, VOCO, "3", Use.LIVE, "anna")
+        third = arrive(node, settings.data / "third", 7)
+        assert worker.turn(NEVER)
+        assert stored["3"] in made_by(node, third)
+        assert len(engine.warm) == 1, "weights that were replaced are not kept"
     with node.database.reading() as session:
-        assert len(session.scalars(select(JobRow)).all()) == 2
+        assert len(session.scalars(select(JobRow)).all()) == 3
     node.database.close()
 
 
