@@ -17,7 +17,9 @@ START_S = 30.0
 @contextmanager
 def serving(settings: Settings) -> Iterator[httpx.Client]:
     """A client of `app.create(settings)`, which follows redirects as a browser does."""
-    config = uvicorn.Config(app.create(settings), host="127.0.0.1", port=0, log_config=None, access_log=False)
+    config = uvicorn.Config(
+        app.create(settings), host="127.0.0.1", port=0, log_config=None, access_log=False, proxy_headers=False
+    )
     file = settings.data / "run" / "test.port"
     server = app.Server(config, file)
     thread = threading.Thread(target=server.run)

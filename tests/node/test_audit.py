@@ -1,0 +1,348 @@
+"""The audit: one row in the transaction of what it tells of, a chain that shows every change, and how it leaves."""
+
+import json
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from fhir.resources.R4B.auditevent import AuditEvent
+from lxml import etree
+from sqlalchemy import delete, select, text, update
+from support.access import ADMINISTRATOR, READER, people, served, sign_in
+from support.certificates import Authority
+from support.core import STUDY as CORE_STUDY
+from support.core import Node
+from support.results import add_job, add_study, four, prepare, record
+
+from radnode import audit, audit_syslog, events, pipeline
+from radnode.audit import Act, Kind, Outcome
+from radnode.audit_messages import facts, message
+from radnode.cli import cli
+from radnode.database import Database
+from radnode.errors import DeliveryError
+from radnode.outbox import Outbox
+from radnode.settings import Destination, Settings
+from radnode.settings_access import Audit
+from radnode.tables_access import AuditExportRow, AuditHeadRow, AuditRow
+from radnode_fhir.audit_event import audit_event
+
+SCHEMA = Path(__file__).parent.parent / "support" / "audit_schema.rng"
+STUDY = "1.2.3.4"
+
+
+def fill(database: Database, count: int = 6) -> None:
+    for n in range(count):
+        with database.transaction() as session:
+            audit.note(session, Act(who=f"person {n}", kind=Kind.SEEN, action="GET /", study_uid=STUDY, detail="Ü\n<&"))
+
+
+def rows(database: Database) -> list[AuditRow]:
+    with database.reading() as session:
+        return list(session.scalars(select(AuditRow).order_by(AuditRow.number)))
+
+
+def problems(database: Database, written_down: tuple[int, str] | None = None) -> tuple[str, ...]:
+    with database.reading() as session:
+        return audit.verify(session, written_down=written_down).problems
+
+
+def test_an_untouched_chain_is_whole_on_both_databases(node: Node) -> None:
+    add_study(node.database, STUDY, patient_id="P1")
+    fill(node.database, 3)
+    with node.database.reading() as session:
+        verdict = audit.verify(session)
+    assert (verdict.rows, verdict.problems) == (3, ())
+    found = rows(node.database)
+    assert [r.number for r in found] == [1, 2, 3]
+    assert [r.patient_id for r in found] == ["P1"] * 3
+    assert verdict.head == found[-1].hash
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    made = prepare(Settings(data=tmp_path))
+    fill(made)
+    yield made
+    made.close()
+
+
+COLUMNS = [c for c in audit.HASHED if c not in ("number", "hash_before", "at")]
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_a_row_that_was_changed_is_named(database: Database, column: str) -> None:
+    with database.transaction() as session:
+        session.execute(update(AuditRow).where(AuditRow.number == 3).values({column: "changed"}))
+    assert problems(database) == ("Row 3 was changed: its hash is not that of its content.",)
+
+
+def test_a_time_that_was_moved_by_a_millisecond_is_named(database: Database) -> None:
+    with database.transaction() as session:
+        session.execute(update(AuditRow).where(AuditRow.number == 2).values(at=AuditRow.at + 0.001))
+    assert problems(database) == ("Row 2 was changed: its hash is not that of its content.",)
+
+
+def test_a_row_that_was_changed_and_hashed_again_breaks_the_one_after_it(database: Database) -> None:
+    with database.transaction() as session:
+        row = session.get(AuditRow, 3)
+        assert row is not None
+        row.who = "somebody else"
+        row.hash = audit.hash_of(row)
+    assert problems(database) == ("Row 4 does not follow row 3: one of them was changed or put there.",)
+
+
+def test_rows_that_were_taken_out_are_named(database: Database) -> None:
+    with database.transaction() as session:
+        session.execute(delete(AuditRow).where(AuditRow.number.in_([2, 4, 5])))
+    assert problems(database) == ("Before row 3 row 2 is missing.", "Before row 6 rows 4 to 5 are missing.")
+
+
+def test_rows_cut_off_at_the_end_or_the_start_are_named(database: Database) -> None:
+    with database.transaction() as session:
+        session.execute(delete(AuditRow).where(AuditRow.number.in_([1, 5, 6])))
+    assert problems(database) == (
+        "Before row 2 row 1 is missing.",
+        "The rows after 4 up to 6 are missing at the end.",
+    )
+
+
+def test_two_rows_that_changed_places_are_named(database: Database) -> None:
+    with database.transaction() as session:
+        for before, after in ((2, 99), (3, 2), (99, 3)):
+            session.execute(update(AuditRow).where(AuditRow.number == before).values(number=after))
+    named = " ".join(problems(database))
+    assert "Row 2 was changed" in named
+    assert "Row 3 was changed" in named
+
+
+def test_a_chain_that_was_made_anew_is_caught_by_a_hash_written_down_elsewhere(database: Database) -> None:
+    noted = (4, rows(database)[3].hash)
+    assert problems(database, noted) == ()
+    with database.transaction() as session:
+        before = ""
+        for row in session.scalars(select(AuditRow).order_by(AuditRow.number)):
+            row.who, row.hash_before = "nobody", before
+            row.hash = before = audit.hash_of(row)
+        session.execute(update(AuditHeadRow).values(hash=before))
+    assert problems(database) == ()
+    assert problems(database, noted) == ("Row 4 has another hash than was written down: the chain was made anew.",)
+    assert problems(database, (9, "x")) == ("Row 9, which was written down, is missing.",)
+
+
+def test_a_change_and_its_row_are_kept_or_lost_together(database: Database) -> None:
+    before = len(rows(database))
+    with pytest.raises(ZeroDivisionError), audit.acting(Act(who="anna", action="change")), database.transaction():
+        raise ZeroDivisionError
+    assert len(rows(database)) == before
+    with audit.acting(Act(who="anna", action="change")), database.transaction() as session:
+        events.write(session, STUDY, events.Action.RETRACTED, "It was retracted.", 1.0)
+    told = rows(database)[before:]
+    assert [(r.who, r.kind, r.action) for r in told] == [
+        ("anna", "changed", "change"), ("radnode", "changed", "study retracted"),
+    ]  # fmt: skip
+    assert problems(database) == ()
+
+
+def test_writers_at_the_same_time_make_one_chain(node: Node) -> None:
+    def work(name: str) -> None:
+        for n in range(10):
+            with node.database.transaction() as session:
+                audit.note(session, Act(who=name, action=f"change {n}"))
+
+    threads = [threading.Thread(target=work, args=(f"thread {n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [r.number for r in rows(node.database)] == list(range(1, 41))
+    assert problems(node.database) == ()
+
+
+def test_the_page_tells_who_saw_changed_and_was_refused_and_the_whole_is_on_the_audit_page(tmp_path: Path) -> None:
+    here = people(tmp_path)
+    add_study(here.database, STUDY, patient_id="P1")
+    with served(here) as client:
+        sign_in(client, READER)
+        for _ in range(3):
+            client.get("/")
+            client.get("/api/worklist")
+        client.post(f"/studies/{STUDY}/remark", data={"text": "seen"})
+        client.get("/users")
+        sign_in(client, ADMINISTRATOR)
+        page = client.get("/audit").text
+    told = [(r.who, r.kind, r.action, r.outcome) for r in rows(here.database)]
+    assert (READER, "log-in", "signed in", "success") in told
+    assert told.count((READER, "listed", "GET /", "success")) == 1  # once in ten minutes is enough
+    assert (READER, "changed", "POST /studies/{study_uid}/remark", "success") in told
+    assert (READER, "security", "GET refused", "refused") in told
+    changed = next(r for r in rows(here.database) if r.action.endswith("/remark"))
+    assert (changed.study_uid, changed.patient_id, changed.address) == (STUDY, "P1", "127.0.0.1")
+    assert "POST /studies/{study_uid}/remark" in page
+    here.database.close()
+
+
+def test_nothing_is_shown_that_the_audit_cannot_tell_of(tmp_path: Path) -> None:
+    here = people(tmp_path)
+    with served(here) as client:
+        sign_in(client, READER)
+        with here.database.engine.begin() as connection:
+            connection.execute(text("ALTER TABLE audit RENAME TO gone"))
+        assert client.get("/", headers={"connection": "close"}).status_code == 500
+        with here.database.engine.begin() as connection:
+            connection.execute(text("ALTER TABLE gone RENAME TO audit"))
+        assert client.get("/").status_code == 200
+    assert rows(here.database)[-1].action == "GET /"
+    here.database.close()
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_every_row_is_a_valid_dicom_audit_message_and_fhir_audit_event(kind: Kind, outcome: Outcome) -> None:
+    row = audit.row_of(NoStudies(), Act(who="an\u0001na", role="reader", address="192.0.2.7", kind=kind, outcome=outcome, action="a < b\nc", study_uid=STUDY, detail="&\x00<"), AuditHeadRow(number=6, hash="ab"), 1.7e9)  # type: ignore[arg-type]  # fmt: skip
+    row.patient_id = "P 1"
+    entry = audit.view(row)
+    schema = etree.RelaxNG(etree.parse(SCHEMA))
+    schema.assertValid(etree.fromstring(message(entry)))
+    made = AuditEvent.model_validate(audit_event(facts(entry)))
+    assert made.entity is not None
+    assert made.entity[-1].detail[0].valueString == "7"
+
+
+class NoStudies:
+    """Stands for a session in which no study is known."""
+
+    def get(self, *_: object) -> None:
+        return None
+
+
+class Collector:
+    """A syslog collector over TLS that asks for a certificate; keeps what came."""
+
+    def __init__(self, authority: Authority) -> None:
+        pair = authority.issue("collector")
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(pair.certificate, pair.key)
+        self.context.load_verify_locations(authority.ca)
+        self.context.verify_mode = ssl.CERT_REQUIRED
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.frames: list[bytes] = []
+        self.thread = threading.Thread(target=self.take)
+        self.thread.start()
+
+    def take(self) -> None:
+        while True:
+            try:
+                plain, _ = self.listener.accept()
+            except OSError:
+                return
+            with plain:
+                try:
+                    with self.context.wrap_socket(plain, server_side=True) as secured, secured.makefile("rb") as stream:
+                        while length := read_length(stream):
+                            self.frames.append(stream.read(length))
+                except (ssl.SSLError, ConnectionError):
+                    continue
+
+    def __enter__(self) -> "Collector":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self.thread.join(10)
+
+
+def read_length(stream: object) -> int:
+    digits = b""
+    while (byte := stream.read(1)) not in (b" ", b""):  # type: ignore[attr-defined]
+        digits += byte
+    return int(digits or 0)
+
+
+def test_rows_leave_by_syslog_over_tls_each_once_and_wait_while_the_collector_is_away(
+    database: Database, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path / "ca")
+    pair = authority.issue("node")
+    with Collector(authority) as collector:
+        own = Audit(
+            host="127.0.0.1",
+            port=collector.port,
+            ca=authority.ca,
+            certificate=pair.certificate,
+            certificate_key=pair.key,
+        )
+        settings = Settings(audit=own)
+        assert audit_syslog.export(database, settings) == 6
+        assert audit_syslog.export(database, settings) == 0
+        fill(database, 1)
+        assert audit_syslog.export(database, settings) == 1
+    bodies = [f.decode() for f in collector.frames]
+    assert len(bodies) == 7
+    header, _, xml = bodies[0].partition("\ufeff")
+    assert header.startswith("<85>1 20")
+    assert header.split()[5] == "DICOM+RFC3881"
+    etree.RelaxNG(etree.parse(SCHEMA)).assertValid(etree.fromstring(xml))
+    assert [b.count(f'urn:radnode:audit:{n}"') for n, b in enumerate(bodies, 1)] == [1] * 7
+    fill(database, 1)
+    with pytest.raises(DeliveryError, match="does not take audit messages"):
+        audit_syslog.export(database, settings)
+    with database.reading() as session:
+        assert audit_syslog.owed(session, settings) == 1
+        kept = session.get(AuditExportRow, f"127.0.0.1:{own.port}")
+        assert kept is not None
+        assert (kept.number, bool(kept.error)) == (7, True)
+
+
+def test_a_collector_of_another_authority_gets_nothing(database: Database, tmp_path: Path) -> None:
+    authority, other = Authority(tmp_path / "ca"), Authority(tmp_path / "other", "other")
+    with Collector(other) as collector:
+        own = Audit(host="127.0.0.1", port=collector.port, ca=authority.ca)
+        with pytest.raises(DeliveryError):
+            audit_syslog.export(database, Settings(audit=own))
+    assert collector.frames == []
+
+
+def test_the_command_verifies_names_wrong_rows_and_hands_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RADNODE_DATA", str(tmp_path))
+
+    def run(*words: str, code: int = 0) -> str:
+        done = CliRunner().invoke(cli, ["audit", *words])
+        assert done.exit_code == code, done.output
+        return done.output
+
+    run("verify")
+    made = Database(Settings(data=tmp_path).url)
+    fill(made, 3)
+    said = run("verify")
+    assert "3 rows, none changed" in said
+    assert run("verify", "--head", said.split()[-1])
+    assert len([json.loads(line) for line in run("export", "--as", "json").splitlines()]) == 3
+    assert all(line.startswith("<AuditMessage>") for line in run("export", "--after", "1").splitlines())
+    assert json.loads(run("export", "--as", "fhir").splitlines()[0])["resourceType"] == "AuditEvent"
+    assert "person 2" in run("list", "--who", "person 2")
+    with made.transaction() as session:
+        session.execute(update(AuditRow).where(AuditRow.number == 2).values(who="x"))
+    assert "Row 2 was changed" in run("verify", code=1)
+    made.close()
+
+
+def test_what_was_received_made_and_sent_is_told_of_with_its_patient(node: Node) -> None:
+    node.arrive(1.0, ae="CT1", PatientID="P7")
+    pipeline.settle(node.database, node.settings, since=0.0)
+    job = add_job(node.database, CORE_STUDY)
+    record(node.database, node.settings.data, job, four(CORE_STUDY), (Destination(name="out", kind="folder"),))
+    sent = Outbox(node.database, node.settings.data)
+    batch = sent.claim("out", time.time() + 1, 5)
+    assert batch is not None
+    sent.delivered(batch.token, batch.deliveries[0], "", time.time())
+    told = [(r.who, r.kind, r.study_uid, r.patient_id) for r in rows(node.database)]
+    assert told[0] == ("CT1", "received", CORE_STUDY, "P7")
+    assert told[-1] == ("radnode", "sent", CORE_STUDY, "P7")
+    assert batch.deliveries[0].uid in rows(node.database)[-1].detail
