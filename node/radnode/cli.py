@@ -162,6 +162,17 @@ def hl7(parent: int | None) -> None:
 
 @cli.command()
 @PARENT
+def narrate(parent: int | None) -> None:
+    """Have a language model write the texts of reports, where one is named."""
+    from radnode import narrate as writer
+    from radnode import start
+
+    settings = start.role(parent)
+    writer.serve(settings, start.stop_on_signals())
+
+
+@cli.command()
+@PARENT
 def web(parent: int | None) -> None:
     """The worklist page, the API and STOW-RS."""
     from radnode import start

@@ -95,7 +95,7 @@ def fact(observation: Mapping[str, Any]) -> Fact:
     slots = tuple(s for part in observation.get("component", ()) for s in slot(part))
     abnormal = is_abnormal(observation)
     return Fact(
-        uid=tracking_uid(observation),
+        uid=tracking_uid(dict(observation)),
         kind=Kind.ABNORMALITY if abnormal else Kind.ANATOMY if here else Kind.EXAMINATION,
         concept=concept,
         side=laterality(observation),

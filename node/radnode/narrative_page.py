@@ -9,12 +9,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from radnode import confirmations, narratives, verdicts
-from radnode.confirmations import CONFIRMED, GONE
+from radnode.confirmations import GONE
 from radnode.fhir_reports import BY_FHIR
 from radnode.narrative import draft, statements
 from radnode.narrative_check import Statement
 from radnode.narrative_facts import Told, told
 from radnode.narratives import MODELS, PERSONS, Narrative, Step
+from radnode.results import CONFIRMED
 from radnode.tables import ReportRow
 from radnode.verdicts import Verdict
 

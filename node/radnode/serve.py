@@ -22,6 +22,8 @@ from radnode.settings import Settings
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 30.0
 """Before a role is started again: doubled each time, until it has lived for STEADY_S."""
+LISTENER_WAIT_S = 1.0
+"""At most so long for the receiver: while nobody listens, a study that is being sent looks quiet."""
 STEADY_S = 30.0
 STOP_S = 15.0
 LOOK_S = 0.05
@@ -40,6 +42,7 @@ class Role:
     started_at: float = 0.0
     start_at: float = 0.0
     wait_s: float = FIRST_WAIT_S
+    longest_wait_s: float = LONGEST_WAIT_S
 
     def start(self, now: float) -> None:
         command = [sys.executable, "-m", "radnode", *self.arguments, "--parent", str(os.getpid())]
@@ -58,7 +61,7 @@ class Role:
         self.process = None
         if code == WRONG_SETTINGS:
             raise SettingsError("role", f"The role {self.name} cannot start.", "Its message stands above.")
-        self.wait_s = FIRST_WAIT_S if now - self.started_at > STEADY_S else min(self.wait_s * 2, LONGEST_WAIT_S)
+        self.wait_s = FIRST_WAIT_S if now - self.started_at > STEADY_S else min(self.wait_s * 2, self.longest_wait_s)
         self.start_at = now + self.wait_s
         log.error(
             "A role ended and is started again.",
@@ -68,7 +71,7 @@ class Role:
 
 def roles(settings: Settings) -> tuple[Role, ...]:
     return (
-        Role(name="receive", arguments=("receive",)),
+        Role(name="receive", arguments=("receive",), longest_wait_s=LISTENER_WAIT_S),
         Role(name="schedule", arguments=("schedule",)),
         *(
             Role(name=f"work {n}", arguments=("work", "--name", worker_name(settings, n)))
@@ -77,6 +80,7 @@ def roles(settings: Settings) -> tuple[Role, ...]:
         Role(name="deliver", arguments=("deliver",)),
         Role(name="web", arguments=("web",)),
         *((Role(name="hl7", arguments=("hl7",)),) if settings.hl7.port is not None else ()),
+        *((Role(name="narrate", arguments=("narrate",)),) if settings.narrative.url else ()),
     )
 
 
