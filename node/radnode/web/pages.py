@@ -9,7 +9,18 @@ from fastapi import APIRouter, Form, HTTPException
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from pydantic import TypeAdapter, ValidationError
 
-from radnode import capabilities, outbox, peers, profiles, readings, results, studies, verdicts
+from radnode import (
+    capabilities,
+    narrative_page,
+    narratives,
+    outbox,
+    peers,
+    profiles,
+    readings,
+    results,
+    studies,
+    verdicts,
+)
 from radnode.database import Database
 from radnode.peers import Peer
 from radnode.results import StoredResult
@@ -24,6 +35,7 @@ from radnode.web.life import life_pages, withheld
 from radnode.web.login import first_pages, login_pages, own_pages
 from radnode.web.model_pages import model_pages
 from radnode.web.reading import reading_pages
+from radnode.web.text_pages import text_pages
 from radnode.web.triage_pages import triage_pages
 from radnode.web.upload import upload_pages
 from radnode.web.views import Render
@@ -49,6 +61,7 @@ def router(settings: Settings, database: Database, reader: Reader, store: Store)
     triage_pages(made, render, database, reader)
     rulings.ruling_pages(made, database, reader)
     reading_pages(made, database)
+    text_pages(made, render, settings, database)
     image_files(made, settings, database)
     upload_pages(made, render, settings, store)
     model_pages(made, render, settings, database)
@@ -86,6 +99,8 @@ def study_pages(made: APIRouter, render: Render, settings: Settings, database: D
             story = studies.story(session, study_uid)
             drawn, reading = drawings.of_study(session, study_uid), readings.of_study(session, study_uid)
             said, remark = verdicts.history(session, study_uid), verdicts.remarks(session).get(study_uid, "")
+            texts = narrative_page.texts(session, settings.data, study_uid, settings.narrative.language)
+            steps = narratives.history(session, study_uid)
         if story is None:
             return render("missing.html", "Not here", "studies", 404, what="The node never received this study.")
         row = reader.entry(study_uid, time.time())
@@ -94,6 +109,7 @@ def study_pages(made: APIRouter, render: Render, settings: Settings, database: D
             story=story, entry=row, ran=any(j.revision == story.study.revision for j in story.jobs), reports=reader.reports_of(study_uid), results={r.uid: r for r in story.results},
             destinations={d.name for d in settings.destinations}, withheld=withheld(settings, story),
             findings=rulings.rows(reader.reports_of(study_uid), said), rulings=said, remark=remark, drawings=drawn, reading=reading,
+            texts=texts, narratives=steps,
         )  # fmt: skip
 
     @made.get("/studies")

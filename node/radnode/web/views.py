@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from pydicom.uid import UID
 
+from radnode.narratives import Step
 from radnode.settings import Settings, Viewer
 from radnode.shadow import in_words
 from radnode.states import StudyState
@@ -37,6 +38,14 @@ LABELS: Mapping[Outcome, str] = {
     Outcome.RETRACTED: mark("retracted"),
 }
 NO_MODEL = mark("no model ran")
+STEPS: Mapping[Step, str] = {
+    Step.WRITTEN: mark("written by the language model"),
+    Step.REFUSED: mark("the language model's text was refused"),
+    Step.UNANSWERED: mark("the language model did not answer"),
+    Step.SAVED: mark("saved as a draft"),
+    Step.RESET: mark("draft taken again"),
+    Step.CONFIRMED: mark("confirmed"),
+}
 COLUMNS = (
     mark("Priority"), mark("Why"), mark("Accession number"), mark("Patient ID"), mark("Name"), mark("Sex"),
     mark("Birth date"), mark("Examination"), mark("Body part"), mark("Study time"), mark("AI result"),
@@ -86,6 +95,7 @@ def environment(settings: Settings) -> Environment:
         "label": lambda outcome: texts.gettext(label(outcome)),
         "said": said,
         "unseen": in_words,
+        "step": lambda step: texts.gettext(STEPS[step]),
         "sop_class": sop_class,
         "translated": texts.gettext,
         "viewers": lambda study: viewer_links(settings, study),
