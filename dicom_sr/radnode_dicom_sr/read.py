@@ -13,7 +13,7 @@ from pydicom.errors import InvalidDicomError
 
 from radnode_dicom_sr import codes
 from radnode_dicom_sr.read_back import Document, ReadFinding, SegmentReference
-from radnode_dicom_sr.read_report import findings, observers, statements, title
+from radnode_dicom_sr.read_report import findings, observers, persons, statements, title
 from radnode_dicom_sr.read_segmentation import Segment, segments
 from radnode_inference.findings import Code, Measurement
 
@@ -71,6 +71,7 @@ def report(ds: Dataset) -> Document:
         empty(ds, "sr"),
         title=title(ds),
         observers=observers(ds),
+        persons=persons(ds),
         verified=ds.get("VerificationFlag") == "VERIFIED",
         predecessors=tuple(previous),
         statements=statements(ds),
@@ -87,6 +88,7 @@ def empty(ds: Dataset, kind: Literal["sr", "seg"]) -> Document:
         patient_id=str(ds.get("PatientID") or ""),
         title=None,
         observers=(),
+        persons=(),
         verified=False,
         predecessors=(),
         statements=(),

@@ -50,7 +50,7 @@ class ReadFinding:
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """One file. title: of a report, else None. observers: names of the people and devices that made it.
+    """One file. title: of a report, else None. observers: names of the people and devices that made it; persons: of the people.
 
     verified: signed by a person (PS3.3 C.17.2). predecessors: SOP Instance UIDs that it takes the place of.
     statements: free text outside the findings, in order.
@@ -63,6 +63,7 @@ class Document:
     patient_id: str
     title: Code | None
     observers: tuple[str, ...]
+    persons: tuple[str, ...]
     verified: bool
     predecessors: tuple[str, ...]
     statements: tuple[str, ...]

@@ -17,7 +17,8 @@ CATEGORIES = frozenset({"276214006", "111048"})
 ALGORITHM = frozenset({"111000", "111001", "111002", "111003", "122405"})
 TIME_POINT = "C2348792"
 TIME_POINTS = frozenset({TIME_POINT, "126070", "126071"})
-OBSERVER_NAMES = frozenset({"121008", "121013"})
+PERSON_NAME = "121008"
+OBSERVER_NAMES = frozenset({PERSON_NAME, "121013"})
 NOT_ANSWERS = METHODS | CATEGORIES | ALGORITHM | {"130400"}
 """Coded items of a group that answer no question about the finding."""
 
@@ -61,6 +62,13 @@ def outside(item: Dataset) -> Iterator[Dataset]:
 def observers(ds: Dataset) -> tuple[str, ...]:
     named = (i for i in outside(ds) if name(i) in OBSERVER_NAMES)
     return tuple(str(i.get("PersonName") or i.get("TextValue") or "") for i in named)
+
+
+def persons(ds: Dataset) -> tuple[str, ...]:
+    """The people among the observers, and those who signed (PS3.3 C.17.2)."""
+    signed = (str(v.get("VerifyingObserverName") or "") for v in ds.get("VerifyingObserverSequence") or ())
+    named = (str(i.get("PersonName") or "") for i in outside(ds) if name(i) == PERSON_NAME)
+    return tuple(dict.fromkeys(n for n in (*named, *signed) if n))
 
 
 def statements(ds: Dataset) -> tuple[str, ...]:

@@ -12,9 +12,10 @@ from pathlib import Path
 from sqlalchemy import ColumnElement, exists, func, select, update
 from sqlalchemy.orm import Session
 
-from radnode import events, jobs, sending
+from radnode import edited, events, evidence, jobs, sending
 from radnode.database import Database
 from radnode.events import Action
+from radnode.evidence import Lack
 from radnode.peers import Peer, from_row
 from radnode.settings import Settings
 from radnode.states import StudyState
@@ -43,7 +44,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Arrived:
-    """What arrived for one study since the last look. own: how many were the node's own results coming back."""
+    """What arrived for one study since the last look. own: how many were the node's own results coming back.
+
+    copies: radiologists' edited copies of them, which are among the others.
+    """
 
     study_uid: str
     ids: tuple[int, ...]
@@ -53,6 +57,7 @@ class Arrived:
     last_at: float
     quiet_s: float
     headers: tuple[Header, ...]
+    copies: tuple[edited.Copy, ...] = ()
 
     @property
     def foreign(self) -> int:
@@ -96,6 +101,7 @@ def look(database: Database, settings: Settings, study_uid: str) -> Arrived | No
             )
         )
         quiet_s = quiet_of(session, settings, rows[-1].calling_ae, rows[-1].address)
+        copies = edited.copies(session, settings, study_uid, foreign)
     firsts = {r.series_uid: settings.data / r.file for r in reversed(foreign) if r.series_uid not in known}
     return Arrived(
         study_uid=study_uid,
@@ -106,6 +112,7 @@ def look(database: Database, settings: Settings, study_uid: str) -> Arrived | No
         last_at=max((r.received_at for r in foreign), default=rows[-1].received_at),
         quiet_s=quiet_s,
         headers=readable(tuple(firsts.values())),
+        copies=copies,
     )
 
 
@@ -119,6 +126,10 @@ def count_in(database: Database, arrived: Arrived, *, since: float, now: float) 
             events.write(session, arrived.study_uid, Action.RETURNED, sentence, now)
             return True
         study = jobs.lock_study(session, arrived.study_uid)
+        for copy in arrived.copies:
+            edited.record(session, arrived.study_uid, copy, now)
+        if study is not None and len(arrived.copies) == arrived.foreign and edited.changes_nothing(session, study):
+            return True
         if study is None:
             study = new_study(session, arrived, now)
         elif study.state != StudyState.RECEIVING:
@@ -184,20 +195,67 @@ def extend(session: Session, study: StudyRow, arrived: Arrived, since: float) ->
     study.instances = session.scalar(counted) or 0
 
 
-def complete(database: Database, *, now: float) -> tuple[str, ...]:
-    """The studies that were quiet long enough, and that nobody is still sending, now COMPLETE: each in its own compare-and-set."""
+def complete(database: Database, *, now: float, evidence_wait_s: float = 0.0) -> tuple[str, ...]:
+    """The studies that were quiet long enough, and that nobody is still sending, now COMPLETE: each in its own compare-and-set.
+
+    evidence_wait_s: how long one waits of which other systems say that there is more; then it is complete as provisional.
+    """
     unsettled = exists().where(InstanceRow.study_uid == StudyRow.study_uid, ~InstanceRow.settled)
     due = (StudyRow.due_at <= now, ~unsettled, ~sending.is_sent(now))
     query = select(StudyRow.study_uid, StudyRow.instances).where(StudyRow.state == StudyState.RECEIVING, *due)
     with database.reading() as session:
         ready = session.execute(query.order_by(StudyRow.due_at)).all()
+        asked = tuple(session.scalars(select(PeerRow.name).where(PeerRow.may.contains("query"))))
     done = []
     for study_uid, instances in ready:
-        with database.transaction() as session:
-            if jobs.move_study(session, study_uid, StudyState.RECEIVING, StudyState.COMPLETE, *due):
-                events.write(session, study_uid, Action.COMPLETE, f"Quiet, and complete with {instances} images.", now)
-                done.append(study_uid)
+        with database.reading() as session:
+            lack = evidence.missing(session, session.get_one(StudyRow, study_uid), asked)
+        if not is_awaited(database, study_uid, lack, evidence_wait_s, now) and finish(
+            database, study_uid, instances, lack, due, now
+        ):
+            done.append(study_uid)
     return tuple(done)
+
+
+def is_awaited(database: Database, study_uid: str, lack: Lack, wait_s: float, now: float) -> bool:
+    """Whether a study waits for what others say is missing; its story tells of it once."""
+    if not lack.sentence:
+        return False
+    with database.reading() as session:
+        study = session.get_one(StudyRow, study_uid)
+        late, told = now >= study.due_at + wait_s, study.provisional == lack.sentence
+    if late:
+        return False
+    if lack.known and not told:
+        with database.transaction() as session:
+            session.execute(update(StudyRow).where(StudyRow.study_uid == study_uid).values(provisional=lack.sentence))
+            sentence = f"Quiet, but not complete: {lack.sentence}. It waits {wait_s:.0f} s at most."
+            events.write(session, study_uid, Action.WAITING, sentence, now)
+    return True
+
+
+def finish(
+    database: Database, study_uid: str, instances: int, lack: Lack, due: Sequence[ColumnElement[bool]], now: float
+) -> bool:
+    """One transaction: the study is COMPLETE, as provisional where others know of more. False: it changed meanwhile."""
+    provisional = lack.sentence if lack.known else ""
+    with database.transaction() as session:
+        states = (StudyState.RECEIVING, StudyState.COMPLETE)
+        if not jobs.move_study(session, study_uid, *states, *due, provisional=provisional):
+            return False
+        sentence = f"Quiet, and complete with {instances} images"
+        if provisional:
+            sentence = f"Quiet, and read as provisional with {instances} images: {provisional}"
+        elif lack.sentence:
+            sentence += f"; {lack.sentence}"
+        events.write(session, study_uid, Action.COMPLETE, f"{sentence}.", now)
+    return True
+
+
+def lacking(session: Session, study_uid: str) -> str:
+    """What other systems say is missing of a study that is read all the same; "" of a whole one."""
+    found = session.scalar(select(StudyRow.provisional).where(StudyRow.study_uid == study_uid))
+    return found or ""
 
 
 def hold(database: Database, settings: Settings, *, now: float) -> None:
