@@ -4,6 +4,7 @@ Knows nothing of storage or of who may call. PS3.8 section 9.3 (PDUs), PS3.7 sec
 """
 
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Iterator, Mapping
@@ -56,6 +57,9 @@ class PduReader:
 
     def set_idle(self, idle_s: float) -> None:
         self._idle_s = idle_s
+        if isinstance(self._socket, ssl.SSLSocket):  # which would wait on whatever the socket's own limits say
+            self._socket.settimeout(idle_s)
+            return
         timeout = struct.pack("ll", int(idle_s), int(idle_s % 1 * 1_000_000) or (1 if idle_s < 1 else 0))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)

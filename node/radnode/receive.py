@@ -13,9 +13,10 @@ import socket
 import threading
 import time
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from radnode import tls
 from radnode.receive_child import Child, Slots
 from radnode.settings import Settings
 
@@ -31,10 +32,15 @@ log = logging.getLogger(__name__)
 def serve(settings: Settings, *, stop: threading.Event | None = None) -> None:
     """Receive until SIGTERM, SIGINT or `stop`. The real port stands in `run/receive.port` of the data folder.
 
-    Call it before other threads are started: it forks. Raises OSError when the address cannot be taken.
+    That of DICOM over TLS stands in `run/receive-tls.port`. Call it before other threads are started: it forks. Raises
+    OSError when an address cannot be taken, SettingsError when a certificate cannot be used.
     """
-    listener = listen(settings.receive.host, settings.receive.port)
-    Parent(settings, listener, stop or threading.Event()).run()
+    own = settings.receive
+    if own.tls_port is not None:
+        tls.listening(settings.tls)  # wrong certificates are told of now
+    ports = (("receive.port", own.port if own.plain else None), ("receive-tls.port", own.tls_port))
+    listeners = {name: listen(own.host, port) for name, port in ports if port is not None}
+    Parent(settings, listeners, stop or threading.Event()).run()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -55,34 +61,37 @@ def listen(host: str, port: int) -> socket.socket:
 class Parent:
     """Keeps the children alive. The pipe `lifeline` ends when the parent does, however it ends: children then stop."""
 
-    def __init__(self, settings: Settings, listener: socket.socket, stop: threading.Event) -> None:
+    def __init__(self, settings: Settings, listeners: Mapping[str, socket.socket], stop: threading.Event) -> None:
         self._settings = settings
-        self._listener = listener
+        self._listeners = listeners
         self._stop = stop
         self._children: dict[int, int] = {}  # process id -> slot
         self._slots = Slots(settings.receive.processes)
         self._lifeline = os.pipe()
 
     def run(self) -> None:
-        port_file = self._settings.data / "run" / "receive.port"
+        run = self._settings.data / "run"
         with stopping_signals(self._stop):
             try:
                 for slot in range(self._settings.receive.processes):
                     self._start(slot, recovering=slot == 0)
-                write_atomically(port_file, str(self._listener.getsockname()[1]))
-                log.info("The node receives.", extra={"action": "listen", "port": self._listener.getsockname()[1]})
+                for name, listener in self._listeners.items():
+                    port = listener.getsockname()[1]
+                    write_atomically(run / name, str(port))
+                    log.info("The node receives.", extra={"action": "listen", "port": port})
                 while not self._stop.wait(0.1):
                     self._restart_dead()
             finally:
-                port_file.unlink(missing_ok=True)
-                self._listener.close()
+                for name, listener in self._listeners.items():
+                    (run / name).unlink(missing_ok=True)
+                    listener.close()
                 self._end()
 
     def _start(self, slot: int, *, recovering: bool) -> None:
         self._slots.set(slot, 0)
         pid = os.fork()
         if pid == 0:
-            run_child(self._settings, self._listener, self._lifeline, self._slots, slot, recovering)
+            run_child(self._settings, self._listeners, self._lifeline, self._slots, slot, recovering)
         self._children[pid] = slot
 
     def _restart_dead(self) -> None:
@@ -118,7 +127,12 @@ class Parent:
 
 
 def run_child(
-    settings: Settings, listener: socket.socket, lifeline: tuple[int, int], slots: Slots, slot: int, recovering: bool
+    settings: Settings,
+    listeners: Mapping[str, socket.socket],
+    lifeline: tuple[int, int],
+    slots: Slots,
+    slot: int,
+    recovering: bool,
 ) -> None:
     """The life of a forked process; never returns."""
     code = 1
@@ -127,7 +141,7 @@ def run_child(
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent decides
         gc.freeze()
-        Child(settings, listener, slots, slot).run(lifeline[0], recovering=recovering)
+        Child(settings, listeners, slots, slot).run(lifeline[0], recovering=recovering)
         code = 0
     except BaseException:
         log.exception("A receiving process failed.", extra={"action": "fail"})

@@ -4,14 +4,17 @@ import logging
 import mmap
 import selectors
 import socket
+import ssl
 import struct
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from radnode import tls
 from radnode.association import ARTIM_S, Association, negotiate
 from radnode.association_pdu import ConnectionEndedError, PduReader, ProtocolError, abort
 from radnode.association_serve import Session
@@ -56,10 +59,12 @@ class Slots:
 class Child:
     """Everything of one process. Made after the fork, so that no database connection is carried over it."""
 
-    def __init__(self, settings: Settings, listener: socket.socket, slots: Slots, slot: int) -> None:
+    def __init__(self, settings: Settings, listeners: Mapping[str, socket.socket], slots: Slots, slot: int) -> None:
         self._settings = settings.receive
+        self._secured = listeners.get("receive-tls.port")
+        self._tls = tls.listening(settings.tls) if self._secured is not None else None
         self._pause_s = min(PAUSES * settings.complete.quiet_s, settings.receive.association_idle_s)
-        self._listener = listener
+        self._listeners = tuple(listeners.values())
         self._slots, self._slot = slots, slot
         # the files are flushed, and `recover` makes rows of them again: a second flush per image would buy nothing
         self._database = Database(settings.url, flush_commits=False)
@@ -77,14 +82,18 @@ class Child:
         if recovering:
             threading.Thread(target=self._look_after_the_store, name="recover", daemon=True).start()
         with selectors.DefaultSelector() as selector:
-            selector.register(self._listener, selectors.EVENT_READ)
+            for listener in self._listeners:
+                selector.register(listener, selectors.EVENT_READ)
             selector.register(lifeline, selectors.EVENT_READ)
             while True:
                 ready = {key.fd for key, _ in selector.select()}
                 if lifeline in ready:
                     break
-                self._accept()
-        self._listener.close()
+                for listener in self._listeners:
+                    if listener.fileno() in ready:
+                        self._accept(listener)
+        for listener in self._listeners:
+            listener.close()
         self._drain()
 
     def _look_after_the_store(self) -> None:
@@ -98,9 +107,9 @@ class Child:
                 return
             time.sleep(RECOVER_S)
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         try:
-            connection, address = self._listener.accept()
+            connection, address = listener.accept()
         except OSError:  # another process was quicker, the caller is gone again, or no descriptor is free
             time.sleep(0.001)
             return
@@ -111,12 +120,31 @@ class Child:
         if full:
             connection.close()
             return
-        threading.Thread(target=self._serve, args=(connection, address[0]), daemon=True).start()
+        secured = listener is self._secured
+        threading.Thread(target=self._serve, args=(connection, address[0], secured), daemon=True).start()
 
-    def _serve(self, connection: socket.socket, address: str) -> None:
+    def _secure(self, connection: socket.socket, address: str) -> socket.socket:
+        """The connection over TLS, in place of the plain one. Raises ConnectionEndedError when they do not agree."""
+        assert self._tls is not None
+        connection.settimeout(min(ARTIM_S, self._settings.association_idle_s))
+        with self._lock:
+            self._connections.discard(connection)
+        try:
+            secured = self._tls.wrap_socket(connection, server_side=True)
+        except (ssl.SSLError, OSError) as e:
+            connection.close()
+            why = getattr(e, "reason", "") or type(e).__name__
+            raise ConnectionEndedError(f"TLS was not agreed on with {address}: {why}") from e
+        with self._lock:
+            self._connections.add(secured)
+        return secured
+
+    def _serve(self, connection: socket.socket, address: str, secured: bool) -> None:
         """One connection from its first byte to its end."""
         try:
             connection.setblocking(True)
+            if secured:
+                connection = self._secure(connection, address)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             reader = PduReader(connection, idle_s=min(ARTIM_S, self._settings.association_idle_s))
             association = negotiate(connection, reader, partial(self._admit, connection, address))

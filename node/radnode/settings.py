@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from radnode.errors import SettingsError
-from radnode.settings_access import Audit, Oidc, Section, Tls, WebAccess
+from radnode.settings_access import Audit, Oidc, ReceiveTls, Section, Tls, WebAccess, with_certificates
 from radnode.settings_monitoring import Monitoring
 from radnode.settings_narrative import Narrative
 
@@ -20,7 +20,7 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
-class Receive(Section):
+class Receive(ReceiveTls):
     """The DICOM listener. Port 0 takes a free one (written to `run/receive.port` in the data folder)."""
 
     host: str = "0.0.0.0"  # noqa: S104  a PACS calls from another machine
@@ -117,6 +117,7 @@ class Destination(Section):
     client_secret: str = ""
     key_id: str = ""
     scope: str = "system/*.cruds"
+    tls: bool = False  # dimse: over TLS, with the certificates of [tls]
     certificate: Path | None = None  # mutual TLS: the client's certificate and its key (PEM)
     certificate_key: Path | None = None
     ca: Path | None = None  # whose certificates of servers are trusted; left out: the machine's own list
@@ -335,7 +336,8 @@ def load(**overrides: Any) -> Settings:
     try:
         settings = Settings(**overrides)
         out = Destination(name="out", kind="folder", folder=settings.data / "out")
-        return settings if settings.destinations else settings.model_copy(update={"destinations": (out,)})
+        there = with_certificates(settings.destinations, settings.tls)
+        return settings.model_copy(update={"destinations": there or (out,)})
     except ValidationError as e:
         first = e.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

@@ -4,7 +4,7 @@ A secret is written as "file:PATH" or "env:NAME", never in the settings themselv
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -43,6 +43,13 @@ class WebAccess(Section):
         return self
 
 
+class ReceiveTls(Section):
+    """The listener for DICOM over TLS beside, or instead of, the plain one."""
+
+    tls_port: Annotated[int, Field(ge=0, le=65535)] | None = None  # None: there is none; its certificates stand in [tls]
+    plain: bool = True  # False: only over TLS
+
+
 class Oidc(Section):
     """Sign-in at an identity provider (OpenID Connect, authorization code with PKCE). Without issuer there is none."""
 
@@ -75,3 +82,14 @@ class Tls(Section):
     certificate_key: Path | None = None
     ca: Path | None = None
     warn_days: float = Field(default=30.0, gt=0)  # a certificate that ends sooner is warned of
+
+D = TypeVar("D", bound=BaseModel)
+
+
+def with_certificates(destinations: tuple[D, ...], own: Tls) -> tuple[D, ...]:
+    """The destinations; those that are called over TLS with the node's own certificates where they name none."""
+    keys = own.model_dump(include={"certificate", "certificate_key", "ca"})
+    return tuple(
+        d.model_copy(update=keys) if getattr(d, "tls", False) and getattr(d, "certificate", None) is None else d
+        for d in destinations
+    )

@@ -14,6 +14,7 @@ from cryptography import x509
 
 from radnode.errors import SettingsError
 from radnode.settings import Settings
+from radnode.settings_access import Tls
 
 CIPHERS = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384"
 """Of TLS 1.2, RFC 9325 section 4.2; those of 1.3 are all good."""
@@ -33,24 +34,23 @@ class Certificate:
         return (self.ends_at - now) / DAY_S
 
 
-def listening(settings: Settings) -> ssl.SSLContext:
+def listening(own: Tls) -> ssl.SSLContext:
     """For associations that come in: a caller without a certificate of `tls.ca` is refused. Raises SettingsError."""
-    made = filled(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), settings)
+    made = filled(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), own)
     made.verify_mode = ssl.CERT_REQUIRED
     return made
 
 
-def calling(settings: Settings) -> ssl.SSLContext:
+def calling(own: Tls) -> ssl.SSLContext:
     """For associations that go out: the peer shows a certificate of `tls.ca`, for the name or address that is called.
 
     Raises SettingsError.
     """
-    return filled(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), settings)
+    return filled(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), own)
 
 
-def filled(made: ssl.SSLContext, settings: Settings) -> ssl.SSLContext:
-    tls = settings.tls
-    if not (tls.certificate and tls.certificate_key and tls.ca):
+def filled(made: ssl.SSLContext, own: Tls) -> ssl.SSLContext:
+    if not (own.certificate and own.certificate_key and own.ca):
         raise SettingsError(
             "tls", "DICOM over TLS needs the node's certificate and whom it believes.",
             "Set certificate, certificate_key and ca in [tls].",
@@ -58,8 +58,8 @@ def filled(made: ssl.SSLContext, settings: Settings) -> ssl.SSLContext:
     try:
         made.minimum_version = ssl.TLSVersion.TLSv1_2
         made.set_ciphers(CIPHERS)
-        made.load_cert_chain(tls.certificate, tls.certificate_key)
-        made.load_verify_locations(tls.ca)
+        made.load_cert_chain(own.certificate, own.certificate_key)
+        made.load_verify_locations(own.ca)
     except (OSError, ssl.SSLError) as e:
         raise SettingsError("tls", f"A certificate of [tls] cannot be used: {e}.", "They are PEM files.") from e
     return made

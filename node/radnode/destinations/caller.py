@@ -1,11 +1,17 @@
 """The side that opens associations: pynetdicom's application entity, with sockets that are closed when they end."""
 
 import socket
+import ssl
 from contextlib import suppress
 from typing import Any
 
 from pynetdicom import AE
 from pynetdicom.transport import AssociationSocket
+
+from radnode import tls
+from radnode.errors import DeliveryError, SettingsError
+from radnode.settings import Destination
+from radnode.settings_access import Tls
 
 CONNECT_S = 10.0
 
@@ -13,15 +19,26 @@ CONNECT_S = 10.0
 class Caller(AE):
     """An application entity that calls others. All its waits end after `timeout_s`, the one for a connection earlier."""
 
-    def __init__(self, ae_title: str, timeout_s: float) -> None:
+    def __init__(self, ae_title: str, timeout_s: float, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(ae_title=ae_title)
+        self._tls = tls
         self.connection_timeout = min(CONNECT_S, timeout_s)
         self.acse_timeout = self.dimse_timeout = self.network_timeout = timeout_s
 
     def _create_socket(self, assoc: Any, address: Any, tls_args: Any) -> AssociationSocket:
         opened = CallerSocket(assoc, address=address)
-        opened.tls_args = tls_args
+        opened.tls_args = tls_args if self._tls is None else (self._tls, assoc.acceptor.address)
         return opened
+
+
+def tls_of(address: Destination) -> ssl.SSLContext | None:
+    """How a destination is called over TLS; None for one that is called plainly. Raises DeliveryError."""
+    if not address.tls:
+        return None
+    try:
+        return tls.calling(Tls(certificate=address.certificate, certificate_key=address.certificate_key, ca=address.ca))
+    except SettingsError as e:
+        raise DeliveryError(f"{address.name}: {e.sentence}") from e
 
 
 class CallerSocket(AssociationSocket):

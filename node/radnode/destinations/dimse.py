@@ -15,6 +15,7 @@ from pynetdicom import _config, evt
 
 from radnode.destinations import Outgoing, sop_class_name
 from radnode.destinations.caller import CONNECT_S, Caller
+from radnode.destinations.caller import tls_of as tls_of
 from radnode.destinations.gate import Gate
 from radnode.errors import DeliveryError, NotTakenError
 from radnode.settings import Destination as Address
@@ -58,7 +59,7 @@ class Pacs:
 
         handlers: of pynetdicom's events; roles: role selection items. Raises DeliveryError when there is none.
         """
-        ae = Caller(self.calling_ae, self.timeout_s)
+        ae = Caller(self.calling_ae, self.timeout_s, tls_of(self.address))
         for sop_class_uid, transfer_syntax_uid in contexts:
             ae.add_requested_context(sop_class_uid, transfer_syntax_uid)
         try:
