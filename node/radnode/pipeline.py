@@ -65,7 +65,7 @@ def route(database: Database, settings: Settings, cards: Sequence[ModelCard] | N
         crash_point(Point.COMPLETE_BEFORE_ROUTE)
         there = weights_use.live_cards(database, settings) if cards is None else cards
         routes = ask(database, settings, there, study_uid)
-        routed += routing.keep(database, study_uid, revision, routes)
+        routed += routing.keep(database, settings, study_uid, revision, routes)
     return routed
 
 

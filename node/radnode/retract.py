@@ -86,6 +86,12 @@ def by_person(
         return tuple(m for m in models if retract(session, settings, study_uid, m, REASONS[reason], why, now))
 
 
+def standing_models(session: Session, study_uid: str) -> tuple[str, ...]:
+    """The models of which something stands in this study."""
+    mine = (ResultRow.study_uid == study_uid, ResultRow.current, ResultRow.kind.not_in((*NOTES, PRIORITY)))
+    return tuple(session.scalars(select(ResultRow.model).where(*mine).distinct().order_by(ResultRow.model)))
+
+
 Sent = tuple[DeliveryRow, ResultRow]
 
 

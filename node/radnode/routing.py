@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from radnode import events, jobs, shadow
+from radnode import events, jobs, retract, shadow
 from radnode.complete import of_study
 from radnode.database import Database
 from radnode.events import Action
@@ -56,8 +56,11 @@ def sample(rows: Sequence[InstanceRow]) -> list[InstanceRow]:
     return [rows[0], rows[len(rows) // 2], rows[-1]]
 
 
-def keep(database: Database, study_uid: str, revision: int, routes: Sequence[Route]) -> bool:
-    """One transaction: decisions, jobs, the story, and the study is ROUTED. False: the study changed in the meantime."""
+def keep(database: Database, settings: Settings, study_uid: str, revision: int, routes: Sequence[Route]) -> bool:
+    """One transaction: decisions, jobs, the story, and the study is ROUTED. False: the study changed in the meantime.
+
+    What a model said of an earlier revision that is not sent to it any more is retracted.
+    """
     now = time.time()
     with database.transaction() as session:
         still = StudyRow.revision == revision
@@ -65,8 +68,26 @@ def keep(database: Database, study_uid: str, revision: int, routes: Sequence[Rou
             return False
         for route in routes:
             keep_one(session, revision, route, now)
+        retract_unrouted(session, settings, study_uid, routes, now)
         jobs.read_if_ended(session, study_uid, revision, now)
     return True
+
+
+def retract_unrouted(session: Session, settings: Settings, study_uid: str, routes: Sequence[Route], now: float) -> None:
+    """Take back what stands of models that do not read the study as it is now; no later run would ever replace it.
+
+    A study of which no model was asked (its files cannot be looked at) keeps what it has.
+    """
+    reported = [r for r in routes if r.model and not r.shadow]
+    if not reported:
+        return
+    why = {r.model: r.reason for r in reported if not r.chosen}
+    read = {r.model for r in reported if r.chosen}
+    for model in retract.standing_models(session, study_uid):
+        if model not in read:
+            because = why.get(model, "the model is not in use any more")
+            sentence = f"the study as it is now is not sent to it ({because.rstrip('.')})"
+            retract.retract(session, settings, study_uid, model, retract.REASONS["quality"], sentence, now)
 
 
 def keep_one(session: Session, revision: int, route: Route, now: float) -> None:

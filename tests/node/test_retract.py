@@ -1,22 +1,24 @@
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import select
+from sqlalchemy import select, update
 from support.core import STUDY, Node
 from support.results import Ended, four, record
 
-from radnode import fhir_search, fhir_store, jobs, outbox
+from radnode import fhir_search, fhir_store, jobs, outbox, routing
 from radnode.cli import cli
 from radnode.cli_retract import REASONS as ON_THE_COMMAND_LINE
 from radnode.errors import RefusedError
 from radnode.retract import REASONS, by_person
+from radnode.route import Route, not_chosen, nothing
 from radnode.settings import Destination
 from radnode.states import DeliveryState, JobState, StudyState
-from radnode.tables import DeliveryRow, ResultRow
+from radnode.tables import DeliveryRow, ResultRow, StudyRow
 
 EHR = Destination(name="ehr", kind="fhir", url="http://127.0.0.1:1/")
 OTHER = Destination(name="other", kind="fhir", url="http://127.0.0.1:2/")
@@ -121,6 +123,34 @@ def test_what_is_on_its_way_while_it_is_retracted_is_taken_back_afterwards(node:
     box.delivered(batch.token, batch.deliveries[0], "", time.time())
     later = box.claim("ehr", time.time() + 11.0, 10.0)
     assert later is not None and [d.kind for d in later.deliveries] == ["retraction"]
+
+
+@pytest.mark.parametrize(
+    ("routes", "status"),
+    [
+        ((not_chosen(STUDY, "m", "No series has thin slices."),), "entered-in-error"),
+        ((replace(not_chosen(STUDY, "other", ""), chosen=True),), "entered-in-error"),
+        ((replace(not_chosen(STUDY, "m", ""), chosen=True),), "preliminary"),
+        ((nothing(STUDY, "The stored objects of this study cannot be looked at."),), "preliminary"),
+    ],
+    ids=["not sent to it", "not in use", "sent to it", "nobody looked"],
+)
+def test_what_was_said_of_earlier_images_is_taken_back_when_the_study_is_not_sent_to_the_model_any_more(
+    node: Node, routes: tuple[Route, ...], status: str
+) -> None:
+    reports_to(node, EHR)
+    read(node)
+    deliver(node)
+    with node.database.transaction() as session:
+        session.execute(update(StudyRow).values(state=StudyState.COMPLETE, revision=2))
+    assert routing.keep(node.database, node.settings, STUDY, 2, routes)
+    assert node.report_status() == status
+    gone = [e.sentence for e in node.story().events if e.action == "retracted"]
+    assert [kind for kind, _ in deliver(node)] == (["retraction"] if gone else [])
+    assert len(gone) == (status == "entered-in-error")
+    if routes[0].model == "m":
+        because = "the study as it is now is not sent to it (No series has thin slices)"
+        assert all(because in sentence for sentence in gone)
 
 
 def test_every_version_that_was_sent_is_taken_back(node: Node) -> None:
