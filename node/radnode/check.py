@@ -3,6 +3,7 @@
 import os
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,7 @@ def everything(*, files: bool = False) -> Iterator[Answer]:
             yield stored_files(settings)
     for destination in settings.destinations:
         yield reach(destination, settings)
+    yield from certificates(settings)
     yield from models(settings)
     yield device(settings)
 
@@ -165,6 +167,14 @@ def port(what: str, host: str, number: int) -> Answer:
     except OSError as e:
         return Answer(what=what, ok=False, sentence=f"{host}:{number} cannot be reached: {type(e).__name__}")
     return Answer(what=what, ok=True, sentence=f"{host}:{number} takes connections")
+
+
+def certificates(settings: Settings) -> Iterator[Answer]:
+    """Every certificate of the settings: not well when it ended or cannot be read, warned of when it ends soon."""
+    for found in tls.certificates(settings):
+        problem = tls.warning(found, settings.tls.warn_days)
+        ok = not found.problem and found.days(time.time()) >= 0
+        yield Answer(what=f"certificate of {found.what}", ok=ok, sentence=problem or f"ends in {found.days(time.time()):.0f} days")
 
 
 def folder(what: str, path: Path | None) -> Answer:
