@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from radnode import migrations, peers, start, weights_use
+from radnode import migrations, peers, start, tls, weights_use
 from radnode import settings as settings_module
 from radnode.database import Database
 from radnode.errors import DeliveryError, SettingsError

@@ -51,3 +51,24 @@ class CallerSocket(AssociationSocket):
         with suppress(OSError):  # there is no peer any more
             connection.shutdown(socket.SHUT_RDWR)
         connection.close()
+
+
+def tls_problem(address: Destination, timeout_s: float) -> str:
+    """Why there is no TLS connection, in words; "" where there is one. An alert of TLS 1.3 comes after the handshake."""
+    context = tls_of(address)
+    if context is None:
+        return ""
+    try:
+        with (
+            socket.create_connection((address.host, address.port), timeout=timeout_s) as plain,
+            context.wrap_socket(plain, server_hostname=address.host) as secured,
+        ):
+            secured.settimeout(min(1.0, timeout_s))
+            secured.recv(1)
+    except ssl.SSLCertVerificationError as e:
+        return f"its certificate is not believed: {e.verify_message}"
+    except ssl.SSLError as e:
+        return f"TLS was refused: {(e.reason or type(e).__name__).replace('_', ' ').lower()}"
+    except OSError:
+        return ""
+    return ""

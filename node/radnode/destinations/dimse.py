@@ -14,8 +14,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import _config, evt
 
 from radnode.destinations import Outgoing, sop_class_name
-from radnode.destinations.caller import CONNECT_S, Caller
-from radnode.destinations.caller import tls_of as tls_of
+from radnode.destinations.caller import CONNECT_S, Caller, tls_of, tls_problem
 from radnode.destinations.gate import Gate
 from radnode.errors import DeliveryError, NotTakenError
 from radnode.settings import Destination as Address
@@ -85,6 +84,8 @@ class Pacs:
             socket.create_connection((self.address.host, self.address.port), timeout=CONNECT_S).close()
         except OSError as e:
             return f"no connection: {e.strerror or type(e).__name__}"
+        if problem := tls_problem(self.address, CONNECT_S):
+            return problem
         return "it listens, but ended the association without an answer"
 
     def _name(self) -> str:
