@@ -33,6 +33,7 @@ from radnode.web.account_pages import account_pages, audit_pages
 from radnode.web.api import StudyUid
 from radnode.web.life import life_pages, withheld
 from radnode.web.login import first_pages, login_pages, own_pages
+from radnode.web.login_oidc import provider_pages
 from radnode.web.model_pages import model_pages
 from radnode.web.reading import reading_pages
 from radnode.web.text_pages import text_pages
@@ -67,7 +68,7 @@ def router(settings: Settings, database: Database, reader: Reader, store: Store)
     model_pages(made, render, settings, database)
     result_files(made, settings, database)
     peer_pages(made, render, settings, database)
-    for sign_in in (login_pages, first_pages, own_pages):
+    for sign_in in (login_pages, first_pages, own_pages, provider_pages):
         sign_in(made, render, settings, database)
     account_pages(made, render, database)
     audit_pages(made, render, database)

@@ -1,0 +1,210 @@
+"""Sign-in at the hospital's identity provider: OpenID Connect Core 1.0, authorization code with PKCE (RFC 7636).
+
+What the browser carries to the provider and back is checked against what was kept of it here: state, nonce, verifier.
+The ID token must be signed by a key of the provider, for this client, now.
+"""
+
+import logging
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from authlib.common.errors import AuthlibBaseError
+from authlib.integrations.httpx_client import OAuth2Client
+from fastapi import APIRouter, Request
+from fastapi.responses import RedirectResponse, Response
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet
+from sqlalchemy import delete
+
+from radnode import accounts, audit
+from radnode.accounts import Role
+from radnode.accounts_sessions import digest
+from radnode.audit import Outcome
+from radnode.database import Database
+from radnode.errors import RefusedError
+from radnode.secrets_read import SecretError, secret
+from radnode.settings import Settings
+from radnode.settings_access import Oidc
+from radnode.tables_access import SignInRow
+from radnode.web.login import address_of, signed, signed_in
+from radnode.web.views import Render
+
+COOKIE = "radnode-sign-in"
+WAIT_S = 600.0
+TIMEOUT_S = 10.0
+LEEWAY_S = 60
+ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+"""Signatures with a public key; never "none", never a shared secret."""
+
+log = logging.getLogger(__name__)
+
+
+class ProviderError(Exception):
+    """The provider did not answer, or not as it has to; the message holds no secret and no name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pending:
+    """What was kept when the browser left."""
+
+    state_sha256: str
+    nonce: str
+    verifier: str
+    at: float
+
+
+def provider_pages(made: APIRouter, render: Render, settings: Settings, database: Database) -> None:
+    oidc = settings.oidc
+
+    def refused(sentence: str, request: Request) -> Response:
+        with database.transaction() as session:
+            audit.note(session, signed_in("unknown", address_of(request), Outcome.FAILED))
+        log.warning("A sign-in at the identity provider failed.", extra={"action": "sign-in", "why": sentence})
+        return render("login.html", "Sign in", "login", 403, problem=sentence, onward="/", provider=True, sentence="")
+
+    @made.get("/login/oidc")
+    def leave(request: Request) -> Response:
+        if not oidc.issuer:
+            return RedirectResponse("/login", status_code=303)
+        kept, state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(4))
+        try:
+            with client(oidc, back_address(request)) as provider:
+                there = discover(oidc, provider)
+                url, _ = provider.create_authorization_url(
+                    there["authorization_endpoint"], state=state, nonce=nonce, code_verifier=verifier
+                )
+        except ProviderError as e:
+            return refused(str(e), request)
+        now = time.time()
+        row = SignInRow(id_sha256=digest(kept), state_sha256=digest(state), nonce=nonce, verifier=verifier, at=now)
+        with database.transaction() as session:
+            session.execute(delete(SignInRow).where(SignInRow.at < now - WAIT_S))
+            session.add(row)
+        answer = RedirectResponse(url, status_code=303)
+        secure = request.url.scheme == "https"
+        answer.set_cookie(
+            COOKIE, kept, path="/login", max_age=int(WAIT_S), httponly=True, secure=secure, samesite="lax"
+        )
+        return answer
+
+    @made.get("/login/oidc/back")
+    def back(request: Request, state: str = "", code: str = "") -> Response:
+        pending = take(database, request.cookies.get(COOKIE, ""))
+        if not oidc.issuer or pending is None or not secrets.compare_digest(pending.state_sha256, digest(state)):
+            return refused("This sign-in was not begun here, or took too long: begin again.", request)
+        try:
+            claims = claims_of(oidc, back_address(request), code, pending)
+            name, role = str(inside(claims, oidc.name_claim) or ""), role_of(oidc, claims)
+            if role is None:
+                return refused("The identity provider gives this person no role for radnode.", request)
+            with database.transaction() as session:
+                subject = f"{oidc.issuer} {claims['sub']}"
+                account = accounts.sign_in_by_provider(session, name, role, subject, time.time())
+                answer = signed(session, request, settings, account, "/")
+        except ProviderError as e:
+            return refused(str(e), request)
+        except RefusedError as e:
+            return refused(f"{e}.".capitalize(), request)
+        answer.delete_cookie(COOKIE, path="/login")
+        return answer
+
+
+def back_address(request: Request) -> str:
+    return f"{request.url.scheme}://{request.url.netloc}/login/oidc/back"
+
+
+def client(oidc: Oidc, redirect_uri: str) -> OAuth2Client:
+    """Raises ProviderError when the client's secret cannot be read."""
+    try:
+        known = secret(oidc.client_secret) if oidc.client_secret else None
+    except SecretError as e:
+        raise ProviderError(f"The identity provider cannot be asked: {e}.") from e
+    return OAuth2Client(
+        client_id=oidc.client_id,
+        client_secret=known,
+        token_endpoint_auth_method="client_secret_basic" if known else "none",
+        scope=oidc.scope,
+        redirect_uri=redirect_uri,
+        code_challenge_method="S256",
+        timeout=TIMEOUT_S,
+        verify=str(oidc.ca) if oidc.ca else True,
+    )
+
+
+def discover(oidc: Oidc, provider: OAuth2Client) -> Mapping[str, Any]:
+    """The provider's description of itself (OpenID Connect Discovery 1.0). Raises ProviderError."""
+    found = fetched(provider, f"{oidc.issuer.rstrip('/')}/.well-known/openid-configuration")
+    if found.get("issuer") != oidc.issuer:
+        raise ProviderError("The identity provider calls itself otherwise than the settings do.")
+    return found
+
+
+def fetched(provider: OAuth2Client, url: str) -> Mapping[str, Any]:
+    try:
+        answer = provider.get(url, withhold_token=True)
+        body = answer.json()
+    except (httpx.HTTPError, ValueError) as e:
+        raise ProviderError(f"The identity provider does not answer ({type(e).__name__}).") from e
+    if not answer.is_success or not isinstance(body, dict):
+        raise ProviderError(f"The identity provider answers {answer.status_code}.")
+    return body
+
+
+def take(database: Database, kept: str) -> Pending | None:
+    """What was kept for this browser, once."""
+    with database.transaction() as session:
+        row = session.get(SignInRow, digest(kept))
+        if row is None:
+            return None
+        found = Pending(state_sha256=row.state_sha256, nonce=row.nonce, verifier=row.verifier, at=row.at)
+        session.delete(row)
+    return found if time.time() - found.at < WAIT_S else None
+
+
+def claims_of(oidc: Oidc, redirect_uri: str, code: str, pending: Pending) -> Mapping[str, Any]:
+    """What the ID token says, after every check of OpenID Connect Core section 3.1.3.7. Raises ProviderError."""
+    with client(oidc, redirect_uri) as provider:
+        there = discover(oidc, provider)
+        try:
+            tokens = provider.fetch_token(there["token_endpoint"], code=code, code_verifier=pending.verifier)
+        except (AuthlibBaseError, httpx.HTTPError, KeyError, ValueError) as e:
+            raise ProviderError(f"The identity provider gives no token ({type(e).__name__}).") from e
+        keys = fetched(provider, str(there.get("jwks_uri", "")))
+    rules = jwt.JWTClaimsRegistry(
+        leeway=LEEWAY_S,
+        iss={"essential": True, "value": oidc.issuer},
+        aud={"essential": True, "value": oidc.client_id},
+        exp={"essential": True},
+        sub={"essential": True},
+        nonce={"essential": True, "value": pending.nonce},
+    )
+    try:
+        decoded = jwt.decode(str(tokens.get("id_token", "")), KeySet.import_key_set(keys), algorithms=ALGORITHMS)
+        rules.validate(decoded.claims)
+    except (JoseError, ValueError, KeyError, TypeError) as e:
+        raise ProviderError(f"The identity provider's token does not hold ({type(e).__name__}).") from e
+    return decoded.claims
+
+
+def role_of(oidc: Oidc, claims: Mapping[str, Any]) -> Role | None:
+    """By the values of the role claim; None for a person who has none of ours."""
+    said = inside(claims, oidc.role_claim)
+    values = {str(v) for v in said} if isinstance(said, Sequence) and not isinstance(said, str) else {str(said)}
+    if values & set(oidc.administrators):
+        return Role.ADMINISTRATOR
+    return Role.READER if values & set(oidc.readers) else None
+
+
+def inside(claims: Mapping[str, Any], path: str) -> Any:
+    """The claim of this name; "a.b" is b inside a."""
+    if path in claims:
+        return claims[path]
+    found: Any = claims
+    for part in path.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found
