@@ -38,7 +38,7 @@ def serve(settings: Settings, *, stop: threading.Event | None = None) -> None:
     own = settings.receive
     if own.tls_port is not None:
         tls.listening(settings.tls)  # wrong certificates are told of now
-    ports = (("receive.port", own.port if own.plain else None), ("receive-tls.port", own.tls_port))
+    ports = (("receive-tls.port", own.tls_port), ("receive.port", own.port if own.plain else None))
     listeners = {name: listen(own.host, port) for name, port in ports if port is not None}
     Parent(settings, listeners, stop or threading.Event()).run()
 

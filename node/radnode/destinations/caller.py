@@ -19,15 +19,14 @@ CONNECT_S = 10.0
 class Caller(AE):
     """An application entity that calls others. All its waits end after `timeout_s`, the one for a connection earlier."""
 
-    def __init__(self, ae_title: str, timeout_s: float, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, ae_title: str, timeout_s: float) -> None:
         super().__init__(ae_title=ae_title)
-        self._tls = tls
         self.connection_timeout = min(CONNECT_S, timeout_s)
         self.acse_timeout = self.dimse_timeout = self.network_timeout = timeout_s
 
     def _create_socket(self, assoc: Any, address: Any, tls_args: Any) -> AssociationSocket:
         opened = CallerSocket(assoc, address=address)
-        opened.tls_args = tls_args if self._tls is None else (self._tls, assoc.acceptor.address)
+        opened.tls_args = tls_args
         return opened
 
 
@@ -51,6 +50,12 @@ class CallerSocket(AssociationSocket):
         with suppress(OSError):  # there is no peer any more
             connection.shutdown(socket.SHUT_RDWR)
         connection.close()
+
+
+def tls_args(address: Destination) -> tuple[ssl.SSLContext, str] | None:
+    """For `associate`: the context, and the name that the peer's certificate must have. Raises DeliveryError."""
+    context = tls_of(address)
+    return None if context is None else (context, address.host)
 
 
 def tls_problem(address: Destination, timeout_s: float) -> str:

@@ -14,7 +14,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import _config, evt
 
 from radnode.destinations import Outgoing, sop_class_name
-from radnode.destinations.caller import CONNECT_S, Caller, tls_of, tls_problem
+from radnode.destinations.caller import CONNECT_S, Caller, tls_args, tls_problem
 from radnode.destinations.gate import Gate
 from radnode.errors import DeliveryError, NotTakenError
 from radnode.settings import Destination as Address
@@ -58,7 +58,7 @@ class Pacs:
 
         handlers: of pynetdicom's events; roles: role selection items. Raises DeliveryError when there is none.
         """
-        ae = Caller(self.calling_ae, self.timeout_s, tls_of(self.address))
+        ae = Caller(self.calling_ae, self.timeout_s)
         for sop_class_uid, transfer_syntax_uid in contexts:
             ae.add_requested_context(sop_class_uid, transfer_syntax_uid)
         try:
@@ -68,6 +68,7 @@ class Pacs:
                 ae_title=self.address.ae_title or "ANY-SCP",
                 evt_handlers=[(evt.EVT_CONN_OPEN, prepare), *handlers],
                 ext_neg=list(roles),
+                tls_args=tls_args(self.address),
             )
         except OSError as e:  # the name of the host leads nowhere
             raise DeliveryError(f"{self._name()}: {e.strerror or type(e).__name__}") from e
