@@ -6,20 +6,61 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from radnode.monitor import Alarm
+    from radnode.settings import Settings
     from radnode.studies import Story
     from radnode_inference.model import ModelCard
 
 
 @click.command()
-def models() -> None:
-    """What is installed: name, version, weights, inputs, findings, intended use."""
+@click.argument("name", required=False)
+@click.pass_context
+def models(ctx: click.Context, name: str | None) -> None:
+    """What is installed, or of the model NAME: version, weights, inputs, findings, intended use, open alarms."""
     from radnode import settings, weights_use
     from radnode.cli_engines import told as engine
 
     loaded = settings.load()
-    for card in weights_use.known_cards(loaded):
+    cards = [c for c in weights_use.known_cards(loaded) if name in (None, c.identity.name)]
+    alarms = open_alarms(loaded)
+    for card in cards:
         engines = [f"  engine       {engine(card, loaded.weights_folder)}"] if card.takes_weights else []
-        click.echo("\n".join([*describe(card), *engines, ""]))
+        click.echo("\n".join([*describe(card), *engines, *alarms.get(card.identity.name, []), ""]))
+    if name and not cards:
+        click.echo(f"radnode: no model {name} is installed.", err=True)
+        ctx.exit(1)
+
+
+def open_alarms(loaded: "Settings") -> dict[str, list[str]]:
+    """Model -> a line for each open alarm; {} where there is no database yet."""
+    from sqlalchemy import inspect
+    from sqlalchemy.exc import OperationalError
+
+    from radnode import scores
+    from radnode.database import Database
+    from radnode.tables_monitoring import AlarmRow
+
+    if not loaded.database_url and not (loaded.data / "radnode.db").is_file():
+        return {}
+    database = Database(loaded.url)
+    told: dict[str, list[str]] = {}
+    try:
+        if inspect(database.engine).has_table(AlarmRow.__tablename__):
+            with database.reading() as session:
+                for known in scores.known(session, open_only=True):
+                    told.setdefault(known.alarm.model, []).append(f"  ALARM        {in_words(known.alarm)}")
+    except OperationalError:
+        return {}  # the cards do not need the database, and `radnode check` says what is wrong with it
+    finally:
+        database.close()
+    return told
+
+
+def in_words(alarm: "Alarm") -> str:
+    """ "score-up: 6.20 is above 5.00 since 2026-10-01 08:00, version 0.1, on SIEMENS Skyra"."""
+    about = f", version {alarm.version}" if alarm.version else ""
+    on = f", on {alarm.scanner}" if alarm.scanner else ""
+    return f"{alarm.kind}: {alarm.value:.2f} is above {alarm.limit:.2f} since {moment(alarm.since)[:16]}{about}{on}"
 
 
 def describe(card: "ModelCard") -> list[str]:

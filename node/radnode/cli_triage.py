@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from radnode.settings import TriageRule
+    from radnode.settings import Ageing, TriageRule
     from radnode.simulation.compare import Comparison
     from radnode.simulation.traffic import Arrival, Description
 
@@ -24,7 +24,9 @@ def triage() -> None:
 
 @triage.command()
 @click.option(
-    "--policy", type=FILE, help="TOML with [[triage]] rules as in radnode.toml; left out: the policy in force."
+    "--policy",
+    type=FILE,
+    help="TOML with [[triage]] rules (and [ageing]) as in radnode.toml; left out: what is in force.",
 )
 @click.option("--room", type=FILE, help="TOML that describes the reading room; the options below go before it.")
 @click.option(
@@ -48,13 +50,13 @@ def simulate(
     from radnode.simulation import compare, show
 
     try:
-        described, rules = room_of(room, given), rules_of(policy)
+        described, (rules, ageing) = room_of(room, given), policy_of(policy)
         traffic = None if since is None else past(rules, since, described, trials, seed)
     except ValueError as e:
         raise click.UsageError(str(e)) from e
     with click.progressbar(length=100, label="Simulating", hidden=as_json) as bar:
         result = compare.compare(
-            described, rules, traffic=traffic, studies=studies, trials=trials, seed=seed, interrupts=interrupts,
+            described, rules, traffic=traffic, studies=studies, trials=trials, seed=seed, interrupts=interrupts, ageing=ageing,
             progress=lambda part: bar.update(round(100 * part) - bar.pos),
         )  # fmt: skip
     if html is not None:
@@ -72,43 +74,40 @@ def room_of(file: Path | None, given: dict[str, float | None]) -> "Description":
     return Description.model_validate(base.model_dump() | changed)
 
 
-def rules_of(file: Path | None) -> Sequence["TriageRule"]:
-    """Raises ValueError that says what is wrong with the file."""
-    import tomllib
-
-    from pydantic import TypeAdapter, ValidationError
-
+def policy_of(file: Path | None) -> tuple[Sequence["TriageRule"], "Ageing"]:
+    """The rules and the limits of a file; what it leaves out is as in force. Raises ValueError that says what is wrong."""
     from radnode import settings
+    from radnode.simulation.draft import parse
     from radnode.triage import DEFAULT_POLICY
 
+    loaded = settings.load()
     if file is None:
-        in_force = settings.load().triage
-        return DEFAULT_POLICY if in_force is None else in_force
+        return (DEFAULT_POLICY if loaded.triage is None else loaded.triage), loaded.ageing
     try:
-        rules = tomllib.loads(file.read_text(encoding="utf-8"))["triage"]
-        return TypeAdapter(tuple[settings.TriageRule, ...]).validate_python(rules)
-    except KeyError as e:
-        raise ValueError(f"{file} has no [[triage]] rules") from e
-    except ValidationError as e:
-        where = ".".join(str(part) for part in e.errors()[0]["loc"])
-        raise ValueError(f"{file}: rule {where}: {e.errors()[0]['msg']}") from e
+        text = file.read_text(encoding="utf-8")
     except (OSError, ValueError) as e:
         raise ValueError(f"{file} cannot be read: {e}") from e
+    try:
+        return parse(text, loaded.ageing)
+    except ValueError as e:
+        raise ValueError(f"{file}: {e}") from e
 
 
 def past(
     rules: Sequence["TriageRule"], since: datetime, room: "Description", trials: int, seed: int
 ) -> list[list["Arrival"]]:
     """The recorded traffic once per trial: only the reading times are drawn anew."""
+    from radnode import settings
     from radnode.cli_peers import opened
-    from radnode.simulation.recorded import recorded
+    from radnode.simulation import recorded
 
-    start = since.replace(tzinfo=UTC).timestamp()
     with opened() as database:
-        found = [recorded(database, rules, start, room, seed + trial) for trial in range(trials)]
-    if not found[0]:
+        came = recorded.recorded(
+            database, rules, since.replace(tzinfo=UTC).timestamp(), settings.load().patient_classes
+        )
+    if not came:
         raise ValueError(f"the node received no study since {since:%Y-%m-%d}")
-    return found
+    return recorded.trials(came, room, trials, seed)
 
 
 def table(result: "Comparison") -> None:

@@ -86,7 +86,7 @@ def test_ageing_bounds_the_wait_of_studies_without_a_flag() -> None:
     plain = Arrival(at_s=1.0, reading_s=600)
     arrivals = [flood[0], plain, *flood[1:]]
     [starved] = [r.wait_s for r in Room(arrivals, 1, by_level).run() if r.arrival is plain]
-    [aged] = [r.wait_s for r in Room(arrivals, 1, by_worklist).run() if r.arrival is plain]
+    [aged] = [r.wait_s for r in Room(arrivals, 1, by_worklist()).run() if r.arrival is plain]
     assert starved > 2 * OVERDUE_S[Level.ROUTINE]
     assert aged <= OVERDUE_S[Level.ROUTINE] + 2 * 600
 

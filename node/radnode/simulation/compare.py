@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 from scipy.stats import t as student
 
-from radnode.settings import TriageRule
+from radnode.settings import Ageing, TriageRule
 from radnode.simulation import queueing
 from radnode.simulation.room import Read, Room, by_worklist, first_come
 from radnode.simulation.traffic import Arrival, Description, described, flag_of
-from radnode.triage import Level
+from radnode.triage import Level, overdue_after
 
 Group = Callable[[Arrival], bool]
 WARM_UP = 0.1
@@ -52,13 +52,17 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """rows: by group, those without studies left out. histograms: waits in minutes of the ROUTINE and the other studies."""
+    """rows: by group, those without studies left out.
+
+    histograms: waits in minutes by the way of reading, of all studies; by_class: the same for each group.
+    """
 
     room: Description
     trials: int
     interrupts: bool
     rows: tuple[Row, ...]
     histograms: Mapping[str, tuple[float, ...]]
+    by_class: Mapping[str, Mapping[str, tuple[float, ...]]]
 
 
 def compare(
@@ -70,31 +74,42 @@ def compare(
     trials: int = 10,
     seed: int = 1,
     interrupts: bool = False,
+    ageing: Ageing | None = None,
     progress: Callable[[float], None] = lambda _: None,
 ) -> Comparison:
     """Read the same studies both ways. traffic: what came, one list per trial; None: drawn from the description."""
+    worklist = by_worklist(overdue_after(ageing or Ageing()))
     without: list[list[Read]] = []
     triaged: list[list[Read]] = []
     trials = len(traffic) if traffic is not None else trials
     for trial in range(trials):
         arrivals = traffic[trial] if traffic is not None else described(room, policy, studies, seed + trial)
         skipped = set(map(id, arrivals[: int(WARM_UP * len(arrivals))])) if traffic is None else set()
-        for runs, pick in ((without, first_come), (triaged, by_worklist)):
-            reads = Room(arrivals, room.readers, pick, interrupts=interrupts and pick is by_worklist).run()
+        for runs, pick in ((without, first_come), (triaged, worklist)):
+            reads = Room(arrivals, room.readers, pick, interrupts=interrupts and pick is worklist).run()
             runs.append([r for r in reads if id(r.arrival) not in skipped])
         progress((trial + 1) / trials)
     known = exact(room, policy, interrupts=interrupts) if traffic is None else {}
     rows = (row(name, group, without, triaged) for name, group in GROUPS.items())
+    found = [r for r in rows if r is not None]
     return Comparison(
         room=room,
         trials=trials,
         interrupts=interrupts,
-        rows=tuple(with_exact(r, known) for r in rows if r is not None),
-        histograms={
-            name: tuple(r.wait_s / 60 for reads in runs for r in reads)
-            for name, runs in (("in the order of arrival", without), ("with triage", triaged))
-        },
+        rows=tuple(with_exact(r, known) for r in found),
+        histograms=spread(without, triaged, lambda _: True),
+        by_class={r.group: spread(without, triaged, GROUPS[r.group]) for r in found},
     )
+
+
+def spread(
+    without: Sequence[Sequence[Read]], triaged: Sequence[Sequence[Read]], group: Group
+) -> Mapping[str, tuple[float, ...]]:
+    """Way of reading -> every wait of a group, in minutes."""
+    return {
+        name: tuple(r.wait_s / 60 for reads in runs for r in reads if group(r.arrival))
+        for name, runs in (("in the order of arrival", without), ("with triage", triaged))
+    }
 
 
 def exact(

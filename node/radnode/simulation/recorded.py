@@ -2,42 +2,70 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from sqlalchemy import select
 
-from radnode import triage
+from radnode import orders, triage
 from radnode.database import Database
-from radnode.settings import TriageRule
+from radnode.settings import ClassRule, TriageRule
 from radnode.simulation.traffic import Arrival, Description, reading_time
 from radnode.tables import ReportRow, StudyRow
-from radnode.worklist import Reader
+from radnode.triage import Priority
+from radnode.worklist import Reader, summaries
+
+
+@dataclass(frozen=True, kw_only=True)
+class Came:
+    """One study as it came. before, flag: where a policy puts it without and with what the AI said; times in epoch seconds."""
+
+    at: float
+    flagged_at: float
+    before: Priority
+    flag: Priority
 
 
 def recorded(
-    database: Database, policy: Sequence[TriageRule], since: float, room: Description, seed: int
-) -> list[Arrival]:
-    """Every study that came since (UTC epoch seconds), flagged as `policy` would have flagged it when its report was there.
-
-    Reading times are not recorded: they are drawn as `room` describes them. Who was diseased nobody knows.
-    """
-    chance = random.Random(seed)  # noqa: S311
+    database: Database, policy: Sequence[TriageRule], since: float, classes: Sequence[ClassRule] = ()
+) -> list[Came]:
+    """Every study that came since (UTC epoch seconds), where `policy` would have put it. What people set is left out."""
     studies = select(StudyRow.study_uid).where(StudyRow.first_instance_at >= since)
     with database.reading() as session:
-        came = session.execute(
-            select(StudyRow.study_uid, StudyRow.last_instance_at)
-            .where(StudyRow.first_instance_at >= since)
-            .order_by(StudyRow.last_instance_at)
-        ).all()
         issued: dict[str, float] = {}
         for study_uid, at in session.execute(select(ReportRow.study_uid, ReportRow.issued_at)):
             issued[study_uid] = max(at, issued.get(study_uid, 0.0))
+        there = summaries(session, studies)
         reports = Reader(database, policy).reports(session, studies)
-    return [
-        Arrival(
-            at_s=at,
-            reading_s=reading_time(room, chance),
-            flag=triage.prioritise(reports[study_uid], policy),
-            flagged_at_s=max(at, issued.get(study_uid, at)),
+        contexts = orders.contexts(session, there, classes)
+    made = []
+    for uid, study in there.items():
+        context = replace(contexts[uid], set_level=None, comment="")
+        at = study.last_instance_at
+        made.append(
+            Came(
+                at=at,
+                flagged_at=max(at, issued.get(uid, at)),
+                before=triage.prioritise((), policy, context),
+                flag=triage.prioritise(reports[uid], policy, context),
+            )
         )
-        for study_uid, at in came
-    ]
+    return sorted(made, key=lambda c: c.at)
+
+
+def trials(came: Sequence[Came], room: Description, count: int, seed: int) -> list[list[Arrival]]:
+    """The same studies once for each trial. Reading times are not recorded: they are drawn as `room` describes them.
+
+    Who was diseased nobody knows.
+    """
+    made = []
+    for trial in range(count):
+        chance = random.Random(seed + trial)  # noqa: S311
+        made.append(
+            [
+                Arrival(
+                    at_s=c.at, reading_s=reading_time(room, chance), flag=c.flag, flagged_at_s=c.flagged_at, before=c.before
+                )
+                for c in came
+            ]
+        )  # fmt: skip
+    return made

@@ -1,13 +1,13 @@
 """A reading room as a discrete-event simulation (SimPy): readers take the study that the worklist puts first."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import simpy
 
-from radnode.simulation.traffic import NOTHING, Arrival
-from radnode.triage import RANK, Level, Priority, order
+from radnode.simulation.traffic import Arrival
+from radnode.triage import OVERDUE_S, RANK, Level, Priority, order
 
 Pick = Callable[[Sequence[Arrival], float], Arrival]
 Steps = Generator[simpy.Event, Any, None]
@@ -23,7 +23,7 @@ class Read:
 
 def known(study: Arrival, now: float) -> Priority:
     """What the worklist knows of a study now."""
-    return study.flag if now >= study.flagged_at_s else NOTHING
+    return study.flag if now >= study.flagged_at_s else study.before
 
 
 def first_come(waiting: Sequence[Arrival], _now: float) -> Arrival:
@@ -36,11 +36,15 @@ def by_level(waiting: Sequence[Arrival], now: float) -> Arrival:
     return min(waiting, key=lambda a: (RANK[known(a, now).level], a.at_s))
 
 
-def by_worklist(waiting: Sequence[Arrival], now: float) -> Arrival:
-    """The order of the node's own worklist, ageing included."""
-    if len(waiting) == 1:
-        return waiting[0]
-    return order(((a, known(a, now), a.at_s) for a in waiting), now)[0].key
+def by_worklist(limits: Mapping[Level, float] = OVERDUE_S) -> Pick:
+    """The order of the node's own worklist, ageing included. limits: as `triage.overdue_after` makes them."""
+
+    def pick(waiting: Sequence[Arrival], now: float) -> Arrival:
+        if len(waiting) == 1:
+            return waiting[0]
+        return order(((a, known(a, now), a.at_s) for a in waiting), now, limits)[0].key
+
+    return pick
 
 
 class Room:

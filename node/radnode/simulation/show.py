@@ -30,6 +30,12 @@ def curves(histograms: Mapping[str, Sequence[float]]) -> dict[str, object]:
     return {"lines": lines, "longest": longest, "width": WIDTH, "height": HEIGHT}
 
 
+def stored(comparison: Comparison) -> dict[str, object]:
+    """As `as_json`, with the lines of every group for a page to draw."""
+    spread = {"all": comparison.histograms, **comparison.by_class}
+    return as_json(comparison) | {"curves": {group: curves(waits) for group, waits in spread.items()}}
+
+
 def as_json(comparison: Comparison) -> dict[str, object]:
     """Every number of the table, in minutes."""
     return {

@@ -20,8 +20,9 @@ NOTHING = Priority(level=Level.ROUTINE, reason="")
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class Arrival:
-    """One study. at_s: when its last image came. flag: what the AI says from `flagged_at_s` on; before, it is like any other.
+    """One study. at_s: when its last image came. flag: where it stands from `flagged_at_s` on, when the AI has answered.
 
+    before: where it stands until then, as its order or its patient's class says.
     diseased: None where nobody knows (recorded traffic). reading_s: how long a reader takes.
     """
 
@@ -30,6 +31,7 @@ class Arrival:
     flag: Priority = NOTHING
     flagged_at_s: float = 0.0
     diseased: bool | None = None
+    before: Priority = NOTHING
     left_s: float = field(init=False)
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy import func, select
 from radnode.database import Database
 from radnode.states import JobState
 from radnode.tables import DeliveryRow, EventRow, JobRow, RemarkRow, ReportRow, StudyRow, VerdictRow
+from radnode.tables_monitoring import SimulationRow
 
 LOOK_S = 0.25
 QUIET_S = 15.0
@@ -42,10 +43,15 @@ class Changes:
         newest = [func.max(c) for c in (EventRow.id, VerdictRow.id, RemarkRow.id, ReportRow.updated_at)]
         running = select(func.count(), func.sum(JobRow.progress)).where(JobRow.state == JobState.RUNNING)
         states = select(DeliveryRow.state, func.count()).group_by(DeliveryRow.state).order_by(DeliveryRow.state)
+        simulations = select(SimulationRow.state, func.count(), func.sum(SimulationRow.progress))
+        simulations = simulations.group_by(SimulationRow.state).order_by(SimulationRow.state)
         with self.database.reading() as session:
             parts = [session.scalar(select(n)) for n in newest]
             arrived = session.execute(select(func.max(StudyRow.last_instance_at), func.sum(StudyRow.instances))).one()
-            return repr((parts, tuple(arrived), tuple(session.execute(running).one()), session.execute(states).all()))
+            simulated = session.execute(simulations).all()
+            return repr(
+                (parts, simulated, tuple(arrived), tuple(session.execute(running).one()), session.execute(states).all())
+            )
 
 
 def router(database: Database) -> APIRouter:

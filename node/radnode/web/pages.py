@@ -34,8 +34,10 @@ from radnode.web.api import StudyUid
 from radnode.web.life import life_pages, withheld
 from radnode.web.login import first_pages, login_pages, own_pages
 from radnode.web.login_oidc import provider_pages
+from radnode.web.missed import added, missed_pages
 from radnode.web.model_pages import model_pages
 from radnode.web.reading import reading_pages
+from radnode.web.simulation_pages import simulation_pages
 from radnode.web.text_pages import text_pages
 from radnode.web.triage_pages import triage_pages
 from radnode.web.upload import upload_pages
@@ -59,7 +61,9 @@ def router(settings: Settings, database: Database, reader: Reader, store: Store)
     worklist_pages(made, render, database, reader)
     study_pages(made, render, settings, database, reader)
     life_pages(made, render, settings, database)
-    triage_pages(made, render, database, reader)
+    triage_pages(made, render, settings, database, reader)
+    simulation_pages(made, render, settings, database)
+    missed_pages(made, database)
     rulings.ruling_pages(made, database, reader)
     reading_pages(made, database)
     text_pages(made, render, settings, database)
@@ -109,7 +113,7 @@ def study_pages(made: APIRouter, render: Render, settings: Settings, database: D
             name, title_of(story), "studies",
             story=story, entry=row, ran=any(j.revision == story.study.revision for j in story.jobs), reports=reader.reports_of(study_uid), results={r.uid: r for r in story.results},
             destinations={d.name for d in settings.destinations}, withheld=withheld(settings, story),
-            findings=rulings.rows(reader.reports_of(study_uid), said), rulings=said, remark=remark, drawings=drawn, reading=reading,
+            added=added(said), findings=rulings.rows(reader.reports_of(study_uid), said), rulings=said, remark=remark, drawings=drawn, reading=reading,
             texts=texts, narratives=steps,
         )  # fmt: skip
 

@@ -6,10 +6,11 @@ from typing import Annotated
 from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from radnode import policies, priorities
+from radnode import policies, policy_shadow, priorities
 from radnode.database import Database
 from radnode.errors import RefusedError
 from radnode.priorities import MAX_COMMENT
+from radnode.settings import Settings
 from radnode.triage import Level
 from radnode.web.api import StudyUid
 from radnode.web.views import Render
@@ -18,14 +19,16 @@ from radnode.worklist import Reader
 Words = Annotated[str, Form(max_length=MAX_COMMENT)]
 
 
-def triage_pages(made: APIRouter, render: Render, database: Database, reader: Reader) -> None:
+def triage_pages(made: APIRouter, render: Render, settings: Settings, database: Database, reader: Reader) -> None:
     @made.get("/triage")
     def policy() -> HTMLResponse:
         with database.reading() as session:
             past = policies.history(session)
+            shadow = policy_shadow.comparison(session, settings.triage_shadow)
         return render(
             "triage.html", "Triage", "triage",
             policy=reader.policy, ageing=reader.ageing, limits=reader.limits, classes=reader.classes, history=past,
+            shadow=shadow, levels=list(Level),
         )  # fmt: skip
 
     @made.post("/worklist/{study_uid}/priority")

@@ -1,0 +1,152 @@
+"""Simulations asked for on the page: another process computes them, their progress is seen, a draft is compared."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from support.filled import Filled, fill
+from support.pages import serving
+
+from radnode.settings import Ageing, Settings, TriageRule
+from radnode.simulation import compare, recorded, runs
+from radnode.simulation.draft import parse, written
+from radnode.simulation.room import Room, by_worklist
+from radnode.simulation.runs import LOST_S, Asked, State
+from radnode.simulation.traffic import NOTHING, Arrival, Description
+from radnode.tables_monitoring import SimulationRow
+from radnode.triage import DEFAULT_POLICY, Level, Priority, overdue_after
+
+DRAFT = '[[triage]]\nname = "all"\nlevel = "STAT"\n[ageing]\nroutine_min = 60.0\n'
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
+    made = fill(tmp_path_factory.mktemp("node"), triage_shadow=(TriageRule(name="in-shadow", level="STAT"),))
+    yield made
+    made.database.close()
+
+
+@pytest.fixture(scope="module")
+def client(filled: Filled) -> Iterator[httpx.Client]:
+    with serving(filled.settings) as made:
+        yield made
+
+
+def ended(filled: Filled, number: int, seconds: float = 60.0) -> runs.Run:
+    until = time.monotonic() + seconds
+    while True:
+        with filled.database.reading() as session:
+            run = runs.run(session, number)
+        assert run is not None
+        if run.state is not State.RUNNING:
+            return run
+        assert time.monotonic() < until, f"after {seconds} s at {run.progress:.0%}"
+        time.sleep(0.05)
+
+
+def test_a_described_room_is_simulated_with_a_draft_on_the_same_studies(filled: Filled, client: httpx.Client) -> None:
+    form = {"source": "described", "studies": "200", "trials": "3", "with_draft": "yes", "draft": DRAFT, "load": "0.8"}
+    answer = client.post("/triage/simulation", data=form)
+    assert answer.status_code == 200
+    number = int(answer.url.path.rsplit("/", 1)[1])
+    run = ended(filled, number)
+    assert (run.state, run.progress, run.reason) == (State.DONE, 1.0, "")
+    assert set(run.result) == {"current", "draft"}
+    expected = compare.compare(run.asked.room, DEFAULT_POLICY, studies=200, trials=3, seed=1)
+    shown = {row["group"]: row for row in run.result["current"]["rows"]}
+    for row in expected.rows:
+        assert shown[row.group]["with"]["mean"] == pytest.approx(row.with_triage.mean), row.group
+    assert "STAT" in {row["group"] for row in run.result["draft"]["rows"]}
+    assert "STAT" not in shown
+    page = client.get(f"/triage/simulation/{number}").text
+    assert "The draft" in page and "The price:" in page and page.count("<polyline") >= 8
+    assert f'href="/triage/simulation/{number}"' in client.get("/triage/simulation").text
+
+
+def test_the_nodes_own_traffic_is_simulated(filled: Filled, client: httpx.Client) -> None:
+    answer = client.post("/triage/simulation", data={"source": "recorded", "since_days": "2", "trials": "2"})
+    run = ended(filled, int(answer.url.path.rsplit("/", 1)[1]))
+    rows = {row["group"]: row for row in run.result["current"]["rows"]}
+    assert (rows["HIGH"]["studies"], rows["ROUTINE"]["studies"]) == (2 * 2, 2 * 5)
+    assert "diseased" not in rows, "nobody knows who was"
+
+
+def test_what_cannot_be_simulated_is_refused_with_a_sentence(client: httpx.Client) -> None:
+    for form, words in (
+        ({"studies": "5"}, "studies"),
+        ({"load": "1.5"}, "load"),
+        ({"per_hour": "x"}, "could not convert"),
+        ({"with_draft": "yes", "draft": "[[triage]]\nname = 3"}, "rule 0"),
+        ({"with_draft": "yes", "draft": "[web]\nport = 1"}, "not web"),
+        ({"with_draft": "yes", "draft": "= ="}, "no TOML"),
+    ):
+        answer = client.post("/triage/simulation", data=form)
+        assert answer.status_code == 422 and words.lower() in answer.text.lower(), (form, words)
+    assert client.get("/triage/simulation/99999").status_code == 404
+    assert client.post("/triage/simulation/99999/cancel").status_code == 409
+
+
+def test_one_runs_at_a_time_and_can_be_cancelled_and_a_lost_one_is_failed(filled: Filled, client: httpx.Client) -> None:
+    now = time.time()
+    asked = Asked().model_dump(mode="json")
+    with filled.database.transaction() as session:
+        row = SimulationRow(asked=asked, state="running", created_at=now, beat_at=now)
+        session.add(row)
+        session.flush()
+        number = row.id
+    assert client.post("/triage/simulation", data={"studies": "100", "trials": "1"}).status_code == 409
+    page = client.get(f"/triage/simulation/{number}").text
+    assert "<progress" in page
+    assert client.post(f"/triage/simulation/{number}/cancel").status_code == 200
+    runs.compute(filled.database, filled.settings, number, lambda: True)
+    assert ended(filled, number).state is State.CANCELLED, "what is not wanted any more changes nothing"
+    with filled.database.transaction() as session:
+        session.add(SimulationRow(asked=asked, state="running", created_at=now, beat_at=now - LOST_S - 1))
+    with filled.database.transaction() as session:
+        runs.forget_lost(session, now)
+        assert {r.reason for r in runs.runs(session) if r.state is State.FAILED} == {"its process was lost"}
+
+
+def test_the_limits_of_the_settings_count_in_a_simulation() -> None:
+    """Urgent studies without end: the plain one is read when its limit, and not the default, is due."""
+    urgent = Priority(level=Level.HIGH, reason="", probability=0.9, abnormal=True)
+    flood = [Arrival(at_s=550.0 * i, reading_s=600, flag=urgent) for i in range(60)]
+    plain = Arrival(at_s=1.0, reading_s=600)
+    limits = overdue_after(Ageing(routine_min=80, due_at=0.5))
+    [waited] = [
+        r.wait_s for r in Room([flood[0], plain, *flood[1:]], 1, by_worklist(limits)).run() if r.arrival is plain
+    ]
+    assert 40 * 60 <= waited <= 40 * 60 + 2 * 600
+
+
+def test_a_study_stands_by_its_order_until_the_ai_has_answered() -> None:
+    before = Priority(level=Level.STAT, reason="")
+    first, ordered = Arrival(at_s=0, reading_s=600), Arrival(at_s=20, reading_s=600, before=before, flagged_at_s=1e9)
+    plain = Arrival(at_s=10, reading_s=600, flag=NOTHING)
+    reads = [r.arrival for r in Room([first, plain, ordered], 1, by_worklist()).run()]
+    assert reads == [first, ordered, plain]
+
+
+def test_recorded_traffic_is_the_same_in_each_trial_but_for_the_reading_times(filled: Filled) -> None:
+    came = recorded.recorded(filled.database, DEFAULT_POLICY, time.time() - 86400)
+    one, two = recorded.trials(came, Description(), 2, seed=1)
+    assert [a.at_s for a in one] == [a.at_s for a in two] and len(one) == 7
+    assert [a.reading_s for a in one] != [a.reading_s for a in two]
+
+
+def test_a_policy_as_text_is_the_policy() -> None:
+    rules = (*DEFAULT_POLICY, TriageRule(name="x", codes=('a"b\\',), models=("m",), agreeing=2, level="HIGH"))
+    ageing = Ageing(high_min=99)
+    assert parse(written(rules, ageing), Ageing()) == (rules, ageing)
+
+
+def test_a_policy_file_for_the_command_may_have_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from radnode.cli_triage import policy_of
+
+    monkeypatch.setattr("radnode.settings.load", lambda: Settings(data=tmp_path, ageing=Ageing(stat_min=7)))
+    file = tmp_path / "policy.toml"
+    file.write_text(DRAFT)
+    assert policy_of(file)[1].routine_min == 60
+    assert policy_of(None)[1].stat_min == 7
