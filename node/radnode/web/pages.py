@@ -35,6 +35,7 @@ from radnode.web.life import life_pages, withheld
 from radnode.web.login import first_pages, login_pages, own_pages
 from radnode.web.login_oidc import provider_pages
 from radnode.web.missed import added, missed_pages
+from radnode.web.pixels import Decoder
 from radnode.web.model_pages import model_pages
 from radnode.web.reading import reading_pages
 from radnode.web.simulation_pages import simulation_pages
@@ -48,7 +49,8 @@ MEDIA_TYPES = {"fhir": "application/fhir+json"}
 
 
 def router(settings: Settings, database: Database, reader: Reader, store: Store) -> APIRouter:
-    made = APIRouter(include_in_schema=False)
+    decoder = Decoder()
+    made = APIRouter(include_in_schema=False, lifespan=decoder.lifespan)
     environment = views.environment(settings)
 
     def render(name: str, title: str, here: str, status: int = 200, **values: Any) -> HTMLResponse:
@@ -67,10 +69,10 @@ def router(settings: Settings, database: Database, reader: Reader, store: Store)
     rulings.ruling_pages(made, database, reader)
     reading_pages(made, database)
     text_pages(made, render, settings, database)
-    image_files(made, settings, database)
+    image_files(made, settings, database, decoder)
     upload_pages(made, render, settings, store)
     model_pages(made, render, settings, database)
-    result_files(made, settings, database)
+    result_files(made, settings, database, decoder)
     peer_pages(made, render, settings, database)
     for sign_in in (login_pages, first_pages, own_pages, provider_pages):
         sign_in(made, render, settings, database)
@@ -151,7 +153,7 @@ def title_of(story: Story) -> str:
     return story.study.study_description or "Study"
 
 
-def result_files(made: APIRouter, settings: Settings, database: Database) -> None:
+def result_files(made: APIRouter, settings: Settings, database: Database, decoder: Decoder) -> None:
     def found(uid: str, *kinds: str) -> StoredResult:
         with database.reading() as session:
             result = results.find(session, settings.data, uid)
@@ -171,7 +173,7 @@ def result_files(made: APIRouter, settings: Settings, database: Database) -> Non
     def picture(uid: StudyUid) -> Response:
         image = found(uid, "key-image")
         try:
-            body = pictures.png(image.path)
+            body = decoder.run(pictures.png, image.path)
         except Exception as e:  # a file that nothing can decode is not the page's failure
             raise HTTPException(422, f"This image cannot be shown: {type(e).__name__}.") from e
         return Response(body, media_type="image/png", headers={"cache-control": "private, max-age=600"})
@@ -182,7 +184,7 @@ def result_files(made: APIRouter, settings: Settings, database: Database) -> Non
         return Response(text, media_type="text/plain; charset=utf-8")
 
 
-def image_files(made: APIRouter, settings: Settings, database: Database) -> None:
+def image_files(made: APIRouter, settings: Settings, database: Database, decoder: Decoder) -> None:
     find = overlay.finder()
 
     def shown(study_uid: str, tracking_uid: str) -> tuple[Path, overlay.Shown]:
@@ -200,7 +202,7 @@ def image_files(made: APIRouter, settings: Settings, database: Database) -> None
 
     @made.get("/studies/{study_uid}/findings/{tracking_uid}/slice.png")
     def finding_slice(study_uid: StudyUid, tracking_uid: StudyUid) -> Response:
-        return answer(lambda: overlay.slice_png(*shown(study_uid, tracking_uid)), "image/png")
+        return answer(lambda: decoder.run(overlay.slice_png, *shown(study_uid, tracking_uid)), "image/png")
 
     @made.get("/studies/{study_uid}/findings/{tracking_uid}/outline.svg")
     def finding_outline(study_uid: StudyUid, tracking_uid: StudyUid) -> Response:
@@ -211,7 +213,7 @@ def image_files(made: APIRouter, settings: Settings, database: Database) -> None
         def make() -> bytes:
             with database.reading() as session:
                 file = overlay.middle_file(session, settings.data, study_uid, series_uid)
-            return overlay.thumbnail_png(file)
+            return decoder.run(overlay.thumbnail_png, file)
 
         return answer(make, "image/png")
 

@@ -1,0 +1,95 @@
+"""Pictures of images from elsewhere are decoded in a process of its own: a file that crashes or stalls a decoder, or asks
+for all the memory, ends that process and not the page. It starts with the first picture and is started again after a crash.
+"""
+
+import multiprocessing
+import os
+import resource
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import asynccontextmanager
+from typing import Any
+
+from radnode.lifeline import die_with_parent
+
+LONGEST_S = 30
+MOST_MEMORY = 8 << 30
+"""Bytes of address space: a slice of MAX_PIXELS with all its copies needs a tenth."""
+PICTURES = 500
+"""After so many the process is replaced, so that what a decoder leaks does not add up."""
+
+
+class CrashedError(Exception):
+    """The file ended the process that decoded it."""
+
+
+class Decoder:
+    """Runs functions that decode, one at a time. Safe among threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pool: ProcessPoolExecutor | None = None
+
+    def run(self, make: Callable[..., bytes], *given: Any) -> bytes:
+        """What `make(*given)` returns or raises; both and the result are pickled. Raises CrashedError."""
+        for last in (False, True):  # another picture's crash takes those that wait with it: they are tried again
+            pool = self._open()
+            try:
+                return pool.submit(bounded, make, *given).result()
+            except BrokenProcessPool as e:
+                self._forget(pool)
+                if last:
+                    raise CrashedError("this file stops the process that decodes it") from e
+        raise AssertionError
+
+    def _open(self) -> ProcessPoolExecutor:
+        with self._lock:
+            if self._pool is None:
+                self._pool = ProcessPoolExecutor(
+                    max_workers=1,
+                    mp_context=multiprocessing.get_context("spawn"),
+                    initializer=confine,
+                    initargs=(os.getpid(),),
+                    max_tasks_per_child=PICTURES,
+                )
+            return self._pool
+
+    def _forget(self, pool: ProcessPoolExecutor) -> None:
+        with self._lock:
+            if self._pool is pool:
+                self._pool = None
+        pool.shutdown(wait=True)
+
+    def close(self) -> None:
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    @asynccontextmanager
+    async def lifespan(self, _app: Any) -> AsyncIterator[None]:
+        """For a router: the process ends with the application."""
+        try:
+            yield
+        finally:
+            self.close()
+
+
+def confine(parent: int) -> None:
+    """In the process: not beyond its parent's life, not beyond MOST_MEMORY, no core of a patient's image on the disk."""
+    die_with_parent(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def bounded(make: Callable[..., bytes], *given: Any) -> bytes:
+    """In the process: the alarm's signal ends it when it takes too long."""
+    signal.alarm(LONGEST_S)
+    try:
+        return make(*given)
+    finally:
+        signal.alarm(0)

@@ -1,0 +1,64 @@
+"""A file that crashes, stalls or swells a decoder costs that picture and nothing else."""
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from radnode.web.pixels import CrashedError, Decoder
+
+
+def process_id() -> bytes:
+    return str(os.getpid()).encode()
+
+
+def crash() -> bytes:
+    os.kill(os.getpid(), signal.SIGSEGV)
+    return b""
+
+
+def stall() -> bytes:
+    signal.alarm(1)  # the proper limit, sooner
+    signal.pause()
+    return b""
+
+
+def swell() -> bytes:
+    return bytes(1 << 40)
+
+
+def refuse() -> bytes:
+    raise ValueError("this is no image")
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Iterator[Decoder]:
+    made = Decoder()
+    yield made
+    made.close()
+
+
+def test_pictures_are_made_in_one_other_process(decoder: Decoder) -> None:
+    found = {decoder.run(process_id) for _ in range(3)}
+    assert len(found) == 1
+    assert found != {process_id()}
+
+
+@pytest.mark.parametrize("wrong", [crash, stall])
+def test_a_file_that_ends_its_process_costs_one_picture(decoder: Decoder, wrong: object) -> None:
+    assert callable(wrong)
+    with pytest.raises(CrashedError):
+        decoder.run(wrong)
+    assert decoder.run(process_id)
+
+
+def test_a_file_that_wants_all_the_memory_is_refused(decoder: Decoder) -> None:
+    with pytest.raises(MemoryError):
+        decoder.run(swell)
+    assert decoder.run(process_id)
+
+
+def test_what_a_decoder_says_is_handed_on(decoder: Decoder) -> None:
+    with pytest.raises(ValueError, match="this is no image"):
+        decoder.run(refuse)
