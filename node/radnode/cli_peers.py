@@ -1,13 +1,18 @@
 """`radnode peers`: who may send to the node."""
 
+import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
     from radnode.database import Database
+
+RIGHTS = ("send", "query", "retrieve", "commit")
+WAYS = ("move", "get", "wado", "orthanc")
 
 
 @contextmanager
@@ -36,8 +41,19 @@ def peers() -> None:
 @click.option("--address", default="", help="Its IP address, or a network such as 10.1.0.0/16; left out: any.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Where it listens itself, for `peers test`.")
 @click.option("--quiet-s", type=click.FloatRange(0), help="Its own quiet time before a study is complete.")
-def add(name: str, ae_title: str, address: str, port: int | None, quiet_s: float | None) -> None:
-    """Add a peer, or replace the one of that name."""
+@click.option(
+    "--may", multiple=True, type=click.Choice(RIGHTS), default=("send",), show_default=True, help="Several times."
+)
+@click.option(
+    "--way", type=click.Choice(WAYS), default="move", show_default=True, help="How studies are fetched from it."
+)
+@click.option("--url", default="", help="Of its DICOMweb (wado) or of Orthanc.")
+@click.option("--tls/--no-tls", default=False, help="The node calls it over TLS.")
+def add(
+    name: str, ae_title: str, address: str, port: int | None, quiet_s: float | None,
+    may: tuple[str, ...], way: str, url: str, tls: bool,
+) -> None:  # fmt: skip
+    """Add a peer, or replace the one of that name. In force at once, and kept in the history."""
     from pydantic import ValidationError
 
     from radnode import settings
@@ -47,14 +63,24 @@ def add(name: str, ae_title: str, address: str, port: int | None, quiet_s: float
         if ae_title:
             settings.Receive(ae_title=ae_title)  # the same rule as for the node's own AE title
         settings.Peer(name=name)
-        peer = Peer(name=name, ae_title=ae_title, address=address, port=port, quiet_s=quiet_s)
+        peer = Peer(
+            name=name,
+            ae_title=ae_title,
+            address=address,
+            port=port,
+            quiet_s=quiet_s,
+            may=may,
+            way=way,
+            url=url,
+            tls=tls,
+        )
     except ValidationError as e:
         raise click.BadParameter(e.errors()[0]["msg"]) from e
     except ValueError as e:
         raise click.BadParameter(str(e)) from e
     with opened() as database:
-        add_peer(database, peer)
-    click.echo(f"{name} may send.")
+        add_peer(database, peer, who=getpass.getuser())
+    click.echo(f"{name} may {', '.join(may)}.")
 
 
 @peers.command("list")
@@ -67,7 +93,9 @@ def list_() -> None:
             where = f"{p.address or 'any address'}{f':{p.port}' if p.port else ''}"
             source = "settings" if p.from_settings else "added"
             quiet = "" if p.quiet_s is None else f", quiet {p.quiet_s:g} s"
-            click.echo(f"{p.name}: {p.ae_title or 'any AE title'} at {where}{quiet} ({source})")
+            fetched = f", fetched from by {p.way}" if "retrieve" in p.may else ""
+            rights = f"may {', '.join(p.may) or 'nothing'}{fetched}{', TLS' if p.tls else ''}"
+            click.echo(f"{p.name}: {p.ae_title or 'any AE title'} at {where}{quiet}; {rights} ({source})")
         for r in list_refusals(database):
             click.echo(f"refused {r.count} times: {r.calling_ae} at {r.address}, calling {r.called_ae}: {r.reason}")
 
@@ -76,9 +104,9 @@ def list_() -> None:
 @click.argument("name")
 @click.pass_context
 def test(ctx: click.Context, name: str) -> None:
-    """Send a C-ECHO to the peer NAME."""
+    """Connect to the peer NAME, C-ECHO, ask what it takes and what it has; say what is wrong."""
     from radnode import settings
-    from radnode.check import echo_peer
+    from radnode.peer_steps import examine
     from radnode.peers import list_peers
 
     with opened() as database:
@@ -86,9 +114,22 @@ def test(ctx: click.Context, name: str) -> None:
     if found is None:
         click.echo(f"radnode: there is no peer {name}.", err=True)
         ctx.exit(1)
-    answer = echo_peer(found, settings.load())
-    click.echo(f"{name}: {answer.sentence}", err=not answer.ok)
-    ctx.exit(0 if answer.ok else 1)
+    well = True
+    for step in examine(found, settings.load()):
+        click.echo(f"{name}: {step.what}: {step.sentence}", err=not step.ok)
+        well &= step.ok
+    ctx.exit(0 if well else 1)
+
+
+@peers.command()
+def history() -> None:
+    """Who changed which peer, the latest first."""
+    from radnode import peer_changes
+
+    with opened() as database, database.reading() as session:
+        for change in peer_changes.history(session):
+            at = datetime.fromtimestamp(change.at, UTC)
+            click.echo(f"{at:%Y-%m-%d %H:%M:%S} UTC {change.name}: {change.sentence} ({change.who or 'unknown'})")
 
 
 @peers.command()
@@ -99,7 +140,7 @@ def remove(ctx: click.Context, name: str) -> None:
     from radnode.peers import remove_peer
 
     with opened() as database:
-        removed = remove_peer(database, name)
+        removed = remove_peer(database, name, who=getpass.getuser())
     if not removed:
         click.echo(f"radnode: there is no peer {name}.", err=True)
         ctx.exit(1)

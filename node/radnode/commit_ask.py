@@ -1,4 +1,7 @@
-"""Asks each PACS whether it keeps what it took, and answers those that ask the node: threads of the role `deliver`."""
+"""Asks each PACS whether it keeps what it took, and answers those that ask the node: threads of the role `deliver`.
+
+What else is asked of peers runs beside them (`threads`).
+"""
 
 import logging
 import threading
@@ -14,7 +17,12 @@ from radnode.commitment import Unproven
 from radnode.database import Database
 from radnode.destinations.dimse_commit import Way, open_way, report
 from radnode.errors import DeliveryError
+from radnode.evidence_ask import EvidenceAsker
+from radnode.fetch_run import Fetcher
 from radnode.peers import list_peers
+from radnode.prior_fetch import PriorFinder
+from radnode.query import address_of
+from radnode.reconcile import Reconciler
 from radnode.settings import Deliver, Destination, Settings
 from radnode_inference.findings import uid_from
 
@@ -130,12 +138,10 @@ class Answerer:
             commit_requests.give_up(self.database, asked, why)
             return
         found = commit_requests.judge(self.database, self.settings.data, asked)
-        host, port = at
-        address = Destination(name="caller", kind="dimse", host=host, port=port, ae_title=asked.calling_ae)
         policy = self.settings.deliver
         try:
             report(
-                address, found.transaction_uid, found.committed, found.failed,
+                address_of(at, self.settings), found.transaction_uid, found.committed, found.failed,
                 calling_ae=asked.called_ae, timeout_s=policy.timeout_s,
             )  # fmt: skip
         except DeliveryError as e:
@@ -153,10 +159,11 @@ def later_s(policy: Deliver, attempt: int) -> float:
 
 
 def threads(settings: Settings, database: Database, stop: threading.Event) -> list[threading.Thread]:
-    """One for each PACS, so that none holds up another, and one that answers."""
+    """One for each PACS, so that none holds up another, one that answers, one that asks what there is of a study."""
     askers = [Asker(settings, d, database) for d in settings.destinations if is_asked(d)]
     turns: list[Callable[[], bool]] = [a.turn for a in askers]
-    turns.append(Answerer(settings, database).turn)
+    turns += [Answerer(settings, database).turn, EvidenceAsker(settings, database).turn]
+    turns += [c(settings, database).turn for c in (PriorFinder, Fetcher, Reconciler)]
     return [threading.Thread(target=run, args=(turn, stop), daemon=True) for turn in turns]
 
 

@@ -5,7 +5,7 @@ A request is kept before it is answered. The node keeps what it committed to as 
 
 import mmap
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -83,11 +83,11 @@ def take(database: Database, asked: Request, now: float) -> bool:
     return reachable
 
 
-def where(peers: tuple[Peer, ...], asked: Request) -> tuple[str, int] | None:
-    """Host and port at which the caller listens; None when no peer of its AE title says."""
+def where(peers: tuple[Peer, ...], asked: Request) -> Peer | None:
+    """The peer as which the caller listens, with its address; None when no peer of its AE title says."""
     fitting = [p for p in peers if p.ae_title and p.matches(asked.calling_ae, asked.address) and p.port is not None]
     best = max(fitting, key=lambda p: bool(p.address), default=None)
-    return None if best is None or best.port is None else (best.host or asked.address, best.port)
+    return None if best is None else replace(best, address=best.host or asked.address)
 
 
 def judge(database: Database, data: Path, asked: Request) -> Report:

@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy import ColumnElement, exists, func, select, update
 from sqlalchemy.orm import Session
 
-from radnode import edited, events, evidence, jobs, sending
+from radnode import edited, events, evidence, fetches, jobs, sending
 from radnode.database import Database
 from radnode.events import Action
 from radnode.evidence import Lack
@@ -210,6 +210,8 @@ def complete(database: Database, *, now: float, evidence_wait_s: float = 0.0) ->
     for study_uid, instances in ready:
         with database.reading() as session:
             lack = evidence.missing(session, session.get_one(StudyRow, study_uid), asked)
+            if not lack.sentence and fetches.are_coming(session, study_uid):
+                lack = Lack(sentence="its earlier studies are still being fetched")
         if not is_awaited(database, study_uid, lack, evidence_wait_s, now) and finish(
             database, study_uid, instances, lack, due, now
         ):

@@ -65,7 +65,7 @@ def read(spec: Spec, model: Model, task: Task, connection: "Connection[Any, Any]
 
     progress(0.0, "reading")
     began = time.monotonic()
-    findings = infer(spec.card, model, study, task.rules, progress)
+    findings = said_provisional(infer(spec.card, model, study, task.rules, progress), task.provisional)
     read_s = time.monotonic() - began
     if task.shadow:
         return Done(stored=(), read_s=read_s, shadow=summary(findings), weights_sha256=findings.model.weights_sha256)
@@ -77,6 +77,14 @@ def read(spec: Spec, model: Model, task: Task, connection: "Connection[Any, Any]
     left_out = omissions(task.plans, findings, {r.kind for r in made})
     stored = write_files(task.data, made)
     return Done(stored=stored, read_s=read_s, omissions=left_out, reasons=findings.reasons)
+
+
+def said_provisional(findings: Findings, lacking: str) -> Findings:
+    """The findings of a study of which others say that there is more: they are of a part, and say so."""
+    if not lacking:
+        return findings
+    both = [findings.partial_because, f"Read as provisional: {lacking}."]
+    return replace(findings, partial_because=" ".join(filter(None, both)))
 
 
 def with_priors(study: Study, task: Task) -> Study:

@@ -26,6 +26,7 @@ class Task:
     """One study to read. files: relative to `data`, all of them and no others. shadow: say what was found, make no results.
 
     plans: what each destination is to get. priors: the files of earlier studies of the patient, the newest first.
+    provisional: what other systems say is still missing of the study, in words.
     """
 
     data: Path
@@ -36,6 +37,7 @@ class Task:
     shadow: bool = False
     plans: tuple[Plan, ...] = ()
     priors: tuple[tuple[str, ...], ...] = ()
+    provisional: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

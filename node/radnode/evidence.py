@@ -5,6 +5,7 @@ annex R, PS3.3 C.4.23. Nothing here decides anything: `complete` asks what is mi
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 from sqlalchemy import delete, func, select
@@ -83,27 +84,34 @@ def keep(
         session.add(row)
 
 
-def missing(session: Session, study: StudyRow, asked: Sequence[str]) -> str:
-    """What others say has not come, in words; "" when nothing speaks against a study being complete.
+@dataclass(frozen=True, kw_only=True)
+class Lack:
+    """What speaks against a study being complete, in words; "" for nothing. known: it is not only that nobody answered."""
 
-    asked: the names of the peers whose count has to be newer than the last image.
-    """
+    sentence: str = ""
+    known: bool = False
+
+
+def missing(session: Session, study: StudyRow, asked: Sequence[str]) -> Lack:
+    """What others say has not come. asked: the names of the peers whose count has to be newer than the last image."""
     rows = session.scalars(select(EvidenceRow).where(EvidenceRow.study_uid == study.study_uid)).all()
     for row in rows:
         if not row.ended:
-            return "its acquisition is still going on (procedure step)"
+            return Lack(sentence="its acquisition is still going on (procedure step)", known=True)
     for row in rows:
         away = len(row.named) - present(session, study.study_uid, row.named)
         if away:
-            return f"{away} of the {len(row.named)} objects that {SOURCES.get(row.source, row.key)} names have not come"
+            named = f"the {len(row.named)} objects that {SOURCES.get(row.source, row.key)} names"
+            return Lack(sentence=f"{away} of {named} have not come", known=True)
     counts = {row.key: row for row in rows if row.source == QUERY}
     for name in asked:
         said = counts.get(name)
         if said is None or said.at < study.last_instance_at:
-            return f"{name} has not said yet how many images there are"
+            return Lack(sentence=f"{name} has not said how many images there are")
         if said.instances is not None and said.instances > study.instances:
-            return f"{name} has {said.instances} images of this study, the node {study.instances}"
-    return ""
+            sentence = f"{name} has {said.instances} images of this study, the node {study.instances}"
+            return Lack(sentence=sentence, known=True)
+    return Lack()
 
 
 def present(session: Session, study_uid: str, uids: Sequence[str]) -> int:
@@ -118,5 +126,5 @@ def present(session: Session, study_uid: str, uids: Sequence[str]) -> int:
 
 def own_series(session: Session, study_uid: str) -> set[str]:
     """The series that the node made of a study: a PACS counts them, and they are no images that could be missing."""
-    query = select(ResultRow.series_uid.distinct()).where(ResultRow.study_uid == study_uid, ResultRow.series_uid != "")
+    query = select(ResultRow.series_uid).where(ResultRow.study_uid == study_uid, ResultRow.series_uid != "").distinct()
     return set(session.scalars(query))

@@ -48,6 +48,7 @@ class Peer:
     may: tuple[str, ...] = ("send",)
     way: str = "move"
     url: str = ""
+    tls: bool = False
     from_settings: bool = False
 
     def __post_init__(self) -> None:
@@ -288,6 +289,7 @@ def from_row(row: PeerRow) -> Peer:
         may=tuple(row.may.split()),
         way=row.way,
         url=row.url,
+        tls=row.tls,
         from_settings=row.from_settings,
     )
 

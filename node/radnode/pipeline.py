@@ -28,7 +28,7 @@ from collections.abc import Sequence
 from sqlalchemy.orm import Session
 
 from radnode import complete as completeness
-from radnode import events, jobs, results, routing, shadow, weights_use
+from radnode import events, fetches, jobs, results, routing, shadow, weights_use
 from radnode.database import Database
 from radnode.events import Action
 from radnode.faults import Point, crash_point
@@ -50,9 +50,9 @@ def settle(database: Database, settings: Settings, *, since: float) -> int:
     return completeness.settle(database, settings, since=since, now=time.time())
 
 
-def complete(database: Database) -> tuple[str, ...]:
-    """study -> complete study: those that were quiet long enough."""
-    return completeness.complete(database, now=time.time())
+def complete(database: Database, evidence_wait_s: float = 0.0) -> tuple[str, ...]:
+    """study -> complete study: those that were quiet long enough, and that nobody says is not whole (so long at most)."""
+    return completeness.complete(database, now=time.time(), evidence_wait_s=evidence_wait_s)
 
 
 def route(database: Database, settings: Settings, cards: Sequence[ModelCard] | None = None) -> int:
@@ -75,6 +75,14 @@ def ask(database: Database, settings: Settings, cards: Sequence[ModelCard], stud
         gone = completeness.let_go(session, study_uid)
     if gone:
         return (nothing(study_uid, f"{gone} of its images were let go earlier: it is read when they were sent again."),)
+    with database.reading() as session:
+        later = fetches.is_prior_only(session, study_uid)
+    if later:
+        return (
+            nothing(
+                study_uid, f"It was fetched as an earlier study of {later}, to compare with, and is not read itself."
+            ),
+        )
     try:
         facts = routing.look(database, settings, study_uid)
         unseen = shadow.routes(facts, weights_use.shadow_cards(database, settings), settings.rules)

@@ -63,7 +63,7 @@ class Clock:
     def turn(self) -> None:
         """One turn: settle, complete, route. Each crank turns also when the one before it failed."""
         self._guarded(lambda: pipeline.settle(self._database, self._settings, since=self._since))
-        self._guarded(lambda: pipeline.complete(self._database))
+        self._guarded(lambda: pipeline.complete(self._database, self._settings.complete.evidence_wait_s))
         self._guarded(lambda: pipeline.route(self._database, self._settings, self._cards))
 
     def recover(self) -> None:

@@ -90,6 +90,7 @@ class Peer(Section):
     may: tuple[Literal["send", "query", "retrieve", "commit", "worklist"], ...] = ("send",)
     way: Literal["move", "get", "wado", "orthanc"] = "move"  # how studies are fetched from it
     url: str = ""  # of its DICOMweb (wado) or of Orthanc
+    tls: bool = False  # the node calls it over TLS, with the certificates of [tls]
 
 
 Kind = Literal["sr", "seg", "key-image", "parametric-map", "pdf", "kos", "rtstruct", "status", "fhir", "priority"]

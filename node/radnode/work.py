@@ -81,6 +81,7 @@ class Worker:
                 policy=DEFAULT_POLICY if self._settings.triage is None else self._settings.triage,
                 plans=self._plans(session),
                 priors=priors.prior_files(session, job.study_uid),
+                provisional=complete.lacking(session, job.study_uid),
             )
         cards = weights_use.live_cards(self._database, self._settings) if self._cards is None else self._cards
         card = next((c for c in cards if c.identity.name == job.model), None)

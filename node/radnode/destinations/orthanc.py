@@ -52,5 +52,18 @@ class Upload:
         return "was there already" if status == "AlreadyStored" else ""
 
 
+def study_files(url: str, study_uid: str, timeout_s: float) -> Iterator[bytes]:
+    """Every object of a study as a DICOM file, one at a time; none where Orthanc does not have it. Raises DeliveryError."""
+    client = OrthancApiClient(url.rstrip("/") + "/")
+    try:
+        found = client.studies.lookup(study_uid)
+        for instance in client.studies.get_instances_ids(found) if found else ():
+            yield client.get(f"instances/{instance}/file", timeout=timeout_s).content
+    except OrthancApiException as e:
+        raise DeliveryError(f"Orthanc does not answer: {e.msg}") from e
+    finally:
+        client.close()
+
+
 def make(address: Address, *, calling_ae: str, timeout_s: float) -> Orthanc:
     return Orthanc(address, timeout_s)

@@ -1,43 +1,40 @@
 """The pages that people read. Each shows what the tables say at that moment; fragments of them are fetched anew while open."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, HTTPException
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
-from pydantic import TypeAdapter, ValidationError
 
 from radnode import (
-    capabilities,
     narrative_page,
     narratives,
     outbox,
-    peers,
-    profiles,
     readings,
     results,
     studies,
     verdicts,
 )
 from radnode.database import Database
-from radnode.peers import Peer
 from radnode.results import StoredResult
-from radnode.settings import AeTitle, Settings
-from radnode.settings import Peer as PeerSetting
+from radnode.settings import Settings
 from radnode.store import Store
 from radnode.studies import Story
 from radnode.web import drawings, overlay, pictures, rulings, views
 from radnode.web.account_pages import account_pages, audit_pages
 from radnode.web.api import StudyUid
+from radnode.web.fetch_pages import fetch_pages
 from radnode.web.life import life_pages, withheld
 from radnode.web.login import first_pages, login_pages, own_pages
 from radnode.web.login_oidc import provider_pages
 from radnode.web.missed import added, missed_pages
-from radnode.web.pixels import Decoder
 from radnode.web.model_pages import model_pages
+from radnode.web.peer_pages import peer_pages
+from radnode.web.pixels import Decoder
 from radnode.web.reading import reading_pages
+from radnode.web.rules_pages import rules_pages
 from radnode.web.simulation_pages import simulation_pages
 from radnode.web.text_pages import text_pages
 from radnode.web.triage_pages import triage_pages
@@ -74,6 +71,8 @@ def router(settings: Settings, database: Database, reader: Reader, store: Store)
     model_pages(made, render, settings, database)
     result_files(made, settings, database, decoder)
     peer_pages(made, render, settings, database)
+    fetch_pages(made, render, settings, database)
+    rules_pages(made, render, settings, database)
     for sign_in in (login_pages, first_pages, own_pages, provider_pages):
         sign_in(made, render, settings, database)
     account_pages(made, render, database)
@@ -216,78 +215,3 @@ def image_files(made: APIRouter, settings: Settings, database: Database, decoder
             return decoder.run(overlay.thumbnail_png, file)
 
         return answer(make, "image/png")
-
-
-def peer_pages(made: APIRouter, render: Render, settings: Settings, database: Database) -> None:
-    def page(status: int = 200, problem: str = "", form: dict[str, str] | None = None) -> HTMLResponse:
-        known = peers.list_peers(database)
-        with database.reading() as session:
-            answers = capabilities.known(session, settings.destinations)
-        targets = [(d, profiles.plan(d, answers.get(d.name)), answers.get(d.name)) for d in settings.destinations]
-        turned_away = [(r, free_name(r.calling_ae, known)) for r in peers.list_refusals(database)]
-        return render(
-            "peers.html", "Peers", "peers", status, peers=known, refusals=turned_away, problem=problem,
-            destinations=targets,
-            form={"name": "", "ae_title": "", "address": "", "port": ""} | (form or {}),
-        )  # fmt: skip
-
-    @made.get("/peers")
-    def list_peers() -> HTMLResponse:
-        return page()
-
-    @made.post("/peers")
-    def add(
-        name: Annotated[str, Form()] = "",
-        ae_title: Annotated[str, Form()] = "",
-        address: Annotated[str, Form()] = "",
-        port: Annotated[str, Form()] = "",
-    ) -> Response:
-        form = {"name": name, "ae_title": ae_title, "address": address, "port": port}
-        problem = peer_problem(database, form)
-        if problem:
-            return page(422, problem, form)
-        number = int(port) if port.strip() else None
-        wanted = Peer(name=name.strip(), ae_title=ae_title.strip(), address=address.strip(), port=number)
-        peers.add_peer(database, wanted)
-        return RedirectResponse("/peers", status_code=303)
-
-    @made.post("/destinations/probe")
-    def probe(name: Annotated[str, Form()]) -> Response:
-        found = next((d for d in settings.destinations if d.name == name and d.kind == "dimse"), None)
-        if found is None:
-            raise HTTPException(404, "There is no PACS of this name among the destinations.")
-        capabilities.ask(database, settings, found, time.time())
-        return RedirectResponse("/peers#destinations", status_code=303)
-
-    @made.post("/peers/remove")
-    def remove(name: Annotated[str, Form()]) -> Response:
-        peers.remove_peer(database, name)
-        return RedirectResponse("/peers", status_code=303)
-
-
-def free_name(ae_title: str, known: Sequence[Peer]) -> str:
-    """A name for a new peer of this AE title that no other has."""
-    name = "".join(c if c.isascii() and c.isalnum() else "-" for c in ae_title).strip("-").lower() or "peer"
-    taken = {p.name for p in known}
-    return next(n for n in (name, *(f"{name}-{i}" for i in range(2, len(taken) + 3))) if n not in taken)
-
-
-def peer_problem(database: Database, form: dict[str, str]) -> str:
-    """Why these fields make no new peer, in one sentence; "" when they do. The settings file has the same rules."""
-    try:
-        if form["ae_title"].strip():
-            TypeAdapter(AeTitle).validate_python(form["ae_title"].strip())
-        wanted = PeerSetting(
-            name=form["name"].strip(), ae_title=form["ae_title"].strip(), address=form["address"].strip(),
-            port=int(form["port"]) if form["port"].strip() else None,
-        )  # fmt: skip
-        Peer(name=wanted.name, ae_title=wanted.ae_title, address=wanted.address)
-    except ValidationError as e:
-        first = e.errors()[0]
-        field = str(first["loc"][0] if first["loc"] else "AE title")
-        return f"The {field} is wrong: {first['msg']}."
-    except ValueError as e:
-        return f"This is no peer: {e}."
-    if any(p.name == wanted.name for p in peers.list_peers(database)):
-        return f"There is a peer {wanted.name} already: remove it first, or choose another name."
-    return ""

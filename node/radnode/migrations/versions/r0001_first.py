@@ -71,6 +71,7 @@ def upgrade() -> None:
         sa.Column("may", sa.String(length=64), nullable=False),
         sa.Column("way", sa.String(length=16), nullable=False),
         sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("tls", sa.Boolean(), nullable=False),
         sa.Column("from_settings", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_peers")),
     )

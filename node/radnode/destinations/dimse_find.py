@@ -1,0 +1,113 @@
+"""C-FIND at the study root: what a system has. PS3.4 annex C.6.2."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+from radnode.destinations.dimse import Pacs, hang_up
+from radnode.destinations.dimse_commit import EXPLICIT, IMPLICIT, PENDING, STUDY_ROOT_FIND, check
+from radnode.errors import DeliveryError
+from radnode.settings import Destination as Address
+
+MOST = 5000
+"""Answers to one query that are looked at."""
+STUDY_KEYS = (
+    "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyDate", "StudyTime",
+    "AccessionNumber", "StudyDescription", "ModalitiesInStudy", "BodyPartExamined", "NumberOfStudyRelatedInstances",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A study as another system describes it. instances: None where it does not count them."""
+
+    study_uid: str
+    patient_id: str = ""
+    issuer_of_patient_id: str = ""
+    patient_birth_date: str = ""
+    patient_sex: str = ""
+    study_date: str = ""
+    study_time: str = ""
+    accession_number: str = ""
+    description: str = ""
+    modalities: tuple[str, ...] = ()
+    body_part: str = ""
+    instances: int | None = None
+
+
+@contextmanager
+def finding(address: Address, *, calling_ae: str, timeout_s: float) -> Iterator["Finder"]:
+    """An association for queries. Raises DeliveryError."""
+    contexts = [(STUDY_ROOT_FIND, EXPLICIT), (STUDY_ROOT_FIND, IMPLICIT)]
+    association = Pacs(address, calling_ae, timeout_s).associate(contexts)
+    try:
+        if not association.accepted_contexts:
+            raise DeliveryError("it takes no queries (C-FIND at the study root)")
+        yield Finder(association)
+    finally:
+        if association.is_established:
+            association.release()
+        hang_up(association)
+
+
+class Finder:
+    """An open way to ask."""
+
+    def __init__(self, association: Any) -> None:
+        self._association = association
+
+    def studies(self, **keys: str) -> tuple[Found, ...]:
+        """The studies that match DICOM keywords (PS3.4 section C.2.2.2). Raises DeliveryError."""
+        answers = self._ask("STUDY", dict.fromkeys(STUDY_KEYS, "") | keys)
+        return tuple(study_of(a) for a in answers if a.get("StudyInstanceUID"))
+
+    def series(self, study_uid: str) -> Mapping[str, int | None]:
+        """Series Instance UID -> how many objects it has, None where that is not said. Raises DeliveryError."""
+        wanted = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": "", "NumberOfSeriesRelatedInstances": ""}
+        answers = self._ask("SERIES", wanted | {"Modality": ""})
+        return {
+            str(a.SeriesInstanceUID): number(a.get("NumberOfSeriesRelatedInstances"))
+            for a in answers
+            if a.get("SeriesInstanceUID")
+        }
+
+    def _ask(self, level: str, keys: Mapping[str, str]) -> list[Dataset]:
+        query = Dataset()
+        query.QueryRetrieveLevel = level
+        for keyword, value in keys.items():
+            setattr(query, keyword, value or None)
+        found: list[Dataset] = []
+        status = Dataset()
+        for status, identifier in self._association.send_c_find(query, STUDY_ROOT_FIND):
+            if status.get("Status") in PENDING and identifier is not None and len(found) < MOST:
+                found.append(identifier)
+        check(status, "C-FIND")
+        return found
+
+
+def study_of(a: Dataset) -> Found:
+    modalities = a.get("ModalitiesInStudy") or ()
+    return Found(
+        study_uid=str(a.StudyInstanceUID),
+        patient_id=str(a.get("PatientID") or ""),
+        issuer_of_patient_id=str(a.get("IssuerOfPatientID") or ""),
+        patient_birth_date=str(a.get("PatientBirthDate") or ""),
+        patient_sex=str(a.get("PatientSex") or ""),
+        study_date=str(a.get("StudyDate") or ""),
+        study_time=str(a.get("StudyTime") or ""),
+        accession_number=str(a.get("AccessionNumber") or ""),
+        description=str(a.get("StudyDescription") or ""),
+        modalities=(modalities,) if isinstance(modalities, str) else tuple(map(str, modalities)),
+        body_part=str(a.get("BodyPartExamined") or ""),
+        instances=number(a.get("NumberOfStudyRelatedInstances")),
+    )
+
+
+def number(value: Any) -> int | None:
+    try:
+        return int(str(value))
+    except ValueError:
+        return None

@@ -1,0 +1,91 @@
+"""Asks the peers that may be queried how many images there are of a study that seems to be complete. A thread of `deliver`."""
+
+import logging
+import threading
+import time
+
+from sqlalchemy import select
+
+from radnode import evidence
+from radnode.database import Database
+from radnode.errors import DeliveryError
+from radnode.peers import Peer, list_peers
+from radnode.query import querying
+from radnode.settings import Settings
+from radnode.states import StudyState
+from radnode.tables import StudyRow
+from radnode.tables_pacs import EvidenceRow
+
+EARLY_S = 0.5
+"""Before a study's quiet time ends."""
+AGAIN_S = 5.0
+"""A peer that has more than the node is asked again after this, as is one that did not answer."""
+MOST = 50
+TIMEOUT_S = 10.0
+
+log = logging.getLogger(__name__)
+
+
+class EvidenceAsker:
+    """One thread for each peer while it is asked, so that a stuck one holds up no other."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings = settings
+        self._database = database
+        self._busy: dict[str, threading.Thread] = {}
+
+    def turn(self) -> bool:
+        """Begin to ask those peers for which something is due; False always: nobody is waited for."""
+        self._busy = {name: thread for name, thread in self._busy.items() if thread.is_alive()}
+        peers = [p for p in list_peers(self._database) if "query" in p.may and p.name not in self._busy]
+        for peer in peers:
+            studies = due(self._database, peer.name, time.time())
+            if studies:
+                thread = threading.Thread(target=self.ask, args=(peer, studies), daemon=True)
+                self._busy[peer.name] = thread
+                thread.start()
+        return False
+
+    def ask(self, peer: Peer, studies: tuple[str, ...]) -> None:
+        """Keep what this peer says of these studies, or why it says nothing."""
+        timeout_s = min(TIMEOUT_S, self._settings.deliver.timeout_s)
+        error = ""
+        try:
+            with querying(peer, self._settings, timeout_s) as finder:
+                for study_uid in studies:
+                    counts = finder.series(study_uid)
+                    with self._database.reading() as session:
+                        own = evidence.own_series(session, study_uid)
+                    said = [many for series_uid, many in counts.items() if series_uid not in own]
+                    known = None if not said or None in said else sum(many or 0 for many in said)
+                    evidence.keep(self._database, study_uid, evidence.QUERY, peer.name, time.time(), instances=known)
+        except DeliveryError as e:
+            error = str(e)
+        except Exception as e:  # whatever a peer or a library does, the study is not held up for longer than its wait
+            log.exception("A peer cannot be asked.", extra={"action": "evidence"})
+            error = type(e).__name__
+        if error:
+            log.warning("%s cannot be asked what it has: %s", peer.name, error, extra={"action": "evidence"})
+            for study_uid in studies:
+                evidence.keep(self._database, study_uid, evidence.QUERY, peer.name, time.time(), error=error)
+
+
+def due(database: Database, peer: str, now: float) -> tuple[str, ...]:
+    """The studies about which this peer is to be asked now: it was not since the last image, or knew of more."""
+    with database.reading() as session:
+        quiet = (StudyRow.state == StudyState.RECEIVING, StudyRow.due_at <= now + EARLY_S)
+        rows = session.scalars(select(StudyRow).where(*quiet).order_by(StudyRow.due_at).limit(MOST)).all()
+        of_them = (EvidenceRow.source == evidence.QUERY, EvidenceRow.key == peer)
+        wanted = [r.study_uid for r in rows]
+        said = {
+            e.study_uid: e
+            for e in session.scalars(select(EvidenceRow).where(*of_them, EvidenceRow.study_uid.in_(wanted)))
+        }
+    return tuple(r.study_uid for r in rows if is_due(said.get(r.study_uid), r, now))
+
+
+def is_due(said: EvidenceRow | None, study: StudyRow, now: float) -> bool:
+    if said is None or said.at < study.last_instance_at:
+        return True
+    more = said.instances is not None and said.instances > study.instances
+    return (more or bool(said.error)) and now - said.at >= AGAIN_S

@@ -1,0 +1,118 @@
+"""Fetches studies from peers: a thread for each peer while there is something to fetch, in the role `deliver`."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from radnode import fetches
+from radnode.database import Database
+from radnode.destinations import dimse_fetch, orthanc
+from radnode.destinations.web_find import WebFinder
+from radnode.errors import DeliveryError, StoreError
+from radnode.fetches import Fetch
+from radnode.peers import Peer, list_peers
+from radnode.query import address_of
+from radnode.settings import Settings
+from radnode.store import Store
+from radnode.store_check import Arrival
+from radnode_inference.header import NotDicomError, walk
+
+RETRY_S = 10.0
+
+log = logging.getLogger(__name__)
+
+
+def fetch(peer: Peer, study_uid: str, settings: Settings, store: Store) -> int:
+    """Fetch a study from a peer in its way; how many objects came. Raises DeliveryError."""
+    if "retrieve" not in peer.may:
+        raise DeliveryError(f"{peer.name} is no peer that studies may be fetched from")
+    own, timeout_s = settings.receive.ae_title, settings.deliver.timeout_s
+    if peer.way == "move":
+        return dimse_fetch.move(address_of(peer, settings), study_uid, calling_ae=own, timeout_s=timeout_s)
+    if peer.way == "get":
+        keep = lambda arrival, body: store.put(arrival, [body])  # noqa: E731  two words, used once
+        return dimse_fetch.get(address_of(peer, settings), study_uid, keep, calling_ae=own, timeout_s=timeout_s)
+    many = 0
+    for file in files(peer, study_uid, timeout_s):
+        keep_file(store, file, peer, own, study_uid)
+        many += 1
+    return many
+
+
+def files(peer: Peer, study_uid: str, timeout_s: float) -> Iterator[bytes]:
+    """The objects of a study as DICOM files, one at a time. Raises DeliveryError."""
+    if peer.way == "orthanc":
+        yield from orthanc.study_files(peer.url, study_uid, timeout_s)
+        return
+    with WebFinder(peer.url, timeout_s) as server:
+        yield from server.objects(study_uid)
+
+
+def keep_file(store: Store, file: bytes, peer: Peer, called_ae: str, study_uid: str) -> None:
+    """A DICOM file (PS3.10) into the store. Raises DeliveryError when it is none, or cannot be kept."""
+    try:
+        meta, start, _, _ = walk(file, 132, big=False, implicit=False, stop_after_group=2)
+        text = {e: meta.get(0x00020000 | e, (b"", b""))[1].rstrip(b"\0 ").decode("ascii") for e in (0x02, 0x03, 0x10)}
+        arrival = Arrival(
+            calling_ae=peer.ae_title or peer.name,
+            called_ae=called_ae,
+            address=peer.host,
+            sop_class_uid=text[0x02],
+            sop_uid=text[0x03],
+            transfer_syntax_uid=text[0x10],
+            study_uid=study_uid,
+        )
+        store.put(arrival, [memoryview(file)[start:]])
+    except (StoreError, NotDicomError, ValueError, IndexError) as e:
+        raise DeliveryError(f"an object that it sent cannot be kept: {e}") from e
+
+
+class Fetcher:
+    """Works off the queue; no peer waits for another."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings = settings
+        self._database = database
+        self._store: Store | None = None
+        self._busy: dict[str, threading.Thread] = {}
+        self._released = False
+
+    def turn(self) -> bool:
+        """Begin where something waits; False always."""
+        if not self._released:
+            fetches.release_lost(self._database)
+            self._released = True
+        self._busy = {name: thread for name, thread in self._busy.items() if thread.is_alive()}
+        names = fetches.waiting(self._database, time.time()) - set(self._busy)
+        peers = {p.name: p for p in list_peers(self._database)} if names else {}
+        for name in names:
+            thread = threading.Thread(target=self.work_off, args=(name, peers.get(name)), daemon=True)
+            self._busy[name] = thread
+            thread.start()
+        return False
+
+    def work_off(self, name: str, peer: Peer | None) -> None:
+        """Fetch from one peer until nothing waits there."""
+        while (wanted := fetches.claim(self._database, name, time.time())) is not None:
+            self.one(wanted, peer)
+
+    def one(self, wanted: Fetch, peer: Peer | None) -> None:
+        try:
+            if peer is None:
+                raise DeliveryError(f"there is no peer {wanted.peer} any more")
+            self._store = self._store or Store(self._settings, self._database)
+            many = fetch(peer, wanted.study_uid, self._settings, self._store)
+            if not many:
+                raise DeliveryError(f"{peer.name} has no such study")
+        except SQLAlchemyError:
+            raise
+        except Exception as e:  # whatever a peer or a library does, the queue goes on
+            if not isinstance(e, DeliveryError):
+                log.exception("A study cannot be fetched.", extra={"action": "fetch", "study_uid": wanted.study_uid})
+            reason = str(e) or type(e).__name__
+            fetches.failed(self._database, wanted, reason, time.time(), RETRY_S)
+            return
+        fetches.done(self._database, wanted, many, time.time())

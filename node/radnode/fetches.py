@@ -1,0 +1,125 @@
+"""Studies that are wanted from other systems: the queue of fetches. The only writer of its table."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from radnode import events
+from radnode.database import Database
+from radnode.events import Action
+from radnode.jobs import changed
+from radnode.tables_pacs import FetchRow
+
+QUEUED, RUNNING, DONE, FAILED = "queued", "running", "done", "failed"
+PRIOR, HAND, RECONCILE = "prior", "hand", "reconcile"
+ATTEMPTS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetch:
+    """One study wanted from one peer. why: prior, hand or reconcile; wanted_by: who, or the study it is a prior of."""
+
+    id: int
+    study_uid: str
+    peer: str
+    wanted_by: str
+    why: str
+    state: str
+    attempt: int
+    instances: int | None
+    created_at: float
+    ended_at: float | None
+    reason: str
+
+
+def want(
+    session: Session, study_uid: str, peer: str, why: str, wanted_by: str, now: float, *, again: bool = False
+) -> bool:
+    """Ask for a study, in the caller's transaction. False when it was asked for before (again: once more, if that ended)."""
+    of_it = (FetchRow.study_uid == study_uid, FetchRow.peer == peer, FetchRow.why == why)
+    row = session.scalars(select(FetchRow).where(*of_it)).one_or_none()
+    if row is not None and (not again or row.state in (QUEUED, RUNNING)):
+        return False
+    if row is None:
+        row = FetchRow(study_uid=study_uid, peer=peer, why=why)
+        session.add(row)
+    row.wanted_by, row.state, row.attempt, row.reason = wanted_by[:128], QUEUED, 0, ""
+    row.created_at, row.due_at, row.ended_at, row.instances = now, now, None, None
+    return True
+
+
+def claim(database: Database, peer: str, now: float) -> Fetch | None:
+    """The next study to fetch from this peer: what people asked for first, then priors."""
+    order = (FetchRow.why != HAND, FetchRow.why != PRIOR, FetchRow.due_at, FetchRow.id)
+    with database.transaction() as session:
+        due = (FetchRow.peer == peer, FetchRow.state == QUEUED, FetchRow.due_at <= now)
+        row = session.scalars(select(FetchRow).where(*due).order_by(*order).limit(1).with_for_update()).first()
+        if row is None:
+            return None
+        row.state = RUNNING
+        return from_row(row)
+
+
+def waiting(database: Database, now: float) -> frozenset[str]:
+    """The peers from which something is to be fetched now."""
+    with database.reading() as session:
+        due = (FetchRow.state == QUEUED, FetchRow.due_at <= now)
+        return frozenset(session.scalars(select(FetchRow.peer).where(*due).distinct()))
+
+
+def release_lost(database: Database) -> int:
+    """What a process that ended had in hand is fetched again; how many."""
+    with database.transaction() as session:
+        return changed(session.execute(update(FetchRow).where(FetchRow.state == RUNNING).values(state=QUEUED)))
+
+
+def done(database: Database, fetch: Fetch, instances: int, now: float) -> None:
+    """It came; the story of the study that wanted it tells."""
+    with database.transaction() as session:
+        row = session.get_one(FetchRow, fetch.id)
+        row.state, row.instances, row.ended_at, row.reason = DONE, instances, now, ""
+        told = fetch.wanted_by if fetch.why == PRIOR else fetch.study_uid
+        what = f"An earlier study ({fetch.study_uid})" if fetch.why == PRIOR else "The study"
+        events.write(session, told, Action.FETCHED, f"{what} was fetched from {fetch.peer}: {instances} objects.", now)
+
+
+def failed(database: Database, fetch: Fetch, reason: str, now: float, retry_s: float) -> None:
+    """It did not come: tried again a few times, ever later, then told."""
+    with database.transaction() as session:
+        row = session.get_one(FetchRow, fetch.id)
+        row.attempt, row.reason = fetch.attempt + 1, reason
+        row.state = QUEUED if row.attempt < ATTEMPTS else FAILED
+        row.due_at = now + retry_s * 2.0**fetch.attempt
+        if row.state == FAILED:
+            row.ended_at = now
+            told = fetch.wanted_by if fetch.why == PRIOR else fetch.study_uid
+            sentence = f"{fetch.study_uid} could not be fetched from {fetch.peer}: {reason}."
+            events.write(session, told, Action.FETCHED, sentence, now)
+
+
+def is_prior_only(session: Session, study_uid: str) -> str:
+    """The study whose prior this one was fetched as, when nobody asked for it otherwise; ""."""
+    rows = session.scalars(select(FetchRow).where(FetchRow.study_uid == study_uid)).all()
+    return rows[0].wanted_by if rows and all(r.why == PRIOR for r in rows) else ""
+
+
+def are_coming(session: Session, study_uid: str) -> bool:
+    """Whether priors of this study are being fetched for the first time."""
+    of_it = (FetchRow.wanted_by == study_uid, FetchRow.why == PRIOR, FetchRow.attempt == 0)
+    state = FetchRow.state.in_((QUEUED, RUNNING))
+    return session.scalar(select(FetchRow.id).where(*of_it, state).limit(1)) is not None
+
+
+def latest(session: Session, limit: int = 200) -> tuple[Fetch, ...]:
+    """The fetches, the newest first."""
+    return tuple(
+        from_row(r) for r in session.scalars(select(FetchRow).order_by(FetchRow.created_at.desc()).limit(limit))
+    )
+
+
+def from_row(row: FetchRow) -> Fetch:
+    return Fetch(
+        id=row.id, study_uid=row.study_uid, peer=row.peer, wanted_by=row.wanted_by, why=row.why, state=row.state,
+        attempt=row.attempt, instances=row.instances, created_at=row.created_at, ended_at=row.ended_at, reason=row.reason,
+    )  # fmt: skip

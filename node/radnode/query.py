@@ -1,0 +1,45 @@
+"""Ask a peer what it has: by C-FIND, or by QIDO-RS where it is reached over the web alone."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Protocol
+
+from radnode.destinations.dimse_find import Found, finding
+from radnode.destinations.web_find import WebFinder
+from radnode.errors import DeliveryError
+from radnode.peers import Peer
+from radnode.settings import Destination, Settings
+from radnode.settings_access import with_certificates
+
+
+class Finder(Protocol):
+    """An open way to ask."""
+
+    def studies(self, **keys: str) -> tuple[Found, ...]:
+        """The studies that match DICOM keywords. Raises DeliveryError."""
+        ...
+
+    def series(self, study_uid: str) -> Mapping[str, int | None]:
+        """Series Instance UID -> how many objects it has. Raises DeliveryError."""
+        ...
+
+
+@contextmanager
+def querying(peer: Peer, settings: Settings, timeout_s: float) -> Iterator[Finder]:
+    """A way to ask this peer. Raises DeliveryError when there is none."""
+    if peer.way == "wado":
+        with WebFinder(peer.url, timeout_s) as finder:
+            yield finder
+        return
+    with finding(address_of(peer, settings), calling_ae=settings.receive.ae_title, timeout_s=timeout_s) as associated:
+        yield associated
+
+
+def address_of(peer: Peer, settings: Settings) -> Destination:
+    """Where a peer is called. Raises DeliveryError when it has no single address and port."""
+    if not peer.host or peer.port is None:
+        raise DeliveryError(f"{peer.name} has no single address and port to call")
+    called = Destination(
+        name=peer.name, kind="dimse", host=peer.host, port=peer.port, ae_title=peer.ae_title, tls=peer.tls
+    )
+    return with_certificates((called,), settings.tls)[0]

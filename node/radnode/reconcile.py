@@ -1,0 +1,177 @@
+"""What a PACS has and the node never saw: asked for by schedule or by a person, listed, and on request fetched."""
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from radnode import evidence
+from radnode.database import Database
+from radnode.destinations.dimse_find import Found
+from radnode.errors import DeliveryError, RefusedError
+from radnode.peers import Peer, list_peers
+from radnode.query import querying
+from radnode.settings import Settings
+from radnode.states import StudyState
+from radnode.tables import ResultRow, StudyRow
+from radnode.tables_pacs import EvidenceRow, UnseenRow
+
+SOURCE = "reconcile"
+"""EvidenceRow.source of the row that says when a peer was asked last; its study is ""."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unseen:
+    """A study that a peer has and the node has not (here = 0), or only a part of. No patient data but the date."""
+
+    study_uid: str
+    peer: str
+    study_date: str
+    study_time: str
+    modalities: str
+    instances: int | None
+    here: int
+    first_seen_at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """at: when a peer was asked last, UTC epoch seconds. error: why it could not be."""
+
+    peer: str
+    at: float
+    error: str
+
+
+def ask(database: Database, settings: Settings, peer: Peer, days: int, now: float) -> int:
+    """Ask a peer what it has of the last days, and keep what the node lacks; how many. Raises DeliveryError."""
+    today = datetime.fromtimestamp(now, UTC).date()
+    span = f"{today - timedelta(days=days):%Y%m%d}-{today + timedelta(days=1):%Y%m%d}"
+    found: dict[str, Found] = {}
+    try:
+        with querying(peer, settings, settings.deliver.timeout_s) as finder:
+            for modality in settings.reconcile.modalities or ("",):
+                for study in finder.studies(StudyDate=span, ModalitiesInStudy=modality):
+                    found[study.study_uid] = study
+    except DeliveryError as e:
+        evidence.keep(database, "", SOURCE, peer.name, now, error=str(e))
+        raise
+    evidence.keep(database, "", SOURCE, peer.name, now)
+    return keep(database, peer.name, tuple(found.values()), now)
+
+
+def keep(database: Database, peer: str, found: Sequence[Found], now: float) -> int:
+    """Replace what was known of a peer's unseen studies; how many there are now."""
+    with database.transaction() as session:
+        known = {r.study_uid: r.first_seen_at for r in session.scalars(select(UnseenRow).where(UnseenRow.peer == peer))}
+        session.execute(delete(UnseenRow).where(UnseenRow.peer == peer))
+        many = 0
+        for study in found:
+            here = present(session, study.study_uid)
+            if here is None or (here and (study.instances or 0) <= here):
+                continue
+            row = UnseenRow(study_uid=study.study_uid, peer=peer, study_date=study.study_date[:16], here=here)
+            row.study_time, row.modalities = study.study_time[:16], "\\".join(study.modalities)[:255]
+            row.instances, row.seen_at = study.instances, now
+            row.first_seen_at = known.get(study.study_uid, now)
+            session.add(row)
+            many += 1
+    return many
+
+
+def present(session: Session, study_uid: str) -> int | None:
+    """How many objects of a study the node has, its own results among them; None while it is being received."""
+    study = session.get(StudyRow, study_uid)
+    if study is None:
+        return 0
+    if study.state == StudyState.RECEIVING:
+        return None
+    own = select(func.count()).where(ResultRow.study_uid == study_uid, ResultRow.sop_class_uid != "")
+    return study.instances + (session.scalar(own) or 0)
+
+
+def unseen(session: Session) -> tuple[Unseen, ...]:
+    """Every study that the node lacks, the newest first."""
+    order = (UnseenRow.study_date.desc(), UnseenRow.study_time.desc(), UnseenRow.study_uid)
+    return tuple(
+        Unseen(
+            study_uid=r.study_uid, peer=r.peer, study_date=r.study_date, study_time=r.study_time,
+            modalities=r.modalities, instances=r.instances, here=r.here, first_seen_at=r.first_seen_at,
+        )
+        for r in session.scalars(select(UnseenRow).order_by(*order).limit(2000))
+    )  # fmt: skip
+
+
+def asked(session: Session) -> dict[str, Asked]:
+    """Peer -> when it was asked last."""
+    rows = session.scalars(select(EvidenceRow).where(EvidenceRow.source == SOURCE))
+    return {r.key: Asked(peer=r.key, at=r.at, error=r.error) for r in rows}
+
+
+def find(
+    settings: Settings, peers: Sequence[Peer], *, study_uid: str = "", accession_number: str = ""
+) -> tuple[Found, Peer]:
+    """The one study that a person names, and the first peer that has it. Raises RefusedError that says what was tried."""
+    keys = {"StudyInstanceUID": study_uid} if study_uid else {"AccessionNumber": accession_number}
+    tried = []
+    for peer in peers:
+        try:
+            with querying(peer, settings, settings.deliver.timeout_s) as finder:
+                found = finder.studies(**keys)
+        except DeliveryError as e:
+            tried.append(f"{peer.name}: {e}")
+            continue
+        if len(found) > 1:
+            uids = ", ".join(f.study_uid for f in found[:5])
+            raise RefusedError(f"{peer.name} has {len(found)} such studies; name one by its UID: {uids}.")
+        if found:
+            return found[0], peer
+        tried.append(f"{peer.name} has no such study")
+    raise RefusedError("; ".join(tried) + "." if tried else "There is no peer that may be queried and fetched from.")
+
+
+def sources(peers: Sequence[Peer]) -> tuple[Peer, ...]:
+    """Those that may be queried and from which studies may be fetched."""
+    return tuple(p for p in peers if {"query", "retrieve"} <= set(p.may))
+
+
+class Reconciler:
+    """Asks by the schedule of the settings; one thread for each peer, so that none waits for another."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings = settings
+        self._database = database
+        self._busy: dict[str, threading.Thread] = {}
+        self._look_at = 0.0
+
+    def turn(self) -> bool:
+        """Begin with the peers that are due; False always."""
+        every_s, now = self._settings.reconcile.every_h * 3600, time.time()
+        if not every_s or now < self._look_at:
+            return False
+        self._look_at = now + min(60.0, every_s)
+        self._busy = {name: thread for name, thread in self._busy.items() if thread.is_alive()}
+        with self._database.reading() as session:
+            last = asked(session)
+        for peer in list_peers(self._database):
+            at = last[peer.name].at if peer.name in last else 0.0
+            if "query" in peer.may and peer.name not in self._busy and now - at >= every_s:
+                thread = threading.Thread(target=self._ask, args=(peer, now), daemon=True)
+                self._busy[peer.name] = thread
+                thread.start()
+        return False
+
+    def _ask(self, peer: Peer, now: float) -> None:
+        try:
+            ask(self._database, self._settings, peer, self._settings.reconcile.days, now)
+        except DeliveryError as e:
+            log.warning("%s cannot be asked what it has: %s", peer.name, e, extra={"action": "reconcile"})
+        except Exception:
+            log.exception("A peer cannot be asked what it has.", extra={"action": "reconcile"})

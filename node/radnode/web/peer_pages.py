@@ -1,0 +1,141 @@
+"""The peers: who may send and be asked, tests of them, their history, callers turned away, and where results go."""
+
+import time
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, HTTPException, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from pydantic import TypeAdapter, ValidationError
+
+from radnode import breaker, capabilities, outbox, peer_changes, peers, profiles
+from radnode.database import Database
+from radnode.peer_steps import examine
+from radnode.peers import RIGHTS, Peer
+from radnode.settings import AeTitle, Settings
+from radnode.settings import Peer as PeerSetting
+from radnode.web.fhir import who
+from radnode.web.views import Render
+
+WAYS = ("move", "get", "wado", "orthanc")
+EMPTY: dict[str, Any] = {
+    "name": "", "ae_title": "", "address": "", "port": "", "quiet_s": "", "may": ("send",), "way": "move", "url": "",
+    "tls": False, "old": "",
+}  # fmt: skip
+
+
+def peer_pages(made: APIRouter, render: Render, settings: Settings, database: Database) -> None:
+    def page(status: int = 200, problem: str = "", form: dict[str, Any] | None = None, **values: Any) -> HTMLResponse:
+        known = peers.list_peers(database)
+        with database.reading() as session:
+            answers = capabilities.known(session, settings.destinations)
+            changes, counts, outages = peer_changes.history(session), outbox.counts(session), breaker.outages(session)
+        targets = [(d, profiles.plan(d, answers.get(d.name)), answers.get(d.name)) for d in settings.destinations]
+        turned_away = [(r, free_name(r.calling_ae, known)) for r in peers.list_refusals(database)]
+        nothing = {"tested": "", "steps": ()}
+        return render(
+            "peers.html", "Peers", "peers", status, peers=known, refusals=turned_away, problem=problem,
+            destinations=targets, changes=changes, counts=counts, none=outbox.Count(), outages=outages,
+            rights=RIGHTS, ways=WAYS, own=(settings.receive.ae_title, *settings.receive.also_called),
+            form=EMPTY | (form or {}), **(nothing | values),
+        )  # fmt: skip
+
+    @made.get("/peers")
+    def list_peers(edit: str = "") -> HTMLResponse:
+        found = next((p for p in peers.list_peers(database) if p.name == edit and not p.from_settings), None)
+        return page(form=None if found is None else filled(found))
+
+    @made.post("/peers")
+    def save(
+        request: Request,
+        name: Annotated[str, Form()] = "",
+        ae_title: Annotated[str, Form()] = "",
+        address: Annotated[str, Form()] = "",
+        port: Annotated[str, Form()] = "",
+        quiet_s: Annotated[str, Form()] = "",
+        may: Annotated[list[str] | None, Form()] = None,
+        way: Annotated[str, Form()] = "move",
+        url: Annotated[str, Form()] = "",
+        tls: Annotated[bool, Form()] = False,
+        old: Annotated[str, Form()] = "",
+    ) -> Response:
+        """Add a peer, or put it in the place of `old`. In force at once."""
+        form = {
+            "name": name, "ae_title": ae_title, "address": address, "port": port, "quiet_s": quiet_s,
+            "may": tuple(may or ("send",)), "way": way, "url": url, "tls": tls, "old": old,
+        }  # fmt: skip
+        wanted, problem = read(database, form)
+        if wanted is None:
+            return page(422, problem, form)
+        if old and old != wanted.name:
+            peers.remove_peer(database, old, who=who(request))
+        peers.add_peer(database, wanted, who=who(request))
+        return RedirectResponse("/peers", status_code=303)
+
+    @made.post("/peers/test")
+    def test(name: Annotated[str, Form()]) -> HTMLResponse:
+        """Call a peer: every step with its sentence."""
+        found = next((p for p in peers.list_peers(database) if p.name == name), None)
+        if found is None:
+            raise HTTPException(404, "There is no peer of this name.")
+        return page(tested=name, steps=tuple(examine(found, settings)))
+
+    @made.post("/peers/remove")
+    def remove(request: Request, name: Annotated[str, Form()]) -> Response:
+        peers.remove_peer(database, name, who=who(request))
+        return RedirectResponse("/peers", status_code=303)
+
+    @made.post("/destinations/probe")
+    def probe(name: Annotated[str, Form()]) -> Response:
+        found = next((d for d in settings.destinations if d.name == name and d.kind == "dimse"), None)
+        if found is None:
+            raise HTTPException(404, "There is no PACS of this name among the destinations.")
+        capabilities.ask(database, settings, found, time.time())
+        return RedirectResponse("/peers#destinations", status_code=303)
+
+    @made.post("/destinations/send-again")
+    def send_again(name: Annotated[str, Form()]) -> Response:
+        """Everything that was given up there is owed once more."""
+        outbox.send_all_again(database, name, time.time())
+        return RedirectResponse("/peers#destinations", status_code=303)
+
+
+def filled(peer: Peer) -> dict[str, Any]:
+    """The form with what a peer is now."""
+    shown = {k: "" if v is None else v for k, v in vars(peer).items() if k in EMPTY}
+    quiet = "" if peer.quiet_s is None else f"{peer.quiet_s:g}"
+    return shown | {"old": peer.name, "quiet_s": quiet}
+
+
+def free_name(ae_title: str, known: Sequence[Peer]) -> str:
+    """A name for a new peer of this AE title that no other has."""
+    name = "".join(c if c.isascii() and c.isalnum() else "-" for c in ae_title).strip("-").lower() or "peer"
+    taken = {p.name for p in known}
+    return next(n for n in (name, *(f"{name}-{i}" for i in range(2, len(taken) + 3))) if n not in taken)
+
+
+def read(database: Database, form: dict[str, Any]) -> tuple[Peer | None, str]:
+    """The peer that these fields make, or why they make none, in one sentence. The settings file has the same rules."""
+    plain = {k: v.strip() if isinstance(v, str) else v for k, v in form.items()}
+    try:
+        if plain["ae_title"]:
+            TypeAdapter(AeTitle).validate_python(plain["ae_title"])
+        wanted = PeerSetting(
+            name=plain["name"], ae_title=plain["ae_title"], address=plain["address"],
+            port=int(plain["port"]) if plain["port"] else None,
+            quiet_s=float(plain["quiet_s"]) if plain["quiet_s"] else None,
+            may=plain["may"], way=plain["way"], url=plain["url"], tls=plain["tls"],
+        )  # fmt: skip
+        peer = Peer(**wanted.model_dump())
+    except ValidationError as e:
+        first = e.errors()[0]
+        field = str(first["loc"][0] if first["loc"] else "AE title")
+        return None, f"The {field} is wrong: {first['msg']}."
+    except ValueError as e:
+        return None, f"This is no peer: {e}."
+    there = next((p for p in peers.list_peers(database) if p.name == peer.name), None)
+    if there is not None and there.from_settings:
+        return None, f"{peer.name} stands in the settings file: change it there."
+    if there is not None and plain["old"] != peer.name:
+        return None, f"There is a peer {peer.name} already: edit it, or choose another name."
+    return peer, ""
