@@ -22,7 +22,7 @@ DICOM_KINDS = frozenset({"sr", "seg", "key-image", "parametric-map"}) | BY_CHOIC
 TAKES: Mapping[str, frozenset[str]] = {
     "dimse": DICOM_KINDS | {REJECTION},
     "orthanc": DICOM_KINDS | {REJECTION},
-    "fhir": frozenset({"fhir", RETRACTION}),
+    "fhir": frozenset({"fhir", RETRACTION, PRIORITY}),
     "hl7": frozenset({"fhir", RETRACTION, PRIORITY}),
     "webhook": frozenset({PRIORITY}),
     "mail": frozenset({PRIORITY}),
@@ -84,7 +84,8 @@ def sop_class_name(uid: str) -> str:
 def takes(address: Address) -> frozenset[str]:
     """The kinds of results this destination is to get. Notes go wherever results went, unless they are switched off."""
     possible = TAKES[address.kind]
-    chosen = possible & (frozenset(address.results) | NOTES) if address.results else possible - BY_CHOICE
+    by_choice = BY_CHOICE | {PRIORITY} if address.kind == "fhir" else BY_CHOICE  # there it changes another's order
+    chosen = possible & (frozenset(address.results) | NOTES) if address.results else possible - by_choice
     if address.status_objects:
         chosen |= possible & {"status"}
     return chosen if address.rejection_notes else chosen - {REJECTION}

@@ -1,4 +1,7 @@
-"""FHIR R4 REST: each result is one transaction Bundle, POSTed to the base address (http://hl7.org/fhir/R4/http.html#transaction)."""
+"""FHIR R4 REST: each result is one transaction Bundle, POSTed to the base address (http://hl7.org/fhir/R4/http.html#transaction).
+
+Where the settings ask for it, a changed priority goes to the server's own order: see `fhir_rest_priority`.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -7,9 +10,10 @@ from typing import Any
 import httpx
 import orjson
 
-from radnode.destinations import Outgoing
+from radnode.destinations import PRIORITY, Outgoing
 from radnode.destinations.fhir_rest_auth import client
 from radnode.destinations.fhir_rest_lookup import linked
+from radnode.destinations.fhir_rest_priority import NothingToChangeError, changed
 from radnode.errors import DeliveryError
 from radnode.settings import Destination as Address
 
@@ -36,17 +40,31 @@ class Transactions:
         self.url = address.url.rstrip("/")
 
     def send(self, result: Outgoing) -> str:
+        if result.kind == PRIORITY:
+            return self.tell_priority(orjson.loads(result.path.read_bytes()))
         systems = {"patient_system": self.address.patient_system, "order_system": self.address.order_system}
-        body = orjson.dumps(linked(orjson.loads(result.path.read_bytes()), self.search, **systems))
+        self.post(linked(orjson.loads(result.path.read_bytes()), self.search, **systems))
+        return ""
+
+    def tell_priority(self, notice: dict[str, Any]) -> str:
+        """Change the priority of the server's own order; the remark where there is nothing to change."""
         try:
-            answer = self.client.post(self.url, content=body, headers=HEADERS)
+            change = changed(notice, self.search, order_system=self.address.order_system)
+        except NothingToChangeError as e:
+            return f"Nothing was changed: {e}."
+        self.post(change, may_pass=MAY_PASS | {412})  # 412: somebody changed the order meanwhile
+        return ""
+
+    def post(self, bundle: dict[str, Any], may_pass: frozenset[int] = MAY_PASS) -> None:
+        """One transaction. may_pass: 4xx answers after which it is tried again. Raises DeliveryError."""
+        try:
+            answer = self.client.post(self.url, content=orjson.dumps(bundle), headers=HEADERS)
         except httpx.HTTPError as e:
             raise DeliveryError(f"{self.url} does not answer: {type(e).__name__}") from e
         if not answer.is_success:
-            permanent = 400 <= answer.status_code < 500 and answer.status_code not in MAY_PASS
+            permanent = 400 <= answer.status_code < 500 and answer.status_code not in may_pass
             raise DeliveryError(f"FHIR server answered {answer.status_code}{outcome(answer)}", permanent=permanent)
-        check_entries(answer)
-        return ""
+        check_entries(answer, may_pass)
 
     def search(self, query: str) -> list[dict[str, Any]]:
         """What the server finds; nothing where it will not be asked. Raises DeliveryError when that may pass."""
@@ -63,7 +81,7 @@ class Transactions:
             return []
 
 
-def check_entries(answer: httpx.Response) -> None:
+def check_entries(answer: httpx.Response, may_pass: frozenset[int] = MAY_PASS) -> None:
     """Every entry of the transaction-response must say 2xx. Raises DeliveryError for the first that does not."""
     try:
         entries = answer.json()["entry"]
@@ -72,7 +90,7 @@ def check_entries(answer: httpx.Response) -> None:
         raise DeliveryError("the answer is not a transaction-response Bundle") from e
     for number, status in enumerate(statuses):
         if not status.startswith("2"):
-            permanent = status.startswith("4") and status[:3] not in {str(s) for s in MAY_PASS}
+            permanent = status.startswith("4") and status[:3] not in {str(s) for s in may_pass}
             raise DeliveryError(f"entry {number} of the transaction: {status}", permanent=permanent)
 
 
