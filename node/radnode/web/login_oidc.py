@@ -146,7 +146,7 @@ def discover(oidc: Oidc, provider: OAuth2Client) -> Mapping[str, Any]:
 
 def fetched(provider: OAuth2Client, url: str) -> Mapping[str, Any]:
     try:
-        answer = provider.get(url, withhold_token=True)
+        answer = provider.request("GET", url, withhold_token=True)
         body = answer.json()
     except (httpx.HTTPError, ValueError) as e:
         raise ProviderError(f"The identity provider does not answer ({type(e).__name__}).") from e

@@ -13,8 +13,6 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import asynccontextmanager
 from typing import Any
 
-from radnode.lifeline import die_with_parent
-
 LONGEST_S = 30
 MOST_MEMORY = 8 << 30
 """Bytes of address space: a slice of MAX_PIXELS with all its copies needs a tenth."""
@@ -52,7 +50,6 @@ class Decoder:
                     max_workers=1,
                     mp_context=multiprocessing.get_context("spawn"),
                     initializer=confine,
-                    initargs=(os.getpid(),),
                     max_tasks_per_child=PICTURES,
                 )
             return self._pool
@@ -78,12 +75,19 @@ class Decoder:
             self.close()
 
 
-def confine(parent: int) -> None:
+def confine() -> None:
     """In the process: not beyond its parent's life, not beyond MOST_MEMORY, no core of a patient's image on the disk."""
-    die_with_parent(parent)
+    threading.Thread(target=end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def bounded(make: Callable[..., bytes], *given: Any) -> bytes:
