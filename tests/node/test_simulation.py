@@ -98,6 +98,17 @@ def test_the_policy_decides_what_a_flag_is_worth() -> None:
     assert any(a.flag is not NOTHING for a in found)
 
 
+def test_a_flag_worth_nothing_by_level_still_goes_before_the_plain_studies_as_in_the_worklist() -> None:
+    room = Description(load=0.7, conditions=(Condition(name="emphysema", code="87433001"),))
+    rows = {row.group: row for row in compare(room, DEFAULT_POLICY, studies=4000, trials=3).rows}
+    assert "HIGH" not in rows
+    for group in ("diseased", "not diseased", "ROUTINE"):
+        waits, exact = rows[group].with_triage, rows[group].exact_with
+        assert exact is not None and abs(waits.mean - exact) < waits.half_width, group
+    exact = rows["diseased"].exact_with
+    assert exact is not None and exact < 0.7 * rows["diseased"].without.mean
+
+
 def test_an_impossible_room_is_an_error_in_one_line(tmp_path: Path) -> None:
     file = tmp_path / "room.toml"
     file.write_text("readers = 0\n")

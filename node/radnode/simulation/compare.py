@@ -125,11 +125,10 @@ def exact(
     level = flag_of(condition, policy).level
     rate = room.rates()[0] * 60
     without = queueing.first_come(rate, room.reading_min, room.readers)
-    if level is Level.ROUTINE:
-        return {name: (without, without) for name in GROUPS if name not in ("STAT", "HIGH")}
     hits = condition.prevalence * condition.sensitivity
     flagged = hits + (1 - condition.prevalence) * (1 - condition.specificity)
-    discipline = queueing.interrupting if interrupts else queueing.by_priority
+    plain = level is Level.ROUTINE  # then a flag goes before the others of its level, and interrupts nobody
+    discipline = queueing.interrupting if interrupts and not plain else queueing.by_priority
     first, last = discipline([rate * flagged, rate * (1 - flagged)], room.reading_min, room.readers)
     healthy = condition.specificity * last + (1 - condition.specificity) * first
     return {
@@ -137,7 +136,7 @@ def exact(
         "diseased, missed by the AI": (without, last),
         "not diseased": (without, healthy),
         level.value: (without, first),
-        "ROUTINE": (without, last),
+        "ROUTINE": (without, without if plain else last),
     }
 
 

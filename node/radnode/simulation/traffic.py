@@ -10,12 +10,12 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from radnode.settings import TriageRule
-from radnode.triage import Level, Priority, judge
+from radnode.triage import OTHERS, RANK, Level, Priority, verdict
 from radnode_fhir.read import Abnormality
 from radnode_inference.findings import Code
 
 Share = Annotated[float, Field(ge=0, le=1)]
-NOTHING = Priority(level=Level.ROUTINE, reason="")
+NOTHING = Priority(level=Level.ROUTINE, reason="", hierarchy=OTHERS)
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -111,7 +111,7 @@ def described(room: Description, policy: Sequence[TriageRule], studies: int, see
             for c, p, (_, f) in zip(room.conditions, present, draws, strict=True)
         ]
         flags = [flag for flag, raised in zip(found, flagged, strict=True) if raised]
-        best = min(flags, key=lambda p: (list(Level).index(p.level), -(p.probability or 0.0)), default=NOTHING)
+        best = min(flags, key=lambda p: (RANK[p.level], p.hierarchy, -(p.probability or 0.0)), default=NOTHING)
         at = now + room.ai_latency_min * 60
         made.append(Arrival(at_s=now, reading_s=reading, flag=best, flagged_at_s=at, diseased=any(present)))
     return made
@@ -129,8 +129,15 @@ def flag_of(condition: Condition, policy: Sequence[TriageRule]) -> Priority:
         tracking_uid="",
         critical=False,
     )
-    level = judge(finding, policy)
-    return Priority(level=level, reason=condition.name, probability=condition.probability, abnormal=True)
+    said = verdict(finding, policy)
+    return Priority(
+        level=said.level,
+        reason=condition.name,
+        probability=condition.probability,
+        abnormal=True,
+        hierarchy=said.hierarchy,
+        rule=said.rule,
+    )
 
 
 def reading_time(room: Description, chance: random.Random) -> float:

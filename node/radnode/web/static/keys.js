@@ -1,4 +1,4 @@
-// The keyboard: j, k, arrows, Enter, v, h, /, Esc, w, o, ?. Keys with Ctrl, Alt or Meta are the browser's.
+// The keyboard: j, k, arrows, Enter, v, h, p, /, Esc, w, o, ?. Keys with Ctrl, Alt or Meta are the browser's.
 "use strict";
 
 const help = document.getElementById("help");
@@ -25,6 +25,13 @@ function follow(selector) {
   return true;
 }
 
+function priority() {
+  const field = document.getElementById("priority-level");
+  field?.scrollIntoView({ block: "nearest" });
+  field?.focus();
+  return field ? true : follow("a.priority");
+}
+
 function outlines() {
   const boxes = [...document.querySelectorAll("input.outlines")];
   const on = boxes.some((box) => !box.checked);
@@ -41,6 +48,7 @@ const KEYS = {
   End: () => move("last"),
   v: () => follow("a.viewer"),
   h: () => follow("a.history"),
+  p: priority,
   w: () => { location.href = "/"; return true; },
   o: outlines,
   "?": () => { help.showModal(); return true; },
