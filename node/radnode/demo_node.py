@@ -48,7 +48,11 @@ class NodeProcess:
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "NodeProcess":
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def __exit__(

@@ -87,7 +87,7 @@ def notice(
     return {
         "study_uid": study.study_uid,
         "accession_number": study.accession_number,
-        "order_number": order.order_number if order else "",
+        "order_number": order.placer if order else "",
         "procedure": (order.procedure if order else "") or study.study_description,
         "patient_id": study.patient_id,
         "issuer_of_patient_id": study.issuer_of_patient_id,

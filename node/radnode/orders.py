@@ -18,7 +18,7 @@ from radnode.triage import RANK, Context, Level
 class Order:
     """One ordered examination. patient_class: emergency, inpatient, outpatient or "". said_at: MSH-7, as it was written.
 
-    order_number: the placer's, else the filler's. level: None where the order names no priority.
+    order_number: the placer's as "P:NUMBER", else the filler's as "F:NUMBER". level: None where the order names no priority.
     """
 
     order_number: str
@@ -30,6 +30,11 @@ class Order:
     procedure: str = ""
     cancelled: bool = False
     said_at: str = ""
+
+    @property
+    def placer(self) -> str:
+        """The placer's number alone, as it goes into messages; "" where only the filler's is known."""
+        return self.order_number.removeprefix("P:") if self.order_number.startswith("P:") else ""
 
 
 def keep(session: Session, order: Order, now: float) -> bool:

@@ -22,6 +22,7 @@ from hl7apy.parser import parse_message
 from sqlalchemy import select
 from support.findings import findings, lesion, scene
 from support.results import add_study, prepare
+from support.results import bundle as plain_bundle
 from v2fhir.bridge import Bridge
 from v2fhir.config import load_config
 from v2fhir.hl7.parser import parse_bytes
@@ -29,6 +30,7 @@ from v2fhir.mllp import Frame, ServerThread, bridge_handler
 from v2fhir.mllp import MLLPServer as BridgeServer
 
 from radnode import hl7_messages, notify, orders, report
+from radnode.breaker import Breaker
 from radnode.database import Database
 from radnode.deliver import Lane
 from radnode.destinations import PRIORITY, hl7_mllp
@@ -37,12 +39,12 @@ from radnode.orders import Order
 from radnode.outbox import Outbox
 from radnode.settings import Destination, Settings
 from radnode.states import DeliveryState
-from radnode.tables import DeliveryRow, EventRow
+from radnode.tables import DeliveryRow, EventRow, ReportRow
 from radnode.triage import Level
 from radnode.worklist import Reader
 
 NOTICE: dict[str, Any] = {
-    "study_uid": "1.2.3", "accession_number": "A|1", "order_number": "P:77", "procedure": "CT chest",
+    "study_uid": "1.2.3", "accession_number": "A|1", "order_number": "77", "procedure": "CT chest",
     "patient_id": "P^1", "issuer_of_patient_id": "SYNTH_HOSP", "patient_name": "MÜLLER^Anna", "patient_sex": "F",
     "patient_birth_date": "19700101", "patient_class": "emergency", "level": "STAT", "before": "ROUTINE",
     "reason": "Pulmonary embolism, 93 %", "abnormal": True, "demonstration": False, "at": 1_800_000_000.5,
@@ -326,7 +328,8 @@ def order(database: Database, level: Level | None, patient_class: str = "") -> N
 def deliver(settings: Settings, database: Database) -> None:
     outbox = Outbox(database, settings.data)
     for address in settings.destinations:
-        while Lane(settings, address, outbox).deliver_one():
+        lane = Lane(settings, address, outbox, Breaker(address.name, database, lambda _: 0.0))
+        while lane.deliver_one():
             pass
 
 
@@ -359,6 +362,7 @@ def test_a_changed_priority_is_told_once_signed_and_without_patient_data(
                 told = [s for s in session.scalars(select(EventRow.sentence)) if "to be told" in s]
             assert len(told) == 2
     assert str(hl7.parse(got[1].to_er7())["TQ1.F9.R1.C1"]) == "S"
+    assert str(hl7.parse(got[1].to_er7())["ORC.F2"]) == "1", "the placer's number as the placer wrote it"
     assert "MÜLLER" in got[1].to_er7()
     headers, body = hook.got[1]
     signed = hmac.new(b"geheim", headers["X-Radnode-Timestamp"].encode() + b"." + body, hashlib.sha256).hexdigest()
@@ -368,6 +372,33 @@ def test_a_changed_priority_is_told_once_signed_and_without_patient_data(
     assert b"stands at STAT" in letter.content
     for text in (body.decode(), letter.content.decode(), caplog.text):
         assert all(word not in text for word in ("LLER", "P1", "A1", "ward"))
+
+
+@pytest.mark.parametrize(("status", "found"), [("amended", False), ("entered-in-error", True)])
+def test_an_amended_or_retracted_finding_takes_the_priority_back_by_message(
+    tmp_path: Path, status: str, found: bool
+) -> None:
+    """found: whether the later report still holds the finding."""
+    seen = {
+        "resourceType": "Observation", "status": "preliminary", "code": {"coding": [{"code": "36118008"}]},
+        "interpretation": [{"coding": [{"code": "POS"}]}],
+    }  # fmt: skip
+
+    def says(database: Database, now: float, status: str, found: bool) -> None:
+        made = plain_bundle("1.2.3", "ct", "said", status)
+        made["entry"] += [{"fullUrl": "urn:uuid:1", "resource": seen}] if found else []
+        with database.transaction() as session:
+            row = session.get(ReportRow, "r") or ReportRow(id="r", study_uid="1.2.3", model="ct", issued_at=now)
+            row.status, row.bundle, row.updated_at = status, made, now
+            session.add(row)
+
+    with hl7apy_receiver() as (port, got), node(tmp_path, (at(port),)) as (settings, database, reader):
+        for now, report in ((100.0, ("preliminary", True)), (200.0, (status, found))):
+            says(database, now, *report)
+            assert notify.tell(database, settings, reader, time.time()) == 1
+            deliver(settings, database)
+    levels = [str(hl7.parse(message.to_er7())["TQ1.F9.R1.C1"]) for message in got]
+    assert levels == ["S", "R"]
 
 
 def test_a_newer_priority_takes_the_place_of_one_that_had_not_left(tmp_path: Path, hook: Hook) -> None:
