@@ -11,7 +11,7 @@ import click
 if TYPE_CHECKING:
     from radnode.database import Database
 
-RIGHTS = ("send", "query", "retrieve", "commit")
+RIGHTS = ("send", "query", "retrieve", "commit", "worklist")
 WAYS = ("move", "get", "wado", "orthanc")
 
 

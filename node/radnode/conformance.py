@@ -22,7 +22,16 @@ STATUSES = (
 
 def statement(settings: Settings) -> str:
     """The statement as Markdown."""
-    parts = (overview(settings), receiving(settings), worklist(), statuses(), storage(), syntaxes(), sending())
+    parts = (
+        overview(settings),
+        receiving(settings),
+        worklist(),
+        commitment(settings),
+        statuses(),
+        storage(),
+        syntaxes(),
+        sending(),
+    )
     return "\n\n".join(parts)
 
 
@@ -36,6 +45,9 @@ Implementation Version Name `{store_check.IMPLEMENTATION_VERSION}`.
 |---|---|
 | Verification | SCP and SCU |
 | Storage | SCP (level 2, full: every element is kept byte for byte) and SCU |
+| Storage Commitment Push Model (PS3.4 annex J) | SCU, and SCP for peers with the right `commit` |
+| Modality Performed Procedure Step, Instance Availability Notification (PS3.4 annexes F.7, R) | SCP |
+| Query/Retrieve, study root (PS3.4 annex C): FIND, MOVE, GET | SCU |
 | Modality Worklist (PS3.4 annex K, FIND {modality_worklist.FIND}) | SCP, for peers with the right `worklist` |
 | Storage over the web (STOW-RS, PS3.18 section 10.5) | origin server at `/dicom-web/studies` |"""
 
@@ -45,11 +57,22 @@ def receiving(settings: Settings) -> str:
     who = "any caller" if receive.accept_unknown_callers else "callers in the peers table, by AE title and address"
     return f"""## Associations that are accepted
 
-Called AE title: `{receive.ae_title}` only. Calling: {who}. Maximum PDU length: {MAX_PDU} bytes.
+Called AE title: {", ".join(f"`{own}`" for own in (receive.ae_title, *receive.also_called))} only. Calling: {who}. Maximum PDU length: {MAX_PDU} bytes.
 At most {receive.processes} × {receive.max_associations} associations at a time; one that is silent for
 {receive.association_idle_s:g} s is ended. Asynchronous operations and extended negotiation are not supported.
 
 Of the transfer syntaxes proposed for a SOP class, the first is accepted, because nothing is decoded on the way in."""
+
+
+def commitment(settings: Settings) -> str:
+    return f"""## Storage commitment
+
+As SCU: each object that was stored is asked about; the answer is taken on the same association for 5 s, and on another one
+(role selection: SCP) for {settings.deliver.commit_wait_s:g} s and later. Without it, a C-FIND at the level IMAGE is asked. What is not committed is stored again.
+
+As SCP: an object is committed when its file is on the disk with the size and the SHA-256 with which it came, else it fails with
+0112H (not there), 0110H (damaged) or 0119H (another SOP class). The answer goes to the peer's address and port on an association of its
+own (role selection), or on the same one where the peer has no port. What is committed is kept as long as the node's retention says."""
 
 
 def worklist() -> str:

@@ -1,0 +1,204 @@
+"""Completeness by evidence: what a PACS counts, a procedure step names, a notification lists; waiting, and reading as provisional."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pydicom.dataset import Dataset
+from pynetdicom import AE
+from sqlalchemy import select
+from support.core import STUDY, Node, dataset, encoded
+from support.findings import findings, scene
+from support.orthanc import Orthanc
+from support.receiver import receiver
+
+from radnode import complete, evidence
+from radnode.engine_child import said_provisional
+from radnode.errors import RefusedError
+from radnode.evidence_ask import EvidenceAsker
+from radnode.peers import Peer, add_peer
+from radnode.states import StudyState
+from radnode.tables import StudyRow
+from radnode.tables_pacs import EvidenceRow
+
+QUIET = 10.0
+STEP, NOTICE = "1.2.840.10008.3.1.2.3.3", "1.2.840.10008.5.1.4.33"
+
+
+def until(condition: Callable[[], object], what: str, timeout_s: float = 30.0) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, f"in vain: {what}"
+        time.sleep(0.05)
+
+
+def arrive(node: Node, many: int, at: float = 100.0) -> list[str]:
+    uids = [node.arrive(at) for _ in range(many)]
+    complete.settle(node.database, node.settings, since=at, now=at)
+    return uids
+
+
+def turn(node: Node, now: float, wait_s: float = 60.0) -> tuple[str, ...]:
+    return complete.complete(node.database, now=now, evidence_wait_s=wait_s)
+
+
+def row(node: Node) -> StudyRow:
+    with node.database.reading() as session:
+        return session.get_one(StudyRow, STUDY)
+
+
+def step(status: str, named: tuple[str, ...] = (), study_uid: str = STUDY) -> Dataset:
+    ds = Dataset()
+    ds.PerformedProcedureStepStatus = status
+    if study_uid:
+        scheduled = Dataset()
+        scheduled.StudyInstanceUID = study_uid
+        ds.ScheduledStepAttributesSequence = [scheduled]
+    series = Dataset()
+    series.ReferencedImageSequence = [reference(uid) for uid in named]
+    ds.PerformedSeriesSequence = [series]
+    return ds
+
+
+def reference(uid: str) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = "1.2.840.10008.5.1.4.1.1.2", uid
+    return item
+
+
+def notice(named: tuple[str, ...]) -> Dataset:
+    ds, series = Dataset(), Dataset()
+    ds.StudyInstanceUID = STUDY
+    items = [reference(uid) for uid in named]
+    for item in items:
+        item.InstanceAvailability = "ONLINE"
+    series.ReferencedSOPSequence = items
+    ds.ReferencedSeriesSequence = [series]
+    return ds
+
+
+def test_nobody_says_anything_and_the_study_is_complete_after_its_quiet_time(node: Node) -> None:
+    arrive(node, 3)
+    assert turn(node, 110.5) == (STUDY,)
+    assert row(node).provisional == ""
+
+
+def test_an_acquisition_that_goes_on_is_waited_for_until_it_ends(node: Node) -> None:
+    uids = arrive(node, 2)
+    evidence.procedure_step(node.database, "1.9", step("IN PROGRESS"), 90.0)
+    assert turn(node, 111.0) == () and turn(node, 120.0) == ()
+    sentences = [e.sentence for e in node.story().events]
+    told = "Quiet, but not complete: its acquisition is still going on (procedure step). It waits 60 s at most."
+    assert sentences.count(told) == 1
+    evidence.procedure_step(node.database, "1.9", step("COMPLETED", tuple(uids), study_uid=""), 121.0)
+    assert turn(node, 122.0) == (STUDY,)
+    assert row(node).provisional == ""
+
+
+def test_objects_that_a_step_names_and_that_never_come_make_it_provisional_and_late_ones_amend_it(node: Node) -> None:
+    uids = arrive(node, 2)
+    late = f"{STUDY}.9.77"
+    evidence.procedure_step(node.database, "1.9", step("COMPLETED", (*uids, late)), 105.0)
+    assert turn(node, 150.0) == ()
+    assert turn(node, 110.0 + 60.0) == (STUDY,)
+    why = "1 of the 3 objects that a procedure step names have not come"
+    assert row(node).provisional == why
+    with node.database.reading() as session:
+        assert complete.lacking(session, STUDY) == why
+    node.arrive(200.0, sop_uid=late)
+    complete.settle(node.database, node.settings, since=200.0, now=200.0)
+    assert turn(node, 211.0) == (STUDY,)
+    assert (row(node).provisional, row(node).revision) == ("", 2)
+
+
+def test_a_notification_names_what_is_missing(node: Node) -> None:
+    uids = arrive(node, 2)
+    evidence.availability(node.database, "1.8", notice((*uids, "1.2.3.9.50")), 105.0)
+    assert turn(node, 111.0) == ()
+    node.arrive(112.0, sop_uid="1.2.3.9.50")
+    complete.settle(node.database, node.settings, since=112.0, now=112.0)
+    assert turn(node, 123.0) == (STUDY,)
+
+
+def test_a_step_that_names_no_study_is_refused(node: Node) -> None:
+    with pytest.raises(RefusedError, match="names no study"):
+        evidence.procedure_step(node.database, "1.9", step("IN PROGRESS", study_uid=""), 1.0)
+
+
+def test_a_peer_that_counts_more_is_waited_for_and_one_that_is_silent_only_for_so_long(node: Node) -> None:
+    add_peer(node.database, Peer(name="pacs", address="192.0.2.1", port=104, may=("query",)))
+    arrive(node, 2)
+    assert turn(node, 111.0) == ()  # it has not been asked
+    evidence.keep(node.database, STUDY, evidence.QUERY, "pacs", 111.0, instances=3)
+    assert turn(node, 112.0) == ()
+    evidence.keep(node.database, STUDY, evidence.QUERY, "pacs", 113.0, instances=2)
+    assert turn(node, 114.0) == (STUDY,)
+
+
+def test_a_peer_that_never_answers_makes_nothing_provisional(node: Node) -> None:
+    add_peer(node.database, Peer(name="pacs", address="192.0.2.1", port=104, may=("query",)))
+    arrive(node, 2)
+    assert turn(node, 111.0) == () and turn(node, 171.0) == (STUDY,)
+    assert row(node).provisional == ""
+    last = [e.sentence for e in node.story().events][-1]
+    assert last == "Quiet, and complete with 2 images; pacs has not said how many images there are."
+
+
+def test_findings_of_a_part_say_so(tmp_path: Path) -> None:
+    whole = findings(scene(tmp_path, shape=(2, 8, 8)), ())
+    found = said_provisional(whole, "PACS has 3 images of this study, the node 2")
+    assert found.partial_because and "Read as provisional: PACS has 3 images" in found.partial_because
+    assert said_provisional(whole, "") is whole
+
+
+@pytest.mark.system
+def test_orthanc_is_asked_how_many_images_there_are(node: Node, shared_pacs: Orthanc) -> None:
+    study = "1.2.3.404"
+    for n in range(4):
+        shared_pacs.upload(encoded(dataset(study, f"{study}.{n}")))
+    for n in range(3):
+        node.arrive(100.0, study_uid=study, sop_uid=f"{study}.{n}")
+    complete.settle(node.database, node.settings, since=100.0, now=100.0)
+    add_peer(
+        node.database,
+        Peer(name="pacs", ae_title="PACS", address="127.0.0.1", port=shared_pacs.dicom_port, may=("send", "query")),
+    )
+    EvidenceAsker(node.settings, node.database).turn()
+
+    def said() -> list[EvidenceRow]:
+        with node.database.reading() as session:
+            return list(session.scalars(select(EvidenceRow)))
+
+    until(said, "Orthanc's count")
+    assert [(r.key, r.instances, r.error) for r in said()] == [("pacs", 4, "")]
+    assert turn(node, 111.0) == ()
+
+
+@pytest.mark.system
+def test_steps_and_notifications_come_over_associations(tmp_path: Path) -> None:
+    with receiver(tmp_path / "data", host="127.0.0.1", accept_unknown_callers="true") as running:
+        ae = AE("MODALITY")
+        ae.add_requested_context(STEP)
+        ae.add_requested_context(NOTICE)
+        association = ae.associate("127.0.0.1", running.port, ae_title="RADNODE")
+        assert association.is_established
+        created, _ = association.send_n_create(step("IN PROGRESS"), STEP, "1.2.3.99")
+        done, _ = association.send_n_set(step("COMPLETED", ("1.2.3.9.1",), study_uid=""), STEP, "1.2.3.99")
+        told, _ = association.send_n_create(notice(("1.2.3.9.1", "1.2.3.9.2")), NOTICE, "1.2.3.98")
+        unknown, _ = association.send_n_set(step("COMPLETED", study_uid=""), STEP, "1.2.3.97")
+        association.release()
+        assert [s.Status for s in (created, done, told, unknown)] == [0, 0, 0, 0x0110]
+        with running.database.reading() as session:
+            rows = session.scalars(select(EvidenceRow).order_by(EvidenceRow.source)).all()
+        assert [(r.source, r.ended, r.named) for r in rows] == [
+            ("ian", True, ["1.2.3.9.1", "1.2.3.9.2"]),
+            ("mpps", True, ["1.2.3.9.1"]),
+        ]
+
+
+def test_a_waiting_study_is_still_being_received(node: Node) -> None:
+    arrive(node, 1)
+    evidence.procedure_step(node.database, "1.9", step("IN PROGRESS"), 90.0)
+    turn(node, 111.0)
+    assert node.study().state is StudyState.RECEIVING

@@ -1,0 +1,198 @@
+"""The test of a peer: every step with its sentence, and each thing that may be wrong in a sentence that says what to do."""
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from pynetdicom import AE
+from support.certificates import Authority
+from support.core import Node
+from support.orthanc import Orthanc, free_ports
+from support.receiver import wait_until
+
+from radnode import peer_changes, peer_steps
+from radnode.cli import cli
+from radnode.peers import Admission, Peer, add_peer, decide, remove_peer
+from radnode.settings import Settings
+from radnode.settings_access import Tls
+
+
+def look(peer: Peer, **sections: object) -> dict[str, tuple[bool, str]]:
+    settings = Settings(**sections)  # type: ignore[arg-type]
+    return {s.what: (s.ok, s.sentence) for s in peer_steps.examine(peer, settings)}
+
+
+def at(port: int, ae_title: str = "PACS", **values: object) -> Peer:
+    return Peer(name="pacs", ae_title=ae_title, address="127.0.0.1", port=port, **values)  # type: ignore[arg-type]
+
+
+@contextmanager
+def door(**required: object) -> Iterator[int]:
+    """A DICOM system that lets only some in; its port."""
+    ae = AE(ae_title="DOOR")
+    for name, value in required.items():
+        setattr(ae, name, value)
+    ae.add_supported_context("1.2.840.10008.1.1")
+    server = ae.start_server(("127.0.0.1", 0), block=False)
+    assert server is not None
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+
+
+@pytest.mark.system
+def test_orthanc_passes_every_step(shared_pacs: Orthanc) -> None:
+    steps = look(at(shared_pacs.dicom_port, may=("send", "query")))
+    assert [what for what, (ok, _) in steps.items() if ok] == ["connection", "C-ECHO", "negotiation", "query"]
+    assert "It offers storage commitment, C-FIND, C-MOVE, C-GET; stores " in steps["negotiation"][1]
+    assert steps["query"][1] == "It answers queries."
+
+
+def test_nobody_listens() -> None:
+    (port,) = free_ports(1)
+    steps = look(at(port))
+    assert steps == {
+        "connection": (
+            False,
+            f"127.0.0.1:{port} refuses the connection: nothing listens there. Look at the port, and whether it runs.",
+        )
+    }
+
+
+def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer_steps, "TIMEOUT_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        port = full.getsockname()[1]
+        waiting = [socket.socket() for _ in range(3)]  # they fill the queue of connections, so that the next one waits
+        for s in waiting:
+            s.setblocking(False)
+            s.connect_ex(("127.0.0.1", port))
+        steps = look(at(port))
+        for s in waiting:
+            s.close()
+    said = f"127.0.0.1:{port} does not answer within 0.3 s: look at the address and the firewall."
+    assert steps == {"connection": (False, said)}
+
+
+def test_the_called_ae_title_is_wrong() -> None:
+    with door(require_called_aet=True) as port:
+        assert look(at(port, "OTHER"))["C-ECHO"] == (
+            False,
+            "It listens, but is not called OTHER: correct its AE title here.",
+        )
+
+
+def test_the_node_is_not_known_there() -> None:
+    with door(require_calling_aet=["SOMEBODY"]) as port:
+        assert look(at(port, "DOOR"))["C-ECHO"] == (
+            False,
+            "It listens, but does not know this node: add the AE title RADNODE there.",
+        )
+
+
+def test_something_that_is_no_dicom_system_hangs_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer_steps, "TIMEOUT_S", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        steps = look(at(deaf.getsockname()[1]))
+    ok, sentence = steps["C-ECHO"]
+    assert not ok and sentence.startswith("It listens, but ended the association without an answer")
+
+
+def test_a_network_is_no_address_to_call() -> None:
+    steps = look(Peer(name="all", address="10.0.0.0/8", port=104))
+    assert steps == {"address": (False, "all has no single address and port to call.")}
+
+
+@contextmanager
+def secured(folder: Path) -> Iterator[tuple[int, Authority]]:
+    """DCMTK's storage SCP over TLS by the BCP 195 profile, for clients of its own authority."""
+    authority = Authority(folder / "ca")
+    pair = authority.issue("dcmtk")
+    (port,) = free_ports(1)
+    tls = ("+tls", str(pair.key), str(pair.certificate), "+cf", str(authority.ca), "+py", "-rc")
+    process = subprocess.Popen(
+        ["/usr/bin/storescp", *tls, "-aet", "DCMTK", "-od", str(folder), str(port)],
+        env=os.environ | {"TCP_NODELAY": "1"}, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+    def listens() -> bool:
+        with socket.socket() as s:
+            return s.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        wait_until(listens, 20, "DCMTK's storescp")
+        yield port, authority
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.mark.system
+def test_tls_is_named_where_it_is_missing_refused_or_well(tmp_path: Path) -> None:
+    with secured(tmp_path) as (port, authority):
+        plain = at(port, "DCMTK")
+        sentence = "It expects TLS, and this node calls it without: switch TLS on for it."
+        assert look(plain)["C-ECHO"] == (False, sentence)
+        over = replace(plain, tls=True)
+        pair, strange = authority.issue("node"), Authority(tmp_path / "strange", "strange")
+        own = Tls(certificate=pair.certificate, certificate_key=pair.key, ca=authority.ca)
+        assert look(over, tls=own)["C-ECHO"] == (True, "DCMTK knows this node and answers.")
+        unknown = strange.issue("stranger")
+        wrong = Tls(certificate=unknown.certificate, certificate_key=unknown.key, ca=authority.ca)
+        ok, sentence = look(over, tls=wrong)["C-ECHO"]
+        assert not ok and sentence.startswith("The TLS connection fails: TLS was refused: ")
+        ok, sentence = look(over, tls=own.model_copy(update={"ca": strange.ca}))["C-ECHO"]
+        assert not ok and sentence.startswith("The TLS connection fails: its certificate is not believed")
+
+
+def test_changes_of_peers_are_in_force_and_in_the_history(node: Node) -> None:
+    add_peer(node.database, at(104), who="anna")
+    add_peer(node.database, at(104), who="bert")  # nothing changes
+    add_peer(node.database, at(105, may=("send", "query")), who="carl")
+    assert remove_peer(node.database, "pacs", who="dora") and not remove_peer(node.database, "pacs")
+    with node.database.reading() as session:
+        told = [(c.who, c.sentence) for c in peer_changes.history(session)]
+    assert told == [
+        ("dora", "removed"),
+        ("carl", "port: 104 → 105; may: send → send, query"),
+        ("anna", "added"),
+    ]
+
+
+def test_a_peer_may_only_what_it_is_allowed() -> None:
+    sender, asked = at(104), Peer(name="q", ae_title="QUERY", may=("query",))
+    fetched, proof = (
+        Peer(name="r", ae_title="FETCH", may=("retrieve",)),
+        Peer(name="c", ae_title="PROOF", may=("commit",)),
+    )
+
+    def door_of(calling: str, called: str = "RADNODE") -> Admission:
+        return decide((sender, asked, fetched, proof), calling, called, "127.0.0.1", ("RADNODE", "AI_TEST"), False)
+
+    assert door_of("PACS").may == {"send"} == door_of("PACS", "AI_TEST").may
+    assert door_of("FETCH").may == {"send", "retrieve"} and door_of("PROOF").may == {"commit"}
+    assert door_of("QUERY").sentence == "The caller is among the peers, but may not send."
+    assert door_of("PACS", "ELSE").sentence == "The node is called RADNODE or AI_TEST, not this."
+
+
+def test_the_command_adds_tests_and_tells_the_history(tmp_path: Path) -> None:
+    def said(*arguments: str, code: int = 0) -> str:
+        result = CliRunner().invoke(cli, ["peers", *arguments], env={"RADNODE_DATA": str(tmp_path / "data")})
+        assert result.exit_code == code, result.output
+        return result.output
+
+    with door() as port:
+        rights = ("--may", "send", "--may", "query")
+        assert said("add", "door", "--ae-title", "DOOR", "--address", "127.0.0.1", "--port", str(port), *rights)
+        assert f"door: DOOR at 127.0.0.1:{port}; may send, query (added)" in said("list")
+        tested = said("test", "door", code=1)
+        assert "door: C-ECHO: DOOR knows this node and answers." in tested
+        assert "door: query: It cannot be queried: it takes no queries (C-FIND at the study root)." in tested
+        assert "door: added" in said("history")

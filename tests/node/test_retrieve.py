@@ -1,0 +1,199 @@
+"""Studies that other systems have: asked for, fetched in four ways, reconciled; priors by rule. Orthanc is the PACS."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from support.core import Node, dataset, encoded
+from support.orthanc import Orthanc, free_ports
+from support.receiver import Receiver, receiver
+
+from radnode import commit_ask, complete, fetches, pipeline, reconcile
+from radnode.destinations.dimse_find import Found
+from radnode.errors import DeliveryError, RefusedError
+from radnode.fetch_run import fetch
+from radnode.peers import Peer, add_peer
+from radnode.prior_fetch import fitting
+from radnode.settings import Deliver, Priors, Settings
+from radnode.store import Store
+from radnode.tables import StudyRow
+from radnode.tables_pacs import FetchRow
+
+TODAY = time.strftime("%Y%m%d", time.gmtime())
+
+
+def until(condition: Callable[[], object], what: str, timeout_s: float = 40.0) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, f"in vain: {what}"
+        time.sleep(0.05)
+
+
+def study(number: int, **elements: Any) -> list[bytes]:
+    """Three small CT images of a study of one patient."""
+    uid = f"1.2.826.77.{number}"
+    given = {"StudyDate": TODAY, "StudyTime": "101500", "AccessionNumber": f"A{number}"} | elements
+    return [encoded(dataset(uid, f"{uid}.{n}", **given)) for n in range(3)]
+
+
+@contextmanager
+def node_beside(tmp_path: Path, pacs: Orthanc, way: str, **sections: Any) -> Iterator[tuple[Receiver, Settings, Peer]]:
+    """A receiver that Orthanc knows; Orthanc is the peer `pacs`, fetched from in this way."""
+    with receiver(tmp_path / "data", host="127.0.0.1") as running:
+        pacs.know_node(running.port)
+        url = {"wado": f"{pacs.url}/dicom-web", "orthanc": pacs.url}.get(way, "")
+        rights = ("send", "query", "retrieve")
+        peer = Peer(
+            name="pacs", ae_title="PACS", address="127.0.0.1", port=pacs.dicom_port, may=rights, way=way, url=url
+        )
+        add_peer(running.database, peer)
+        settings = Settings(data=tmp_path / "data", deliver=Deliver(timeout_s=10), **sections)
+        yield running, settings, peer
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("way", ["move", "get", "wado", "orthanc"])
+def test_a_study_is_fetched_byte_for_byte(tmp_path: Path, shared_pacs: Orthanc, way: str) -> None:
+    number = 100 + ["move", "get", "wado", "orthanc"].index(way)
+    for file in study(number):
+        shared_pacs.upload(file)
+    with node_beside(tmp_path, shared_pacs, way) as (running, settings, peer):
+        found, at = reconcile.find(settings, [peer], accession_number=f"A{number}")
+        assert (found.study_uid, found.instances, at) == (f"1.2.826.77.{number}", 3, peer)
+        store = Store(settings, running.database)
+        assert fetch(peer, found.study_uid, settings, store) == 3
+        store.close()
+        until(lambda: len(running.rows()) == 3, "the objects")
+        assert {r.sop_uid for r in running.rows()} == {f"1.2.826.77.{number}.{n}" for n in range(3)}
+        assert {r.calling_ae for r in running.rows()} == {"PACS"}
+
+
+@pytest.mark.system
+def test_what_the_node_never_saw_is_listed_and_fetched_on_request(tmp_path: Path, shared_pacs: Orthanc) -> None:
+    for number in (201, 202):
+        for file in study(number):
+            shared_pacs.upload(file)
+    with node_beside(tmp_path, shared_pacs, "get") as (running, settings, peer):
+        reconcile.ask(running.database, settings, peer, 2, time.time())
+        with running.database.reading() as session:
+            lacking = {u.study_uid: u for u in reconcile.unseen(session)}
+        assert {"1.2.826.77.201", "1.2.826.77.202"} <= set(lacking)
+        assert (lacking["1.2.826.77.201"].instances, lacking["1.2.826.77.201"].here) == (3, 0)
+        with running.database.transaction() as session:
+            uid = "1.2.826.77.201"
+            assert fetches.want(session, uid, "pacs", fetches.RECONCILE, "anna", time.time())
+            assert not fetches.want(session, uid, "pacs", fetches.RECONCILE, "anna", time.time())
+        with beside(settings, running):
+            until(lambda: [f.state for f in latest(running)] == ["done"], "the fetch")
+        complete.settle(running.database, settings, since=0.0, now=time.time())
+        complete.complete(running.database, now=1e11)
+        reconcile.ask(running.database, settings, peer, 2, time.time())
+        with running.database.reading() as session:
+            left = {u.study_uid for u in reconcile.unseen(session)}
+        assert "1.2.826.77.201" not in left and "1.2.826.77.202" in left
+
+
+@contextmanager
+def beside(settings: Settings, running: Receiver) -> Iterator[None]:
+    """The threads that talk to peers."""
+    stop = threading.Event()
+    threads = commit_ask.threads(settings, running.database, stop)
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(20)
+
+
+def latest(running: Receiver) -> tuple[fetches.Fetch, ...]:
+    with running.database.reading() as session:
+        return fetches.latest(session)
+
+
+@pytest.mark.system
+def test_priors_come_by_rule_and_are_not_read_themselves(tmp_path: Path, shared_pacs: Orthanc) -> None:
+    patient = {"PatientID": "PRIOR-7"}
+    for number, more in (
+        (301, {"StudyDate": "20240301"}),
+        (302, {"StudyDate": "20240201", "BodyPartExamined": "HEAD"}),
+    ):
+        for file in study(number, **patient, **more):
+            shared_pacs.upload(file)
+    rule = Priors(peer="pacs", months=24)
+    with node_beside(tmp_path, shared_pacs, "get", priors=rule) as (running, settings, _):
+        store = Store(settings, running.database)
+        now = Node(settings=settings, database=running.database)
+        now.arrive(time.time(), study_uid="1.2.826.77.300", StudyDate="20250101", **patient)
+        complete.settle(running.database, settings, since=0.0, now=time.time())
+        with beside(settings, running):
+            until(lambda: [f.state for f in latest(running)] == ["done"], "the prior")
+        assert [f.study_uid for f in latest(running)] == ["1.2.826.77.301"]
+        complete.settle(running.database, settings, since=0.0, now=time.time())
+        (route,) = pipeline.ask(running.database, settings, (), "1.2.826.77.301")
+        assert not route.chosen and "fetched as an earlier study of 1.2.826.77.300" in route.reason
+        store.close()
+
+
+def test_priors_are_of_the_same_patient_modality_region_and_time() -> None:
+    row = StudyRow(
+        study_uid="1", patient_id="P", issuer_of_patient_id="", patient_birth_date="19600101", patient_sex="F",
+        study_date="20260601", study_time="120000", modalities="CT\\SR", body_part="CHEST", study_description="CT thorax",
+    )  # fmt: skip
+    good = Found(study_uid="2", patient_id="P", study_date="20260101", modalities=("CT",), body_part="CHEST")
+    wrong = [
+        replace(good, patient_id="Q"),
+        replace(good, patient_birth_date="19700101"),
+        replace(good, study_date="20200101"),
+        replace(good, study_date="20260602"),
+        replace(good, modalities=("MR",)),
+        replace(good, modalities=("SR",)),
+        replace(good, body_part="HEAD"),
+        replace(good, body_part="", description="CT Abdomen"),
+        replace(good, study_uid="1"),
+    ]
+    older = replace(good, study_uid="3", study_date="20251201", body_part="", description="Thorax low dose")
+    assert fitting(row, [*wrong, older, good], Priors(months=24, most=2)) == (good, older)
+    assert fitting(row, [older, good], Priors(months=24, most=1)) == (good,)
+    assert len(fitting(row, wrong[6:8], Priors(months=24, same_region=False))) == 2
+
+
+@pytest.mark.system
+def test_a_peer_that_does_not_know_the_node_is_named_so(tmp_path: Path, shared_pacs: Orthanc) -> None:
+    for file in study(401):
+        shared_pacs.upload(file)
+    with node_beside(tmp_path, shared_pacs, "move") as (running, settings, peer):
+        strange = settings.model_copy(update={"receive": settings.receive.model_copy(update={"ae_title": "NOBODY"})})
+        store = Store(settings, running.database)
+        with pytest.raises(DeliveryError, match="C-MOVE"):
+            fetch(peer, "1.2.826.77.401", strange, store)
+        with pytest.raises(DeliveryError, match="no peer that studies may be fetched from"):
+            fetch(replace(peer, may=("send",)), "1.2.826.77.401", settings, store)
+        with pytest.raises(RefusedError, match="pacs has no such study"):
+            reconcile.find(settings, [peer], study_uid="1.2.826.77.999")
+        store.close()
+
+
+def test_a_fetch_that_fails_is_tried_again_and_then_told(node: Node) -> None:
+    (port,) = free_ports(1)
+    peer = Peer(name="away", ae_title="AWAY", address="127.0.0.1", port=port, may=("query", "retrieve"))
+    add_peer(node.database, peer)
+    with node.database.transaction() as session:
+        fetches.want(session, "1.2.3", "away", fetches.HAND, "anna", 0.0)
+    for attempt in range(fetches.ATTEMPTS):
+        wanted = fetches.claim(node.database, "away", 1e12)
+        assert wanted is not None and wanted.attempt == attempt
+        fetches.failed(node.database, wanted, "no connection", 1.0, 0.0)
+    assert fetches.claim(node.database, "away", 1e12) is None
+    with node.database.reading() as session:
+        assert session.scalars(select(FetchRow.state)).all() == ["failed"]
+    with pytest.raises(DeliveryError, match="no connection"):
+        fetch(peer, "1.2.3", node.settings, None)  # type: ignore[arg-type]
