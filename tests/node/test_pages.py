@@ -15,7 +15,12 @@ from support.results import add_job, add_study, prepare, record
 from support.viewers import ROOT, chromium, fetched
 
 from radnode import report, verdicts
-from radnode.settings import Settings, Viewer, Web
+from radnode.policy_shadow import Shadow
+from radnode.scores import Watch
+from radnode.settings import Settings, TriageRule, Viewer, Web
+from radnode.simulation import runs
+from radnode.simulation.runs import Asked
+from radnode.tables_monitoring import ScoreRow, SimulationRow
 from radnode.worklist import Reader
 from radnode_inference.findings import Code
 
@@ -30,9 +35,27 @@ AXE = """async () => (await axe.run({ resultTypes: ["violations"] })).violations
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
     web = Web(viewers=(Viewer(name="OHIF", url="http://ohif.example/viewer?StudyInstanceUIDs={study_uid}"),))
-    node = fill(tmp_path_factory.mktemp("node"), web=web)
+    node = fill(tmp_path_factory.mktemp("node"), web=web, triage_shadow=(TriageRule(name="draft", level="STAT"),))
+    watched(node)
     yield node
     node.database.close()
+
+
+def watched(node: Filled) -> None:
+    """Months of scores with a change, so that the charts and the alarms have something to show, and a simulation."""
+    now = time.time()
+    with node.database.transaction() as session:
+        for i in range(600):
+            found, at = i % 4 == 0 or i > 500, now - (600 - i) * 86400 / 5
+            session.add(ScoreRow(
+                study_uid=f"1.9.{i}", model="ct-lung", version="1", scanner=f"Maker CT {i % 2}", at=at, seen=at,
+                status="preliminary", findings=int(found), probability=0.8 if found else None,
+            ))  # fmt: skip
+        asked = Asked(studies=100, trials=2, draft='[[triage]]\nname = "all"\nlevel = "STAT"').model_dump(mode="json")
+        session.add(SimulationRow(id=1, asked=asked, state="running", created_at=now, beat_at=now))
+    Watch(node.database, node.settings).turn(now)
+    Shadow(node.database, node.settings).turn(now)
+    runs.compute(node.database, node.settings, 1, lambda: True)
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +157,26 @@ def test_the_keyboard_alone_finds_a_study_and_rules_on_its_finding(filled: Fille
     page.wait_for_url(f"{url}/")
 
 
+def test_a_priority_is_set_by_the_keyboard_alone(filled: Filled, url: str, page: Page) -> None:
+    page.goto(url)
+    page.keyboard.press("/")
+    page.keyboard.type("schmidt")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("p")
+    page.wait_for_url(f"**/studies/{filled.normal}#priority")
+    page.keyboard.press("p")
+    assert page.evaluate("document.activeElement.id") == "priority-level"
+    page.keyboard.type("S")
+    page.keyboard.press("Tab")
+    page.keyboard.type("the ward called")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=set by a person: the ward called")
+    assert page.locator(".bar .badge.STAT").count() == 1
+    tab_to(page, "Take it back")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=Take it back", state="detached")
+
+
 def test_outlines_are_switched_off_and_lie_where_the_finding_is(filled: Filled, url: str, page: Page) -> None:
     page.goto(f"{url}/studies/{filled.lesion}")
     outline = page.locator("img.outline").first
@@ -169,7 +212,14 @@ def test_every_column_has_a_filter(filled: Filled, url: str, page: Page) -> None
 
 
 def looked_at(filled: Filled, language: str) -> dict[str, str]:
-    first = {"worklist": "/", "study": f"/studies/{filled.lesion}"}
+    first = {
+        "worklist": "/",
+        "study": f"/studies/{filled.lesion}",
+        "model": "/models/ct-lung",
+        "triage": "/triage",
+        "simulation": "/triage/simulation/1",
+        "simulate": "/triage/simulation",
+    }
     if language != "en":
         return first
     return first | {
