@@ -1,7 +1,7 @@
 """What every object says about itself, whatever its kind: patient, study, series, equipment, and that it is AI."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Protocol
 
@@ -62,13 +62,14 @@ class Plain:
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What the writers share while they make one result."""
+    """What the writers share while they make one result. draft: the drafted text by language, which the PDF shows as such."""
 
     findings: Findings
     source: Source
     identity: Identity
     now: datetime
     profile: Profile = DEFAULT
+    draft: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def model(self) -> ModelIdentity:

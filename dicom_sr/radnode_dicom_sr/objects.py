@@ -1,6 +1,6 @@
 """Findings to finished DICOM objects: READ FIRST."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from radnode_dicom_sr.dataset import Context
@@ -26,11 +26,13 @@ def build(
     previous: Sequence[Previous] = (),
     now: datetime | None = None,
     profile: Profile = DEFAULT,
+    draft: Mapping[str, str] | None = None,
 ) -> tuple[DicomObject, ...]:
     """Every object of one result that `profile` asks for, in the order in which a PACS should get them.
 
     The same findings give the same UIDs whenever they are built; only times (`now`, by default the clock) differ, so
     keep the bytes of the first. previous: the current objects of the same study and model, which these supersede.
+    draft: a drafted text of the report by language, for the PDF.
     Raises ValueError when the findings do not lie on the images of `study`.
     """
     context = Context(
@@ -39,6 +41,7 @@ def build(
         identity=Identity.of(findings),
         now=now or datetime.now(UTC),
         profile=profile,
+        draft=draft or {},
     )
     drawn = segmentations(context) if profile.seg else ()
     objects = [d.object for d in drawn]

@@ -1,13 +1,14 @@
 """The report as a page to read, with the key images in it: Encapsulated PDF (PS3.3 A.45.1)."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
 from xml.sax.saxutils import escape
 
 from PIL import Image as Picture
 from pydicom import dcmread
 from pydicom.uid import EncapsulatedPDFStorage
+from reportlab import rl_config
 from reportlab.lib.colors import HexColor
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.styles import ParagraphStyle
@@ -97,16 +98,26 @@ class TraditionalChinese(UnicodeCIDFont):  # type: ignore[misc]
 
 def pages(context: Context, pictures: Sequence[KeyPicture]) -> bytes:
     """The PDF file; the same bytes for the same content and time."""
+    return rendered(f"AI {context.model.name}", story(context, pictures))
+
+
+def letter(title: str, heads: Sequence[str], text: str) -> bytes:
+    """A text as a PDF of its own: the title, the lines that say of whom and by whom, the text line by line."""
+    body = (line(t, BODY) if t.strip() else Spacer(1, 3 * mm) for t in text.splitlines())
+    return rendered(title, [line(title, TITLE), *map(line, heads), Spacer(1, 4 * mm), *body])
+
+
+def rendered(title: str, parts: Iterable[Flowable]) -> bytes:
+    rl_config.useA85 = 0  # pictures as bytes: as text, in Python, they took most of the time and a quarter more room
     registerFont(TraditionalChinese())
     for _, font in FONTS[1:]:
         registerFont(UnicodeCIDFont(font))
     out = BytesIO()
-    title = f"AI {context.model.name}"
     document = SimpleDocTemplate(
         out, pagesize=A4, title=title, author="radnode", invariant=1, leftMargin=20 * mm, rightMargin=20 * mm,
         topMargin=16 * mm, bottomMargin=16 * mm,
     )  # fmt: skip
-    document.build(list(story(context, pictures)))
+    document.build(list(parts))
     return out.getvalue()
 
 
@@ -132,6 +143,7 @@ def story(context: Context, pictures: Sequence[KeyPicture]) -> Iterator[Flowable
             yield KeepTogether([name, *(line(s) for s in told(finding, context))])
     if not items:
         yield line(words.nothing_found, HEADING)
+    yield from drafted(context)
     yield line(words.notes, HEADING)
     for sentence in notes(context)[1:]:
         yield line(sentence)
@@ -139,6 +151,15 @@ def story(context: Context, pictures: Sequence[KeyPicture]) -> Iterator[Flowable
         yield line(words.images, HEADING)
     for picture in pictures:
         yield KeepTogether([shown(picture), Spacer(1, 3 * mm)])
+
+
+def drafted(context: Context) -> Iterator[Flowable]:
+    """The drafted text, said to be one."""
+    text = context.draft.get(context.words.language.value.replace("en-US", "en"), "")
+    if text:
+        yield line(context.words.draft, HEADING)
+        for sentence in filter(str.strip, text.splitlines()):
+            yield line(sentence)
 
 
 def head(context: Context) -> Iterator[str]:

@@ -33,6 +33,9 @@ class Words:
     study: str
     accession: str
     written: str
+    draft: str
+    final: str
+    confirmed_by: str
     outcomes: dict[Outcome, str]
 
 
@@ -54,6 +57,9 @@ ENGLISH = Words(
     study="Study",
     accession="Accession number",
     written="Written",
+    draft="Draft text by AI, not confirmed by anybody",
+    final="Report",
+    confirmed_by="Confirmed by",
     outcomes={
         "declined": "The AI did not read this study: it declined.",
         "failed": "The AI did not read this study: it failed.",
@@ -78,6 +84,9 @@ TAIWAN = Words(
     study="檢查",
     accession="檢查單號",
     written="產生時間",
+    draft="AI 草稿文字，尚無人確認",
+    final="報告",
+    confirmed_by="確認者",
     outcomes={
         "declined": "AI 未判讀此檢查：不符合模型的輸入條件。",
         "failed": "AI 未判讀此檢查：執行失敗。",

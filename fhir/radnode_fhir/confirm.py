@@ -6,12 +6,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from radnode_fhir.codes import Json
+from radnode_fhir import codes
+from radnode_fhir.bundle import put
+from radnode_fhir.codes import Json, concept
 from radnode_fhir.diagnostic_report import OPENING
 from radnode_fhir.identifiers import DICOM_UID, full_url, identifier, instant
 from radnode_fhir.retraction import ENTERED_IN_ERROR
 from radnode_inference.findings import uid_from
 
+CONFIRMED = frozenset({"final", "corrected"})
+"""The status of a report that a person stands for."""
 VERIFIER = {
     "system": "http://terminology.hl7.org/CodeSystem/provenance-participant-type",
     "code": "verifier",
@@ -28,8 +32,9 @@ CLINICIAN_ASSERTED = {
 class Confirmed:
     """What a person said. text: the report in the person's words; "" for the AI's own conclusion.
 
-    rejected: tracking UIDs of findings that are none. corrected: tracking UID -> what is right instead. status: final, or
-    corrected where the report was final before. documents: the report to be read, (MIME type, bytes) each.
+    rejected: tracking UIDs of findings that are none. corrected: tracking UID -> what is right instead. added: tracking UID
+    -> a finding of the person's own; withdrawn: one that an earlier confirmation had added. status: final, or corrected
+    where the report was final before. documents: the report to be read, (MIME type, bytes) each.
     """
 
     person: str
@@ -37,6 +42,8 @@ class Confirmed:
     text: str = ""
     rejected: Collection[str] = ()
     corrected: Mapping[str, str] = field(default_factory=dict)
+    added: Mapping[str, str] = field(default_factory=dict)
+    withdrawn: Mapping[str, str] = field(default_factory=dict)
     status: Literal["final", "corrected"] = "final"
     documents: Sequence[tuple[str, bytes]] = ()
 
@@ -50,7 +57,7 @@ def confirmation(bundle: Json, said: Confirmed) -> Json:
     """
     if not said.person.strip():
         raise ValueError("a report is confirmed by a person with a name")
-    observed = [confirmed_observation(e, said) for e in bundle["entry"]]
+    observed = [*(confirmed_observation(e, said) for e in bundle["entry"]), *own_findings(bundle, said)]
     entries = [confirmed_report(e, said, observed) for e in observed]
     targets = [e["fullUrl"] for e in entries if e["resource"]["resourceType"] in ("DiagnosticReport", "Observation")]
     of = str(bundle.get("identifier", {}).get("value", ""))
@@ -108,7 +115,7 @@ def confirmed_report(entry: Json, said: Confirmed, entries: Sequence[Json]) -> J
     changed = {**resource, "status": said.status, "issued": instant(said.at)}
     changed["conclusion"] = said.text or f"AI, confirmed by {person}: {own}"
     changed["resultsInterpreter"] = [{"type": "Practitioner", "display": person}]
-    only(changed, "result", standing(resource, entries))
+    only(changed, "result", standing(resource, said, entries))
     only(changed, "conclusionCode", named(entries))
     only(changed, "presentedForm", [attachment(kind, body, said) for kind, body in said.documents])
     return {**entry, "resource": changed}
@@ -121,10 +128,35 @@ def only(resource: Json, key: str, values: list[Json]) -> None:
         resource[key] = values
 
 
-def standing(report: Json, entries: Sequence[Json]) -> list[Json]:
-    """The results of a report but for those that are entered in error."""
+def standing(report: Json, said: Confirmed, entries: Sequence[Json]) -> list[Json]:
+    """The results of a report but for those that are entered in error, and what the person added."""
     gone = {e["fullUrl"] for e in entries if e["resource"].get("status") == ENTERED_IN_ERROR}
-    return [r for r in report.get("result", ()) if r.get("reference") not in gone]
+    kept = [r for r in report.get("result", ()) if r.get("reference") not in gone]
+    return [*kept, *({"reference": full_url(uid)} for uid in said.added)]
+
+
+def own_findings(bundle: Json, said: Confirmed) -> list[Json]:
+    """Observations of the person's own, of the same patient and time as the report."""
+    report = next(e["resource"] for e in bundle["entry"] if e["resource"]["resourceType"] == "DiagnosticReport")
+    common = {k: report[k] for k in ("subject", "effectiveDateTime") if k in report}
+    words = {**said.withdrawn, **said.added}
+    return [put(full_url(uid), own_finding(uid, words[uid], common, said)) for uid in words]
+
+
+def own_finding(uid: str, words: str, common: Json, said: Confirmed) -> Json:
+    return {
+        "resourceType": "Observation",
+        "meta": {"security": [CLINICIAN_ASSERTED]},
+        "identifier": [identifier(uid, DICOM_UID)],
+        "status": said.status if uid in said.added else ENTERED_IN_ERROR,
+        **common,
+        "category": [{"coding": [codes.IMAGING]}],
+        "code": concept(codes.FINDING),
+        "valueString": words,
+        "interpretation": [{"coding": [codes.ABNORMAL]}],
+        "performer": [{"type": "Practitioner", "display": said.person.strip()}],
+        "note": [remark("Added by the reader.", said)],
+    }
 
 
 def named(entries: Sequence[Json]) -> list[Json]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from sqlalchemy import select
@@ -13,14 +13,14 @@ from sqlalchemy.orm import Session
 from radnode import events, results
 from radnode.errors import RefusedError
 from radnode.events import Action
-from radnode.results import CONFIRMED, Result
+from radnode.results import Result
 from radnode.retract import Origin
 from radnode.settings import Settings
 from radnode.states import StudyState
 from radnode.tables import ReportRow, ResultRow, StudyRow
 from radnode.verdicts import Ruling, Verdict
 from radnode_fhir.bundle import uid_of
-from radnode_fhir.confirm import Confirmed, confirmation
+from radnode_fhir.confirm import CONFIRMED, Confirmed, confirmation
 from radnode_fhir.diagnostic_report import DEMONSTRATION
 
 GONE = frozenset({"entered-in-error", "cancelled"})
@@ -28,11 +28,16 @@ GONE = frozenset({"entered-in-error", "cancelled"})
 
 @dataclass(frozen=True, kw_only=True)
 class Confirmation:
-    """What a person confirms. rulings: those that hold on the report's findings. again: the report was confirmed before."""
+    """What a person confirms. rulings: those that hold on the report's findings; undone: findings that a person had added.
+
+    again: the report was confirmed before.
+    """
 
     person: str
     text: str
+    language: Literal["en", "zh-TW"]
     rulings: Sequence[Verdict]
+    undone: Sequence[Verdict]
     again: bool
     now: float
 
@@ -74,7 +79,7 @@ def confirm(session: Session, settings: Settings, row: ReportRow, said: Confirma
     if row.status in GONE or first is None:
         raise RefusedError("the report does not stand any more")
     text = marked(bundle, said.text)
-    made = confirmation(bundle, spoken(said, text))
+    made = confirmation(bundle, spoken(said, text, written(study, said, text)))
     result = Result(
         kind="fhir", uid=uid_of(made), sop_class_uid="", series_uid="", digest=first.digest,
         body=orjson.dumps(made, option=orjson.OPT_SORT_KEYS),
@@ -97,7 +102,24 @@ def replace(session: Session, settings: Settings, origin: Origin, report: Result
     results.upsert_report(session, origin, orjson.loads(report.body), now)
 
 
-def spoken(said: Confirmation, text: str) -> Confirmed:
+def written(study: StudyRow, said: Confirmation, text: str) -> bytes:
+    """The confirmed report as PDF: of whom, by whom, and the text."""
+    from radnode_dicom_sr.pdf import letter
+    from radnode_dicom_sr.words import words
+
+    used = words(said.language)
+    at = datetime.fromtimestamp(said.now, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    name = study.patient_name.replace("^", " ").replace("=", " = ").strip()
+    heads = (
+        f"{used.patient}: {name} ({study.patient_id or '–'})",
+        f"{used.study}: {study.study_date or '–'} {study.study_description}",
+        f"{used.accession}: {study.accession_number or '–'}",
+        f"{used.confirmed_by}: {said.person}, {at}",
+    )
+    return letter(used.final, heads, text)
+
+
+def spoken(said: Confirmation, text: str, document: bytes) -> Confirmed:
     """As FHIR has it: rejected and corrected findings by their tracking UIDs."""
     return Confirmed(
         person=said.person,
@@ -105,8 +127,10 @@ def spoken(said: Confirmation, text: str) -> Confirmed:
         text=text,
         rejected=[v.tracking_uid for v in said.rulings if v.ruling is Ruling.REJECTED],
         corrected={v.tracking_uid: v.comment for v in said.rulings if v.ruling is Ruling.EDITED},
+        added={v.tracking_uid: v.comment for v in said.rulings if v.ruling is Ruling.ADDED},
+        withdrawn={v.tracking_uid: v.comment for v in said.undone if said.again},
         status="corrected" if said.again else "final",
-        documents=(("text/plain; charset=utf-8", text.encode()),),
+        documents=(("application/pdf", document), ("text/plain; charset=utf-8", text.encode())),
     )
 
 

@@ -18,12 +18,12 @@ from radnode.narrative_check import Statement
 from radnode.narrative_facts import Told, told
 from radnode.narrative_model import NoAnswerError, RefusedTextError, write
 from radnode.narratives import MODELS, Narrative, Step
-from radnode.results import CONFIRMED
 from radnode.settings import Settings
 from radnode.tables import ReportRow
 from radnode.tables_narrative import NarrativeRow
+from radnode_fhir.confirm import CONFIRMED
 
-POLL_S = 0.5
+POLL_S = 2.0
 AFTER_ERROR_S = 5.0
 RECENT_S = 86400.0
 """Older reports keep their templates when a language model is named for the first time."""

@@ -8,6 +8,7 @@ from radnode.narrative_check import Statement, labelled, wrong
 from radnode.narrative_facts import Fact, Kind, Slot, Told
 from radnode.narrative_words import CHINESE, ENGLISH, name, unit
 from radnode.verdicts import Ruling, Verdict
+from radnode_fhir import codes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +29,15 @@ class Phrases:
     limits: str
     rejected: str
     corrected: str
+    added: str
     none_left: str
     demonstration: str
     compared: str
 
 
-LESION = ("103339001", "103340004", "118565006", "CURVE-TYPE", "PE-EARLY", "PE-PEAK", "SER", "113041")
-LUNGS = ("118565006", "118538004", "112181", "LAA-950", "LAA-910", "PERC15")
+SURE = (codes.CERTAINTY_OF_FINDING.value, codes.PROBABILITY_OF_CANCER.value)
+LESION = (*SURE, "103339001", "103340004", "118565006", "CURVE-TYPE", "PE-EARLY", "PE-PEAK", "SER", "113041")
+LUNGS = (*SURE, "118565006", "118538004", "112181", "LAA-950", "LAA-910", "PERC15")
 TEMPLATES: Mapping[str, Template] = {
     "ct-lung": Template(
         title={ENGLISH: "CT of the chest: lungs and airways", CHINESE: "胸部電腦斷層：肺與氣道"}, first=LUNGS
@@ -64,6 +67,7 @@ PHRASES: Mapping[str, Phrases] = {
         limits="Notes",
         rejected="Not confirmed by the reader: the AI reported: {said}",
         corrected="Corrected by the reader: {comment} (The AI reported: {said})",
+        added="Added by the reader: {comment}",
         none_left="No finding of the AI is confirmed.",
         demonstration="Made with demonstration weights trained on phantoms: not for clinical use.",
         compared="Compared with an earlier study: {said}",
@@ -75,6 +79,7 @@ PHRASES: Mapping[str, Phrases] = {
         limits="備註",
         rejected="判讀者未確認：AI 報告：{said}",
         corrected="判讀者更正：{comment}（AI 報告：{said}）",
+        added="判讀者補充：{comment}",
         none_left="AI 之發現均未獲確認。",
         demonstration="以假體訓練之展示用權重產生：不得用於臨床。",
         compared="與先前檢查比較：{said}",
@@ -97,7 +102,7 @@ def statements(told: Told, language: str) -> tuple[Statement, ...]:
 def draft(told: Told, said: Sequence[Statement], rulings: Mapping[str, Verdict], language: str) -> str:
     """The whole text. said: one statement for each fact, checked before. rulings: by tracking UID, those that hold.
 
-    A rejected finding is named as rejected, a corrected one in the words of the person.
+    A rejected finding is named as rejected, a corrected or added one in the words of the person.
     """
     words = PHRASES[language]
     title = TEMPLATES.get(told.model, OTHER).title[language]
@@ -108,7 +113,8 @@ def draft(told: Told, said: Sequence[Statement], rulings: Mapping[str, Verdict],
     found = [f for f in facts if f[0].kind in (Kind.ABNORMALITY, Kind.NOTHING)]
     ruled = [line for fact, text in found for line in as_ruled(fact, text, rulings.get(fact.uid), words)]
     gone = found and all(f.uid in rulings and rulings[f.uid].ruling is Ruling.REJECTED for f, _ in found)
-    lines += section(words.findings, [*([words.none_left] if gone else []), *ruled])
+    added = [words.added.format(comment=v.comment) for v in rulings.values() if v.ruling is Ruling.ADDED]
+    lines += section(words.findings, [*([words.none_left] if gone else []), *ruled, *added])
     others = [line for fact, text in facts if (fact, text) not in found for line in as_ruled(fact, text, None, words)]
     lines += section(words.measurements, others)
     return "\n".join([*lines, *section(words.limits, told.limits)])

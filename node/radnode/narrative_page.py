@@ -15,9 +15,9 @@ from radnode.narrative import draft, statements
 from radnode.narrative_check import Statement
 from radnode.narrative_facts import Told, told
 from radnode.narratives import MODELS, PERSONS, Narrative, Step
-from radnode.results import CONFIRMED
 from radnode.tables import ReportRow
 from radnode.verdicts import Verdict
+from radnode_fhir.confirm import CONFIRMED
 
 
 @dataclass(frozen=True, kw_only=True)

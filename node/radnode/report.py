@@ -8,8 +8,11 @@ from typing import Any, Literal
 
 import orjson
 
+from radnode import narrative_facts
 from radnode.destinations import DICOM_KINDS
 from radnode.errors import WithheldError
+from radnode.narrative import draft, statements
+from radnode.narrative_words import CHINESE, ENGLISH
 from radnode.profiles import Plan
 from radnode.results import Previous, Result
 from radnode.settings import TriageRule
@@ -47,7 +50,8 @@ def results(
     digest = told.digest()
     replaced = tuple(p for p in previous if p.digest != digest)
     amended = bool(replaced) or any(p.amended for p in previous)
-    sets = built(told, study, predecessors(replaced), now, plans)
+    texts = drafts(findings, study, now) if any("pdf" in p.kinds for p in plans) else {}
+    sets = built(told, study, predecessors(replaced), now, plans, texts)
     first = next(iter(sets.values()))
     standing: Status = "amended" if amended else "preliminary"
     bundle = transaction(findings, study, first, status=standing, issued=now, document=document(sets))
@@ -74,7 +78,12 @@ def categories(findings: Findings, policy: Sequence[TriageRule]) -> Mapping[str,
 
 
 def built(
-    findings: Findings, study: Study, previous: Sequence[Predecessor], now: datetime, plans: Sequence[Plan]
+    findings: Findings,
+    study: Study,
+    previous: Sequence[Predecessor],
+    now: datetime,
+    plans: Sequence[Plan],
+    texts: Mapping[str, str],
 ) -> Mapping[Profile, tuple[DicomObject, ...]]:
     """Each form of the objects that some destination takes. Key images, which are the same in all, are made once."""
     sets: dict[Profile, tuple[DicomObject, ...]] = {}
@@ -82,13 +91,19 @@ def built(
     for form in dict.fromkeys(profile(p) for p in plans if p.kinds & DICOM_KINDS) or (DEFAULT,):
         again = pictures is not None and form.key_images and not form.kos  # a selection refers to those made with it
         wanted = replace(form, key_images=False) if again else form
-        objects = build(findings, study, previous=previous, now=now, profile=wanted)
+        objects = build(findings, study, previous=previous, now=now, profile=wanted, draft=texts)
         if again:
             objects += pictures or ()
         elif form.key_images and pictures is None:
             pictures = tuple(o for o in objects if o.kind == "key-image")
         sets[form] = objects
     return sets
+
+
+def drafts(findings: Findings, study: Study, now: datetime) -> Mapping[str, str]:
+    """The text that the template makes of a report, by language."""
+    said = narrative_facts.told(transaction(findings, study, (), status="preliminary", issued=now))
+    return {language: draft(said, statements(said, language), {}, language) for language in (ENGLISH, CHINESE)}
 
 
 def document(sets: Mapping[Profile, Sequence[DicomObject]]) -> bytes | None:

@@ -22,10 +22,8 @@ from radnode.settings import Destination
 from radnode.states import DeliveryState
 from radnode.tables import DeliveryRow, OmissionRow, ReportRow, ResultRow
 from radnode_fhir.bundle import uid_of
+from radnode_fhir.confirm import CONFIRMED
 from radnode_inference.findings import uid_from
-
-CONFIRMED = frozenset({"final", "corrected"})
-"""The status of a report that a person stands for."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from radnode.settings import Ageing, TriageRule
 from radnode_fhir.codes import LONG_AXIS, VOLUME
+from radnode_fhir.confirm import CONFIRMED
 from radnode_fhir.diagnostic_report import DEMONSTRATION
 from radnode_fhir.read import DEAD, Abnormality, Reported, facts
 from radnode_inference.findings import Finding
@@ -157,7 +158,8 @@ def without_finding(reports: Sequence[Report], standing: Sequence[Report]) -> Pr
     demonstration = bool(standing) and all(r.demonstration for r in standing)
     if standing:
         models = ", ".join(sorted(r.model for r in standing))
-        reason = f"No finding by AI [{models}]{marked(demonstration)}"
+        said = "No finding, report final" if all(r.status in CONFIRMED for r in standing) else "No finding by AI"
+        reason = f"{said} [{models}]{marked(demonstration)}"
     else:
         reason = "The AI's report was retracted" if reports else "No AI report: normal place"
     return Priority(level=Level.ROUTINE, reason=reason, demonstration=demonstration, hierarchy=OTHERS)

@@ -34,7 +34,7 @@ def confirmed(bundle: dict[str, Any]) -> Confirmed:
     uids = [tracking_uid(o) for o in seen]
     return Confirmed(
         person="Dr Lin", at=ISSUED, text="One nodule.\nAnd a vessel.", rejected=uids[:1],
-        corrected=dict.fromkeys(uids[1:2], "it is a vessel"), documents=(("text/plain; charset=utf-8", b"One nodule."),),
+        corrected=dict.fromkeys(uids[1:2], "it is a vessel"), added={"2.25.77": "a rib fracture"}, documents=(("text/plain; charset=utf-8", b"One nodule."),),
     )  # fmt: skip
 
 

@@ -108,7 +108,7 @@ LIES: dict[str, tuple[Callable[[dict[str, Any]], str | int], str]] = {
 def test_whatever_is_wrong_is_caught_the_template_stands_and_the_page_says_why(place: Place, lie: str) -> None:
     answer, why = LIES[lie]
     page = place.ask_again(answer)
-    assert "- Nodule in the left lung: volume" in text(page)
+    assert "- Nodule in the left lung: certainty of finding 81.2 %, volume" in text(page)
     assert "Drafted by a template from the findings." in page
     assert why in page.partition('id="texts"')[2]
     assert "The template stands." in page

@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from support.findings import MODEL, findings, lesion, scene
 from support.pages import serving
 from support.results import add_job, prepare, record
 
-from radnode import narratives, report, results
+from radnode import narratives, report, results, verdicts
 from radnode.database import Database
 from radnode.results import report_id
 from radnode.settings import Settings
@@ -101,8 +102,7 @@ def test_every_report_has_a_drafted_text_in_the_words_of_its_findings(
 ) -> None:
     text = form(client, node.lesion)["text"]
     assert text.startswith("CT of the chest: lungs and airways (read by the AI model ct-lung 1.2.0)")
-    assert "- Nodule in the left lung: volume" in text
-    assert "certainty of finding 81.2 %" in text
+    assert "- Nodule in the left lung: certainty of finding 81.2 %, volume" in text
     assert "Draft by AI, not confirmed by anybody." in client.get(f"/studies/{node.lesion}").text
     normal = study(node.settings, node.database, tmp_path / "b", 101, items=())
     assert "- No abnormal finding is reported." in form(client, normal)["text"]
@@ -120,7 +120,7 @@ def test_a_text_is_edited_saved_with_its_history_and_the_draft_taken_again_in_th
     assert send(client, node.lesion, "reset").status_code == 200
     assert form(client, node.lesion)["text"] == draft
     assert send(client, node.lesion, "reset", language="zh-TW").status_code == 200
-    assert "左側肺結節：體積" in form(client, node.lesion)["text"]
+    assert "左側肺結節：發現確信度 81.2 %，體積" in form(client, node.lesion)["text"]
     with node.database.reading() as session:
         steps = narratives.history(session, node.lesion)
     assert [(s.step, s.language, s.who) for s in steps] == [
@@ -141,7 +141,8 @@ def test_a_confirmed_report_is_final_with_the_person_s_name_here_and_wherever_re
     assert (made["id"], made["status"]) == (before["id"], "final")
     assert made["resultsInterpreter"] == [{"type": "Practitioner", "display": "Dr Lin"}]
     assert made["conclusion"] == "A nodule in the left lung.\nCT in three months."
-    assert [p["contentType"] for p in made["presentedForm"]] == ["text/plain; charset=utf-8"]
+    assert [p["contentType"] for p in made["presentedForm"]] == ["application/pdf", "text/plain; charset=utf-8"]
+    assert b64decode(made["presentedForm"][0]["data"]).startswith(b"%PDF-")
     assert [o["status"] for o in observed(client, made)] == ["final"]
     assert client.get(f"/fhir/DiagnosticReport/{made['id']}/_history").json()["total"] == 2
     with node.database.reading() as session:
@@ -196,7 +197,7 @@ def test_a_report_whose_findings_are_all_rejected_says_so_and_asserts_none(clien
     gone = client.get("/fhir/Observation", params={"status": "entered-in-error"}).json()
     assert "Rejected by the reader." in [o["resource"]["note"][-1]["text"] for o in gone["entry"]]
     entry = next(e for e in client.get("/api/worklist").json()["entries"] if e["study"]["study_uid"] == node.lesion)
-    assert entry["level"] == "ROUTINE"
+    assert (entry["level"], "No finding, report final" in entry["reason"]) == ("ROUTINE", True)
     assert "text-card" in client.get(f"/studies/{node.lesion}").text, "the page goes on showing what the AI said"
 
 
@@ -211,6 +212,25 @@ def test_a_corrected_finding_stands_in_the_words_of_the_person(client: httpx.Cli
         "no value stands that a person called wrong"
     )
     assert seen["meta"]["security"][0]["code"] == "CLINAST"
+
+
+def test_what_a_person_adds_stands_in_the_report_and_leaves_it_when_undone(client: httpx.Client, node: Case) -> None:
+    added = {"model": "ct-lung", "comment": "a rib fracture on the left"}
+    assert client.post(f"/studies/{node.lesion}/missed", data=added).status_code == 200
+    assert "- Added by the reader: a rib fracture on the left" in form(client, node.lesion)["text"]
+    assert send(client, node.lesion, "confirm", text="Nodule and rib fracture.").status_code == 200
+    nodule, fracture = observed(client, reported(client, node.lesion))
+    assert nodule["valueCodeableConcept"]["text"] == "Nodule"
+    assert (fracture["status"], fracture["valueString"]) == ("final", "a rib fracture on the left")
+    assert fracture["performer"] == [{"type": "Practitioner", "display": "Dr Lin"}]
+    uid = fracture["identifier"][0]["value"].removeprefix("urn:oid:")
+    with node.database.transaction() as session:
+        said = verdicts.history(session, node.lesion)[-1]
+        verdicts.rule(session, replace(said, ruling=verdicts.Ruling.UNDONE, at=time.time()))
+    assert said.tracking_uid == uid
+    assert send(client, node.lesion, "confirm", text="Nodule.").status_code == 200
+    assert len(observed(client, reported(client, node.lesion))) == 1
+    assert client.get(f"/fhir/Observation/{fracture['id']}").json()["status"] == "entered-in-error"
 
 
 def test_a_demonstration_says_so_whatever_a_person_writes(client: httpx.Client, node: Case, tmp_path: Path) -> None:

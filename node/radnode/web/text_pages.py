@@ -2,7 +2,7 @@
 
 import time
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
@@ -14,15 +14,17 @@ from radnode.confirmations import Confirmation
 from radnode.database import Database
 from radnode.errors import RefusedError
 from radnode.narrative_page import ReportText
+from radnode.narrative_words import Language
 from radnode.narratives import TEXT_LENGTH, Narrative, Step
-from radnode.results import CONFIRMED
 from radnode.settings import Settings
 from radnode.tables import ReportRow
+from radnode.verdicts import Ruling
 from radnode.web.api import StudyUid
 from radnode.web.i18n import mark
 from radnode.web.life import Model
 from radnode.web.rulings import NOBODY, person
 from radnode.web.views import Render
+from radnode_fhir.confirm import CONFIRMED
 
 CHANGED = mark(
     "The report, or what was said of its findings, changed meanwhile. Your text is kept as a draft: read it again."
@@ -52,7 +54,7 @@ def text_pages(made: APIRouter, render: Render, settings: Settings, database: Da
         model: Model,
         token: Annotated[str, Form(pattern=r"^[0-9a-f]{32}$")],
         action: Annotated[Deed, Form()],
-        language: Annotated[Literal["en", "zh-TW"], Form()],
+        language: Annotated[Language, Form()],
         text: Annotated[str, Form(max_length=TEXT_LENGTH)] = "",
         name: Annotated[str, Form(max_length=64)] = "",
     ) -> Response:
@@ -69,7 +71,7 @@ def text_pages(made: APIRouter, render: Render, settings: Settings, database: Da
                 stale = seen.token != token
                 step = Step.RESET if action is Deed.RESET else Step.SAVED
                 if action is Deed.CONFIRM and not stale:
-                    step, said = Step.CONFIRMED, confirm(session, settings, study_uid, seen, who, said)
+                    step, said = Step.CONFIRMED, confirm(session, settings, study_uid, seen, who, said, language)
                 kept = Narrative(
                     study_uid=study_uid, model=model, digest=seen.told.digest, step=step, language=language,
                     who=who or NOBODY, at=time.time(), text="" if step is Step.RESET else said,
@@ -92,14 +94,20 @@ def shown(session: Session, settings: Settings, study_uid: str, model: str) -> R
     return found
 
 
-def confirm(session: Session, settings: Settings, study_uid: str, seen: ReportText, who: str, said: str) -> str:
+def confirm(
+    session: Session, settings: Settings, study_uid: str, seen: ReportText, who: str, said: str, language: Language
+) -> str:
     row = session.scalars(
         select(ReportRow).where(ReportRow.study_uid == study_uid, ReportRow.model == seen.model)
     ).one()
-    rulings = verdicts.standing(verdicts.history(session, study_uid))
-    mine = [v for (model, _), v in rulings.items() if model == seen.model]
+    said_of_it = [v for v in verdicts.history(session, study_uid) if v.model == seen.model]
+    mine = list(verdicts.standing(tuple(said_of_it)).values())
+    there = {v.tracking_uid for v in mine}
+    undone = [v for v in said_of_it if v.ruling is Ruling.ADDED and v.tracking_uid not in there]
     again = row.status in CONFIRMED or seen.unconfirmed is not None
-    made = Confirmation(person=who, text=said, rulings=mine, again=again, now=time.time())
+    made = Confirmation(
+        person=who, text=said, language=language, rulings=mine, undone=undone, again=again, now=time.time()
+    )
     return confirmations.confirm(session, settings, row, made)
 
 
