@@ -10,10 +10,13 @@ TORCH_PIP_ARGS ?= # e.g. --index-url with the address of PyTorch's CPU builds (R
 TEST_PACKAGES := orthanc orthanc-dicomweb dcmtk libpixelmed-java default-jre-headless chromium postgresql \
   $(if $(shell command -v npm),,npm)
 ARGS ?=
+SOURCES := node inference dicom_sr fhir
+AUDITORS := bandit==1.9.4 pip-audit==2.10.1 cyclonedx-bom==7.5.0
 JOBS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
+AUDIT := $(VENV)/audit/ready
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-input
 READY := $(VENV)/ready-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c 1-16)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -25,6 +28,8 @@ help:
 	@echo "make check       formatting, lint, types, import contracts, rules of the project"
 	@echo "make faults      the kill -9 tests, many seeds each (ROUNDS=20)"
 	@echo "make train-demo  train the demonstration weights again"
+	@echo "make audit       bandit and pip-audit; make sbom: what is installed, as CycloneDX"
+	@echo "make api-fuzz    schemathesis against the API, many examples (EXAMPLES=300)"
 	@echo "make lock        write requirements.lock from what is installed"
 
 demo: setup
@@ -47,6 +52,25 @@ check: setup
 
 faults: setup packages
 	@RADNODE_FAULT_ROUNDS=$(or $(ROUNDS),20) $(BIN)/python -m pytest tests/system/test_kill.py --timeout 7200 $(ARGS)
+
+.PHONY: audit sbom api-fuzz
+audit: setup $(AUDIT)
+	@echo "bandit (what it is not asked for: deploy/bandit.yaml)"
+	@$(VENV)/audit/bin/bandit -q -c deploy/bandit.yaml -r $(SOURCES)
+	@echo "pip-audit: each locked package against the advisories (needs the network)"
+	@$(VENV)/audit/bin/pip-audit --strict --requirement requirements.lock --no-deps --disable-pip
+
+sbom: setup $(AUDIT)
+	@$(VENV)/audit/bin/cyclonedx-py environment $(BIN)/python --output-format JSON --output-file $(VENV)/sbom.json
+	@echo "$(VENV)/sbom.json (CycloneDX)"
+
+$(AUDIT):
+	@$(PYTHON) -m venv $(VENV)/audit
+	@$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check $(AUDITORS)
+	@touch $@
+
+api-fuzz: setup
+	@RADNODE_FUZZ_EXAMPLES=$(or $(EXAMPLES),300) $(BIN)/python -m pytest tests/node/test_api_fuzz.py --timeout 7200 $(ARGS)
 
 train-demo: setup
 	@$(BIN)/python -m radnode_inference.training breast --out inference/radnode_inference/models/breast_mri $(ARGS)

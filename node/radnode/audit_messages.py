@@ -88,8 +88,9 @@ def identification(entry: Entry, event: Event) -> Element:
 
 
 def participant(name: str, address: str, *, requestor: bool, role: Coded | None) -> Element:
+    said = {"UserID": printable(name), "UserIsRequestor": str(requestor).lower()}
     where = {"NetworkAccessPointID": address, "NetworkAccessPointTypeCode": "2"} if address else {}
-    made = Element("ActiveParticipant", UserID=printable(name), UserIsRequestor=str(requestor).lower(), **where)
+    made = Element("ActiveParticipant", said | where)
     if role is not None:
         made.append(coded("RoleIDCode", role))
     return made

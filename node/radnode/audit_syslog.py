@@ -21,7 +21,8 @@ from radnode.audit import Entry
 from radnode.audit_messages import instant, message
 from radnode.database import Database
 from radnode.errors import DeliveryError
-from radnode.settings import Audit, Settings
+from radnode.settings import Settings
+from radnode.settings_access import Audit
 from radnode.tables_access import AuditExportRow
 
 PRIORITY = 10 * 8 + 5

@@ -1,7 +1,7 @@
 """`radnode audit`: who saw, changed and sent what; is the record whole; hand it over."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,8 @@ from radnode.cli_peers import opened
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
+
+    from radnode.audit import Entry
 
 
 @click.group()
@@ -77,7 +79,7 @@ def lines(session: "Session", form: str, after: int) -> Iterator[str]:
     from radnode import audit_messages
     from radnode_fhir.audit_event import audit_event
 
-    make = {
+    make: Mapping[str, Callable[[Entry], str]] = {
         "dicom": audit_messages.message,
         "fhir": lambda entry: json.dumps(audit_event(audit_messages.facts(entry)), ensure_ascii=False),
         "json": lambda entry: json.dumps(vars(entry), ensure_ascii=False),

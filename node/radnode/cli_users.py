@@ -1,5 +1,6 @@
 """`radnode users` and `radnode tokens`: people who sign in, and machines that show a token."""
 
+import sys
 import time
 from datetime import UTC, datetime
 
@@ -9,12 +10,14 @@ from radnode.cli_peers import opened
 
 ROLE = click.Choice(["reader", "administrator"])
 SCOPES = click.Choice(["api.read", "fhir.read", "fhir.write", "dicom.write", "metrics.read"])
-PASSWORD = click.option("--password-stdin", is_flag=True, help="Read the password from standard input, not the terminal.")
+PASSWORD = click.option(
+    "--password-stdin", is_flag=True, help="Read the password from standard input, not the terminal."
+)
 
 
 def ask_password(from_stdin: bool) -> str:
     if from_stdin:
-        return click.get_text_stream("stdin").readline().rstrip("\r\n")
+        return sys.stdin.readline().rstrip("\r\n")
     return str(click.prompt("Password", hide_input=True, confirmation_prompt=True))
 
 

@@ -1,35 +1,11 @@
 """A file that crashes, stalls or swells a decoder costs that picture and nothing else."""
 
-import os
-import signal
 from collections.abc import Iterator
 
 import pytest
+from support.decoding import crash, process_id, refuse, stall, swell
 
 from radnode.web.pixels import CrashedError, Decoder
-
-
-def process_id() -> bytes:
-    return str(os.getpid()).encode()
-
-
-def crash() -> bytes:
-    os.kill(os.getpid(), signal.SIGSEGV)
-    return b""
-
-
-def stall() -> bytes:
-    signal.alarm(1)  # the proper limit, sooner
-    signal.pause()
-    return b""
-
-
-def swell() -> bytes:
-    return bytes(1 << 40)
-
-
-def refuse() -> bytes:
-    raise ValueError("this is no image")
 
 
 @pytest.fixture(scope="module")

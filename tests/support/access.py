@@ -42,6 +42,7 @@ def people(folder: Path, **web: object) -> People:
 @contextmanager
 def served(here: People) -> Iterator[httpx.Client]:
     with serving(here.settings) as client:
+        client.timeout = httpx.Timeout(60)
         client.headers["origin"] = f"http://{client.base_url.netloc.decode()}"  # as a browser says with each form
         yield client
 
