@@ -16,7 +16,7 @@ class Monitoring(BaseModel):
     chance: float = Field(default=0.001, gt=0, lt=0.5)  # an index that chance alone exceeds this often is no alarm
     cusum_batch: int = Field(default=10, ge=1)  # studies whose mean score is one step of the cumulative sum
     cusum_slack: float = Field(default=0.5, ge=0)  # in standard deviations of a batch: what is no drift
-    cusum_limit: float = Field(default=5.0, gt=0)  # in standard deviations of a batch
+    cusum_limit: float = Field(default=8.0, gt=0)  # in standard deviations of a batch
     ruling_odds: float = Field(
         default=2.0, gt=1
     )  # of a rejection or correction against the reference: what is to be found
