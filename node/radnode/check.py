@@ -10,11 +10,12 @@ from pathlib import Path
 
 import httpx
 
-from radnode import migrations, peers, start, tls, weights_use
+from radnode import migrations, peer_steps, peers, start, tls, weights_use
 from radnode import settings as settings_module
 from radnode.database import Database
 from radnode.errors import DeliveryError, SettingsError
 from radnode.peers import Peer
+from radnode.query import address_of
 from radnode.settings import Destination, Settings
 from radnode_inference import registry
 from radnode_inference.model import Availability, ModelCard
@@ -125,9 +126,14 @@ def all_peers(settings: Settings) -> Iterator[Answer]:
 def echo_peer(peer: Peer, settings: Settings) -> Answer:
     """A C-ECHO to a peer."""
     what = f"peer {peer.name}"
-    if peer.port is None or not peer.address or "/" in peer.address:
-        return Answer(what=what, ok=False, sentence="it has no single address and port to call")
-    return echo(what, peer.address, peer.port, peer.ae_title, settings)
+    try:
+        address = address_of(peer, settings)
+    except DeliveryError as e:
+        return Answer(what=what, ok=False, sentence=str(e))
+    step = peer_steps.connect(address)
+    if step.ok:
+        step = peer_steps.echo(address, settings)
+    return Answer(what=what, ok=step.ok, sentence=step.sentence)
 
 
 def echo(what: str, host: str, port: int, ae_title: str, settings: Settings) -> Answer:
@@ -174,7 +180,11 @@ def certificates(settings: Settings) -> Iterator[Answer]:
     for found in tls.certificates(settings):
         problem = tls.warning(found, settings.tls.warn_days)
         ok = not found.problem and found.days(time.time()) >= 0
-        yield Answer(what=f"certificate of {found.what}", ok=ok, sentence=problem or f"ends in {found.days(time.time()):.0f} days")
+        yield Answer(
+            what=f"certificate of {found.what}",
+            ok=ok,
+            sentence=problem or f"ends in {found.days(time.time()):.0f} days",
+        )
 
 
 def folder(what: str, path: Path | None) -> Answer:

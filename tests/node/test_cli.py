@@ -132,7 +132,7 @@ def test_a_database_that_is_not_there_is_a_wrong_setting(data: Path, monkeypatch
 def test_peers_are_added_listed_and_removed(data: Path) -> None:
     added = invoke("peers", "add", "pacs", "--ae-title", "PACS", "--address", "10.0.0.0/8", "--quiet-s", "30")
     assert added.exit_code == 0, added.output
-    assert invoke("peers", "list").output == "pacs: PACS at 10.0.0.0/8, quiet 30 s (added)\n"
+    assert invoke("peers", "list").output == "pacs: PACS at 10.0.0.0/8, quiet 30 s; may send (added)\n"
     assert invoke("peers", "remove", "pacs").exit_code == 0
     assert invoke("peers", "list").output == ""
     assert invoke("peers", "remove", "pacs").exit_code == 1
@@ -146,11 +146,11 @@ def test_a_wrong_peer_is_refused(data: Path, wrong: tuple[str, str]) -> None:
 def test_a_peer_that_does_not_answer_fails_its_test_and_the_check(data: Path) -> None:
     invoke("peers", "add", "pacs", "--ae-title", "PACS", "--address", "127.0.0.1", "--port", "1")
     tested = invoke("peers", "test", "pacs")
-    assert tested.exit_code == 1 and "cannot be reached" in tested.stderr
+    assert tested.exit_code == 1 and "127.0.0.1:1 refuses the connection" in tested.stderr
     assert invoke("peers", "test", "nobody").exit_code == 1
     checked = invoke("check")
     assert checked.exit_code == 1
-    assert "WRONG peer pacs: 127.0.0.1:1 cannot be reached" in checked.output
+    assert "WRONG peer pacs: 127.0.0.1:1 refuses the connection" in checked.output
 
 
 def test_check_tells_one_line_for_each_part(data: Path) -> None:
