@@ -100,3 +100,9 @@ def warning(certificate: Certificate, warn_days: float, now: float | None = None
     if days < warn_days:
         return f"The certificate of {certificate.what} ends in {days:.0f} days."
     return ""
+
+
+def warnings(settings: Settings, now: float | None = None) -> tuple[str, ...]:
+    """A sentence for each certificate of the settings that ended, ends soon, or cannot be read."""
+    said = (warning(c, settings.tls.warn_days, now) for c in certificates(settings))
+    return tuple(sentence for sentence in said if sentence)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pydantic import TypeAdapter, ValidationError
 
-from radnode import breaker, capabilities, outbox, peer_changes, peers, profiles
+from radnode import breaker, capabilities, outbox, peer_changes, peers, profiles, tls
 from radnode.database import Database
 from radnode.peer_steps import examine
 from radnode.peers import RIGHTS, Peer
@@ -37,7 +37,7 @@ def peer_pages(made: APIRouter, render: Render, settings: Settings, database: Da
             "peers.html", "Peers", "peers", status, peers=known, refusals=turned_away, problem=problem,
             destinations=targets, changes=changes, counts=counts, none=outbox.Count(), outages=outages,
             rights=RIGHTS, ways=WAYS, own=(settings.receive.ae_title, *settings.receive.also_called),
-            form=EMPTY | (form or {}), **(nothing | values),
+            form=EMPTY | (form or {}), certificates=tls.warnings(settings), **(nothing | values),
         )  # fmt: skip
 
     @made.get("/peers")
