@@ -1,5 +1,7 @@
 import base64
 import json
+import re
+import zlib
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +20,7 @@ from radnode.settings import Destination, TriageRule
 from radnode.triage import read
 from radnode_dicom_sr import codes
 from radnode_dicom_sr import read as read_back
+from radnode_dicom_sr.pdf import letter
 
 NOW = datetime(2026, 11, 22, 7, 0, tzinfo=UTC)
 
@@ -153,4 +156,20 @@ def test_the_fhir_report_presents_the_pdf_where_one_is_made(made: Scene) -> None
     page = base64.b64decode(presented["data"])
     assert (presented["contentType"], page[:5]) == ("application/pdf", b"%PDF-")
     assert page.rstrip().endswith(b"%%EOF")
+    shown = drawn(page)
+    assert b"(Draft text by AI, not confirmed by anybody)" in shown, "a draft, and said to be one"
+    assert b"- Nodule in the left lung: certainty of finding 81.2 %" in shown
     assert "presentedForm" not in results.report_of(bundle(report.results(findings(made), made.study, now=NOW)))
+
+
+def drawn(pdf: bytes) -> bytes:
+    """What the pages draw, images left out."""
+    streams = re.findall(rb"/Filter \[ /FlateDecode \] /Length (\d+)\n>>\nstream\n(.*?)endstream", pdf, re.DOTALL)
+    return b"".join(zlib.decompress(s[: int(length)]) for length, s in streams)
+
+
+def test_a_confirmed_text_is_a_pdf_of_its_own_in_which_nothing_is_markup() -> None:
+    page = letter("Report", ("Patient: Doe Jane (P1)", "Confirmed by: Dr Lin"), "A nodule <b>.\n\nCT & more.")
+    shown = drawn(page)
+    for words in (b"(Report)", b"Patient: Doe Jane", b"Confirmed by: Dr Lin", b"A nodule <b>.", b"CT & more."):
+        assert words in shown, words
