@@ -37,6 +37,7 @@ class StudySummary:
     last_instance_at: float
     due_at: float
     issuer_of_patient_id: str = ""
+    provisional: str = ""  # what others say is missing of it, in words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +202,7 @@ def summary(row: StudyRow) -> StudySummary:
         last_instance_at=row.last_instance_at,
         due_at=row.due_at,
         issuer_of_patient_id=row.issuer_of_patient_id,
+        provisional=row.provisional,
     )
 
 
