@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test check faults train-demo lock setup packages viewers clean
+.PHONY: help demo serve test check faults train-demo day lock setup packages viewers clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TORCH := torch==2.13.0
@@ -27,6 +27,7 @@ help:
 	@echo "make test        set up, check, and run every test"
 	@echo "make check       formatting, lint, types, import contracts, rules of the project"
 	@echo "make faults      the kill -9 tests, many seeds each (ROUNDS=20)"
+	@echo "make day         320 studies through a node in a quarter of an hour, against the policy and the simulation"
 	@echo "make train-demo  train the demonstration weights again"
 	@echo "make audit       bandit and pip-audit; make sbom: what is installed, as CycloneDX"
 	@echo "make api-fuzz    schemathesis against the API, many examples (EXAMPLES=300)"
@@ -52,6 +53,9 @@ check: setup
 
 faults: setup packages
 	@RADNODE_FAULT_ROUNDS=$(or $(ROUNDS),20) $(BIN)/python -m pytest tests/system/test_kill.py --timeout 7200 $(ARGS)
+
+day: setup
+	@$(BIN)/python benchmarks/day.py $(ARGS)
 
 .PHONY: audit sbom api-fuzz
 audit: setup $(AUDIT)

@@ -1,0 +1,139 @@
+"""The same day in the node's simulation (`radnode.simulation.room`), against what really happened."""
+
+import math
+import random
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from scipy.stats import t as student
+from support.day import NEVER, READING_S, Case, Plan, Said
+
+from radnode.settings import Ageing
+from radnode.simulation.room import Room
+from radnode.simulation.traffic import Arrival
+from radnode.triage import DEFAULT_POLICY, Context, Level, Priority, Report, order, overdue_after, prioritise
+from radnode_fhir.read import Abnormality, Reported
+from radnode_inference.findings import Code
+
+GROUPS = ("critical", "hurried", "unflagged", "all")
+CERTAINTY = 1 - 0.05 / len(GROUPS)
+"""Of each group's interval, so that all of them together hold with at least 95 % (Bonferroni)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """Mean waits of one group in simulated minutes: what happened, what the simulation expects, and the interval for one day.
+
+    same: the mean of the simulation with the very reading times of the day.
+    """
+
+    group: str
+    studies: int
+    real: float
+    expected: float
+    low: float
+    high: float
+    same: float
+
+    @property
+    def holds(self) -> bool:
+        return self.low <= self.real <= self.high
+
+
+def waits_min(cases: Sequence[Case], plan: Plan) -> Mapping[int, float]:
+    """Case number -> simulated minutes from the first image until somebody took the study."""
+    return {c.number: (c.when("taken") - c.when("arrived")) * plan.scale / 60 for c in cases}
+
+
+def of_group(cases: Sequence[Case], group: str) -> list[Case]:
+    return [c for c in cases if group in ("all", c.group)]
+
+
+def known(case: Case, now: float) -> Priority:
+    """What the node's triage makes of what was known of a case at a moment of its clock."""
+    reports = [report(case.findings(now))] if case.when("reported") <= now else []
+    context = Context(
+        patient_class="emergency" if case.emergency else "",
+        set_level=Level.STAT if case.when("raised") <= now else None,
+    )
+    return prioritise(reports, DEFAULT_POLICY, context)
+
+
+def report(findings: Sequence[Said]) -> Report:
+    found = tuple(
+        Abnormality(
+            concept=Code(value=s.code, scheme="SCT", meaning=s.code), volume_ml=None, long_axis_mm=None, laterality="",
+            probability=None if s.percent is None else s.percent / 100, site="", tracking_uid="", critical=False,
+        )
+        for s in findings
+    )  # fmt: skip
+    said = Reported(
+        status="preliminary", issued="", conclusion="", model="", study_uid="", accession_number="", patient_id="",
+        abnormalities=found,
+    )  # fmt: skip
+    return Report(model="ai", status="preliminary", said=said, demonstration=False)
+
+
+def simulated(
+    cases: Sequence[Case], plan: Plan, reading_s: Callable[[Case], float], *, ageing: bool = True
+) -> dict[int, float]:
+    """Case number -> wait in simulated minutes, when readers of a simulated room take what the node's triage puts first."""
+    origin = min(c.when("arrived") for c in cases)
+    by_arrival: dict[int, Case] = {}
+    arrivals = []
+    for case in sorted(cases, key=lambda c: c.when("arrived")):
+        arrivals.append(Arrival(at_s=(case.when("arrived") - origin) * plan.scale, reading_s=reading_s(case)))
+        by_arrival[id(arrivals[-1])] = case
+    limits = overdue_after(
+        Ageing.model_validate(dict(zip(("stat_min", "high_min", "routine_min"), plan.limits_min, strict=True)))
+    )
+    if not ageing:
+        limits = dict.fromkeys(limits, NEVER)
+
+    def pick(waiting: Sequence[Arrival], now: float) -> Arrival:
+        moment = origin + now / plan.scale
+        return order(((a, known(by_arrival[id(a)], moment), a.at_s) for a in waiting), now, limits)[0].key
+
+    reads = Room(arrivals, plan.readers, pick).run()
+    return {by_arrival[id(r.arrival)].number: r.wait_s / 60 for r in reads}
+
+
+def agreement(cases: Sequence[Case], plan: Plan, trials: int, gaps_s: Sequence[float]) -> list[Agreement]:
+    """Reality beside `trials` simulated days with the same arrivals and flags, and reading times drawn anew.
+
+    gaps_s: simulated seconds that readers lost between two studies, because the test itself takes its time.
+    """
+    chance = random.Random(plan.seed + 1)
+    real, same = waits_min(cases, plan), simulated(cases, plan, lambda c: c.reading_s + statistics.fmean(gaps_s))
+    runs = [simulated(cases, plan, lambda _: chance.uniform(*READING_S) + chance.choice(gaps_s)) for _ in range(trials)]
+    made = []
+    for group in GROUPS:
+        numbers = [c.number for c in of_group(cases, group)]
+        if not numbers:
+            continue
+        means = [statistics.fmean(run[n] for n in numbers) for run in runs]
+        middle = statistics.fmean(means)
+        half = float(student.ppf((1 + CERTAINTY) / 2, trials - 1)) * statistics.stdev(means) * math.sqrt(1 + 1 / trials)
+        made.append(
+            Agreement(
+                group=group, studies=len(numbers), real=statistics.fmean(real[n] for n in numbers), expected=middle,
+                low=middle - half, high=middle + half, same=statistics.fmean(same[n] for n in numbers),
+            )
+        )  # fmt: skip
+    return made
+
+
+def in_order_of_arrival(cases: Sequence[Case], plan: Plan, gaps_s: Sequence[float]) -> float:
+    """The longest wait (simulated minutes) that these readers cannot help, whatever the order: nobody is put before anybody."""
+    free = [0.0] * plan.readers
+    longest = 0.0
+    for case in sorted(cases, key=lambda c: c.when("arrived")):
+        begin = max(min(free), case.when("arrived") * plan.scale)
+        longest = max(longest, begin - case.when("arrived") * plan.scale)
+        free[free.index(min(free))] = begin + case.reading_s + statistics.fmean(gaps_s)
+    return longest / 60
+
+
+def longest_unflagged_min(cases: Sequence[Case], waits: Mapping[int, float]) -> float:
+    return max(waits[c.number] for c in of_group(cases, "unflagged"))
