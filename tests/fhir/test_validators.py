@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from fhir.resources.R4B.bundle import Bundle
+from support.fhir_node import fhir_node
 from support.fhir_reports import ISSUED, reports
 from support.viewers import fetched
 
@@ -56,6 +57,25 @@ def test_200_reports_are_valid_for_every_validator(tmp_path: Path, bundles: list
     assert {p for r in resources for p in problems(r)} == set()
     unique = list({json.dumps(r, sort_keys=True): r for r in resources}.values())
     assert {m for messages in judged(tmp_path, [*unique, *bundles[::20]]) for m in messages} == set()
+
+
+def addresses(resources: list[dict[str, Any]]) -> set[str]:
+    """What tells resources apart: type and first identifier, the id of those without one."""
+    return {f"{r['resourceType']} {r['identifier'][0]['value'] if 'identifier' in r else r['id']}" for r in resources}
+
+
+@pytest.mark.system
+def test_what_the_node_serves_of_them_is_valid_and_all_there(tmp_path: Path, bundles: list[dict[str, Any]]) -> None:
+    sent = bundles[:REPORTS]
+    with fhir_node(tmp_path / "node") as node:
+        for bundle in sent:
+            answer = node.client.post("/fhir", json=bundle, headers={"Content-Type": "application/fhir+json"})
+            assert answer.status_code == 200, answer.text
+        kinds = {e["resource"]["resourceType"] for b in sent for e in b["entry"]}
+        served = [r for kind in kinds for r in node.search(f"{kind}?_count=1000")]
+    assert addresses(served) == addresses([e["resource"] for b in sent for e in b["entry"]])
+    assert {p for r in served for p in problems(r)} == set()
+    assert {m for messages in judged(tmp_path, served) for m in messages} == set()
 
 
 def test_the_validators_see_what_is_wrong(tmp_path: Path, bundles: list[dict[str, Any]]) -> None:

@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import Any
 
 import httpx
+from support.viewers import fetched
 
-FOLDER = Path(__file__).resolve().parent.parent.parent / ".venv" / "viewers"
 START_S = 120.0
 PACKAGES = {
     "core": "@medplum/core",
@@ -36,9 +36,8 @@ class MedplumServer:
         assert node is not None, "node is missing: apt-get install npm"
         modules = self.folder / "node_modules"
         for name, package in PACKAGES.items():
-            assert (FOLDER / name).is_dir(), f"{package} is missing: make viewers"
             (modules / package).parent.mkdir(parents=True, exist_ok=True)
-            (modules / package).symlink_to(FOLDER / name)
+            (modules / package).symlink_to(fetched() / name)
         program = Path(__file__).with_name("medplum_server.mjs")
         with (self.folder / "server.log").open("w") as log:
             self._process = subprocess.Popen(
