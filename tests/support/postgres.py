@@ -33,16 +33,20 @@ class Postgres:
             shutil.chown(self.folder, self.user)
         cluster = str(self.folder / "cluster")
         self._run("initdb", "-D", cluster, "-U", "radnode", "-A", "trust", "-N", "-E", "UTF8", "--locale=C")
-        command = [str(self.programs / "postgres"), "-D", cluster, "-p", str(self.port), "-k", str(self.folder)]
-        command += ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
-        with (self.folder / "log").open("wb") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, user=self.user, cwd="/")
         try:
-            self._wait(self._process)
+            self._start()
         except BaseException:
             self.stop()
             raise
         return self
+
+    def _start(self) -> None:
+        cluster = str(self.folder / "cluster")
+        command = [str(self.programs / "postgres"), "-D", cluster, "-p", str(self.port), "-k", str(self.folder)]
+        command += ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, user=self.user, cwd="/")
+        self._wait(self._process)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -54,6 +58,14 @@ class Postgres:
         name = f"radnode_{uuid.uuid4().hex[:12]}"
         self._run("createdb", "-h", str(self.folder), "-p", str(self.port), "-U", "radnode", name)
         return f"postgresql+psycopg://radnode@127.0.0.1:{self.port}/{name}"
+
+    def restart(self) -> None:
+        """Cut every connection as a crash does (SIGQUIT: immediate shutdown), and start again."""
+        process, self._process = self._process, None
+        assert process is not None
+        process.send_signal(3)
+        process.wait(20)
+        self._start()
 
     def stop(self) -> None:
         process, self._process = self._process, None

@@ -1,0 +1,27 @@
+/** OHIF beside the Orthanc of compose.yaml. @type {AppTypes.Config} */
+window.config = {
+  routerBasename: '/',
+  showStudyList: true,
+  extensions: [],
+  modes: [],
+  defaultDataSourceName: 'orthanc',
+  dataSources: [
+    {
+      namespace: '@ohif/extension-default.dataSourcesModule.dicomweb',
+      sourceName: 'orthanc',
+      configuration: {
+        friendlyName: 'Orthanc',
+        name: 'orthanc',
+        wadoUriRoot: 'http://127.0.0.1:8042/wado',
+        qidoRoot: 'http://127.0.0.1:8042/dicom-web',
+        wadoRoot: 'http://127.0.0.1:8042/dicom-web',
+        qidoSupportsIncludeField: false,
+        imageRendering: 'wadors',
+        thumbnailRendering: 'wadors',
+        enableStudyLazyLoad: true,
+        supportsFuzzyMatching: false,
+        supportsWildcard: true,
+      },
+    },
+  ],
+};

@@ -1,0 +1,172 @@
+"""What lies in deploy/ fits the node: settings that load, metrics that exist, units that systemd takes."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from support.filled import Filled, fill
+
+from radnode import settings as settings_module
+from radnode.settings import Settings
+from radnode.web.metrics import NodeCollector
+from radnode.web.metrics_machine import Gpus
+
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+METRIC = re.compile(r"\bradnode_[a-z_]+")
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Filled:
+    return fill(tmp_path_factory.mktemp("watched"))
+
+
+@pytest.fixture(scope="module")
+def families(filled: Filled) -> dict[str, Any]:
+    """What /metrics says of a node after a morning's work, by the names of samples."""
+    registry = CollectorRegistry()
+    registry.register(NodeCollector(filled.settings, filled.database))
+    found = list(text_string_to_metric_families(generate_latest(registry).decode()))
+    return {f.name: f for f in found} | {s.name: f for f in found for s in f.samples}
+
+
+def expressions() -> dict[str, str]:
+    """Every PromQL expression in deploy/, by where it stands."""
+    rules = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yaml").read_text())
+    found = {r["alert"]: r["expr"] for group in rules["groups"] for r in group["rules"]}
+    board = json.loads((DEPLOY / "grafana" / "radnode.json").read_text())
+    for panel in board["panels"]:
+        found |= {f"{panel['title']} {t['refId']}": t["expr"] for t in panel["targets"]}
+    return found
+
+
+def test_every_metric_of_the_dashboard_and_the_alerts_is_there(families: dict[str, Any]) -> None:
+    wanted = {name: where for where, text in expressions().items() for name in METRIC.findall(text)}
+    assert len(wanted) > 15
+    assert {n: w for n, w in wanted.items() if n not in families and n.removesuffix("_bucket") not in families} == {}
+
+
+def test_every_label_of_the_dashboard_and_the_alerts_is_there(families: dict[str, Any]) -> None:
+    for where, text in expressions().items():
+        (metric, *_) = METRIC.findall(text) or [""]
+        family = families.get(metric.removesuffix("_bucket"))
+        for label in re.findall(r"\{(\w+)=|by \((?:le)?,? ?(\w*)\)", text):
+            name = next((x for x in label if x), "")
+            if family is not None and family.samples and name and name != "le":
+                assert name in family.samples[0].labels, (where, name)
+
+
+def test_every_metric_is_on_the_dashboard(families: dict[str, Any]) -> None:
+    shown = {m.removesuffix("_bucket") for text in expressions().values() for m in METRIC.findall(text)}
+    ours = {f.name for f in families.values() if f.name.startswith("radnode_")}
+    assert ours - shown == {"radnode_info", "radnode_disk_total_bytes"}
+
+
+def test_metrics_measure_what_the_tables_hold(families: dict[str, Any]) -> None:
+    def value(name: str, sample: str = "", **labels: str) -> float:
+        return float(next(s.value for s in families[name].samples if s.name == (sample or name) and s.labels == labels))
+
+    stage = "radnode_stage_seconds"
+    assert value("radnode_results_owed", destination="ehr") == 3
+    assert value("radnode_results_owed_oldest_seconds", destination="ehr") > 4000
+    assert value("radnode_declines", model="ct-lung", gate="other") == 1
+    assert value("radnode_failures", model="mr-breast-kinetics", state="failed") == 1
+    assert value("radnode_model_seconds", "radnode_model_seconds_count", model="ct-lung") == 3
+    assert value("radnode_model_seconds", "radnode_model_seconds_sum", model="ct-lung") == pytest.approx(12.0)
+    assert value(stage, f"{stage}_bucket", stage="receive", le="2.0") == 0
+    assert value(stage, f"{stage}_bucket", stage="receive", le="5.0") == value(stage, f"{stage}_count", stage="receive")
+    listed = "radnode_last_image_to_worklist_seconds"
+    assert value(listed, f"{listed}_count") == 3
+    assert value(listed, f"{listed}_sum") == pytest.approx(3 * 14.0)
+    assert value("radnode_disk_free_bytes") > 0
+    assert value("radnode_memory_bytes", role="web") > 10_000_000
+
+
+def test_gpus_are_told_as_nvidia_smi_says_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [list(f.samples) for f in Gpus().families()] == [[], [], []]
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho '0, 1024, 81559, 37'\necho '1, 0, 81559, [N/A]'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    used, total, busy = Gpus().families()
+    assert [(s.labels["gpu"], s.value) for s in used.samples] == [("0", 2.0**30), ("1", 0.0)]
+    assert total.samples[0].value == 81559 * 2**20
+    assert [(s.labels["gpu"], s.value) for s in busy.samples] == [("0", 0.37)]
+
+
+@pytest.mark.parametrize("name", ["radnode.service", "radnode-backup.service"])
+def test_systemd_takes_the_units_and_finds_them_hardened(name: str, tmp_path: Path) -> None:
+    unit = (DEPLOY / "systemd" / name).read_text().replace("/opt/radnode/.venv/bin/radnode", "/bin/true")
+    (tmp_path / name).write_text(unit)
+    if shutil.which("systemd-analyze") is None:
+        pytest.fail("systemd-analyze is missing: apt-get install systemd")
+    said = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(tmp_path / name)], capture_output=True, text=True, check=False
+    )
+    assert (said.returncode, said.stderr) == (0, "")
+    hardened = subprocess.run(
+        ["systemd-analyze", "security", "--offline=yes", "--threshold=40", str(tmp_path / name)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert hardened.returncode == 0, hardened.stdout
+
+
+def load(monkeypatch: pytest.MonkeyPatch, file: Path, environment: dict[str, str]) -> Settings:
+    for key, value in ({"RADNODE_CONFIG": str(file)} | environment).items():
+        monkeypatch.setenv(key, value)
+    return settings_module.load()
+
+
+def test_the_compose_file_gives_the_node_settings_that_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = DEPLOY / "compose"
+    compose = yaml.safe_load((folder / "compose.yaml").read_text())
+    services = compose["services"]
+    assert set(services) == {"node", "database", "orthanc", "viewer"}
+    given = {k: v for k, v in services["node"]["environment"].items() if k != "RADNODE_CONFIG"}
+    settings = load(
+        monkeypatch, folder / "radnode.toml", {k: re.sub(r"\$\{.*?\}", "secret", v) for k, v in given.items()}
+    )
+    orthanc = json.loads((folder / "orthanc.json").read_text())
+    (to,) = settings.destinations
+    assert (to.host, to.port, to.ae_title) == ("orthanc", orthanc["DicomPort"], orthanc["DicomAet"])
+    assert orthanc["DicomModalities"]["radnode"] == [settings.receive.ae_title, "node", settings.receive.port]
+    assert str(settings.data) in {v.split(":")[1] for v in services["node"]["volumes"]}
+    for service in services.values():
+        assert all(p.startswith("127.0.0.1:") for p in service.get("ports", []))
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            assert (folder / source).is_file() if source.startswith(".") else source in compose["volumes"], volume
+    assert (folder / services["node"]["build"]["context"] / services["node"]["build"]["dockerfile"]).is_file()
+
+
+def test_the_dockerfile_copies_what_there_is() -> None:
+    text = (DEPLOY / "compose" / "Dockerfile").read_text()
+    names = [n for line in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE) for n in line.split()]
+    assert len(names) == 9
+    assert [n for n in names if not (DEPLOY.parent / n).exists()] == []
+    assert re.search(r"^TORCH := torch==", (DEPLOY.parent / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_the_example_for_kubernetes_has_settings_that_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = list(yaml.safe_load_all((DEPLOY / "kubernetes" / "radnode.yaml").read_text()))
+    config, stateful, service = parts
+    file = tmp_path / "radnode.toml"
+    file.write_text(config["data"]["radnode.toml"])
+    (container,) = stateful["spec"]["template"]["spec"]["containers"]
+    given = {e["name"]: e.get("value", "postgresql+psycopg://a:b@c/d") for e in container["env"]}
+    del given["RADNODE_CONFIG"]
+    settings = load(monkeypatch, file, given)
+    mounts = {m["mountPath"]: m["name"] for m in container["volumeMounts"]}
+    assert mounts[str(settings.data)] == stateful["spec"]["volumeClaimTemplates"][0]["metadata"]["name"]
+    volumes = {v["name"] for v in stateful["spec"]["template"]["spec"]["volumes"]} | {"data"}
+    assert set(mounts.values()) == volumes
+    ports = {p["name"]: p["containerPort"] for p in container["ports"]}
+    assert ports == {"dicom": settings.receive.port, "web": settings.web.port}
+    assert {p["targetPort"] for p in service["spec"]["ports"]} == set(ports)
+    assert stateful["spec"]["selector"]["matchLabels"] == service["spec"]["selector"]
