@@ -11,7 +11,7 @@ from skimage.measure import approximate_polygon, points_in_poly
 from radnode_dicom_sr import codes
 from radnode_dicom_sr.contour import Outline, outlines
 from radnode_dicom_sr.dataset import NOT_VERIFIED, Context, described, file_bytes, local
-from radnode_dicom_sr.elements import dataset
+from radnode_dicom_sr.elements import dataset, instance, raw_sequence, sequence, text
 from radnode_dicom_sr.identity import CONTOURS, DicomObject
 from radnode_dicom_sr.multiframe import place
 from radnode_dicom_sr.segmentation import located
@@ -21,6 +21,7 @@ from radnode_inference.volume import Affine, BoolArray
 
 SOP_CLASS_UID = str(RTStructureSetStorage)
 DETACHED_STUDY = "1.2.840.10008.3.1.2.3.1"  # the retired class that PS3.3 C.8.8.5 still asks for
+CONTOUR_SEQUENCE = 0x30060040
 MOST_POINTS = 1500
 """Contour Data is text in an element of at most 64 KiB (PS3.5 section 7.1.2)."""
 
@@ -106,23 +107,21 @@ def contours(finding: Finding, number: int, context: Context) -> Dataset:
         if plane.any()
         for points in closed(plane)
     ]
-    return dataset(
-        ROIDisplayColor=list(codes.colour(finding, number - 1)), ContourSequence=found, ReferencedROINumber=number
-    )
+    ds = dataset(ROIDisplayColor=list(codes.colour(finding, number - 1)), ReferencedROINumber=number)
+    ds[CONTOUR_SEQUENCE] = raw_sequence(CONTOUR_SEQUENCE, *found)
+    return ds
 
 
-def contour(points: Outline, origin: Slice, index: int, affine: Affine) -> Dataset:
-    """One CLOSED_PLANAR contour: the last point is not repeated (PS3.3 C.8.8.6.1)."""
-    image = dataset(ReferencedSOPClassUID=origin.sop_class_uid, ReferencedSOPInstanceUID=origin.sop_uid)
-    if origin.frame is not None:
-        image.ReferencedFrameNumber = origin.frame
+def contour(points: Outline, origin: Slice, index: int, affine: Affine) -> bytes:
+    """One CLOSED_PLANAR contour: the last point is not repeated (PS3.3 C.8.8.6.1). pydicom would check each number."""
+    frame = b"" if origin.frame is None else text(0x00081160, "IS", str(origin.frame))
     grid = np.c_[np.full(len(points), index), points, np.ones(len(points))]
     places = (affine @ grid.T)[:3].T
-    return dataset(
-        ContourImageSequence=[image],
-        ContourGeometricType="CLOSED_PLANAR",
-        NumberOfContourPoints=len(points),
-        ContourData=[f"{v:.3f}" for v in places.ravel()],
+    return (
+        sequence(0x30060016, instance(origin.sop_class_uid, origin.sop_uid) + frame)
+        + text(0x30060042, "CS", "CLOSED_PLANAR")
+        + text(0x30060046, "IS", str(len(points)))
+        + text(0x30060050, "DS", *(f"{v:.3f}" for v in places.ravel()))
     )
 
 
