@@ -1,13 +1,17 @@
-"""Time, memory and size of a segmentation object: radnode's writer and highdicom's plain path, the same masks, the same run.
+"""Time, memory and size of a segmentation object: radnode, highdicom's plain path and dcmqi, the same masks, the same run.
 
 python benchmarks/objects.py [--slices 500] [--segments 1 10 30 100]
 
 Each measurement is a process of its own. "Memory" is what the process took on top of the masks themselves; highdicom
-gets them as a label map, which is its cheapest input. Both end with the complete file in memory.
+and dcmqi get them as one label map, which is their cheapest input. The first two end with the complete file in memory.
+dcmqi is a program: what it takes includes reading the headers and the label map from the disk and writing its file.
 """
 
 import argparse
+import json
 import multiprocessing
+import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -19,6 +23,8 @@ from pathlib import Path
 
 import highdicom as hd
 import numpy as np
+from numpy.typing import NDArray
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from radnode_dicom_sr.dataset import Context
@@ -33,14 +39,15 @@ from support.findings import Scene, findings, lesion, scene
 
 SIDE = 512
 RADIUS = 45
+Taken = tuple[float, float, float, float]
+"""Seconds of processor time, seconds, MiB on top of the input, MiB of the file."""
 
 
 def series(folder: Path, slices: int) -> Scene:
-    """The headers of a CT series, pixels left out: neither writer reads them."""
+    """The headers of a CT series with a few pixels: dcmqi asks that there are some, and no writer reads them."""
 
     def headers_only(ds: Dataset) -> None:
         ds.Rows = ds.Columns = SIDE
-        del ds.PixelData
 
     small = scene(folder, shape=(slices, 4, 4), spacing=(1.0, 0.7, 0.7), change=headers_only)
     voxels = np.broadcast_to(np.zeros(1, np.float32), (slices, SIDE, SIDE))
@@ -102,9 +109,7 @@ def lesion_of(place: Scene) -> Finding:
 
 
 def by_highdicom(place: Scene, drawn: list[BoolArray]) -> Callable[[], bytes]:
-    labels = np.zeros(drawn[0].shape, np.uint8)
-    for number, mask in enumerate(drawn, start=1):
-        labels[mask] = number
+    labels = label_map(drawn)
     count = len(drawn)
     drawn.clear()
     headers = {h.text("SOPInstanceUID"): h for h in place.study.series[0].headers}
@@ -142,20 +147,85 @@ def by_highdicom(place: Scene, drawn: list[BoolArray]) -> Callable[[], bytes]:
     return write
 
 
+def label_map(drawn: list[BoolArray]) -> NDArray[np.uint8]:
+    """uint8 [slice, row, column]: the number of the mask at each voxel, from 1; they do not overlap."""
+    labels = np.zeros(drawn[0].shape, np.uint8)
+    for number, mask in enumerate(drawn, start=1):
+        labels[mask] = number
+    return labels
+
+
+def by_dcmqi(place: Scene, drawn: list[BoolArray], folder: Path) -> list[str]:
+    """The command that makes dcmqi write the segmentation, its input files written."""
+    labels, affine = label_map(drawn), place.volume.affine
+    axes = " ".join(f"({','.join(map(str, affine[:3, i]))})" for i in (2, 1, 0))
+    sizes = " ".join(map(str, labels.shape[::-1]))
+    origin = ",".join(map(str, affine[:3, 3]))
+    head = f"NRRD0004\ntype: unsigned char\ndimension: 3\nspace: left-posterior-superior\nsizes: {sizes}\n"
+    head += f"space directions: {axes}\nkinds: domain domain domain\nencoding: raw\nspace origin: ({origin})\n\n"
+    (folder / "labels.nrrd").write_bytes(head.encode() + labels.tobytes())
+    described = [
+        {
+            "labelID": n,
+            "SegmentLabel": f"s{n}",
+            "SegmentAlgorithmType": "AUTOMATIC",
+            "SegmentAlgorithmName": "x",
+            "SegmentedPropertyCategoryCodeSequence": coded("49755003", "Abnormal Structure"),
+            "SegmentedPropertyTypeCodeSequence": coded("27925004", "Nodule"),
+            "recommendedDisplayRGBValue": [255, 0, 0],
+        }
+        for n in range(1, len(drawn) + 1)
+    ]
+    meta = {"ContentCreatorName": "x", "SeriesNumber": "1", "InstanceNumber": "1", "segmentAttributes": [described]}
+    (folder / "meta.json").write_text(json.dumps(meta))
+    return [
+        str(Path(sys.executable).parent / "itkimage2segimage"),
+        *("--inputImageList", str(folder / "labels.nrrd")),
+        *("--inputDICOMDirectory", str(folder / "source")),
+        *("--inputMetadata", str(folder / "meta.json")),
+        *("--outputDICOM", str(folder / "seg.dcm")),
+        "--skip", "1",
+    ]  # fmt: skip
+
+
+def coded(value: str, meaning: str) -> dict[str, str]:
+    return {"CodeValue": value, "CodingSchemeDesignator": "SCT", "CodeMeaning": meaning}
+
+
+def measure_dcmqi(folder: Path, slices: int, segments: int) -> Taken:
+    """The same of dcmqi: its memory is what the whole program took, less the label map."""
+    place, drawn = series(folder / "source", slices), masks(slices, segments)
+    command = by_dcmqi(place, drawn, folder)
+    start = time.perf_counter()
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert child.stdout is not None
+    said = child.stdout.read()
+    _, status, used = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    wall = time.perf_counter() - start
+    if child.returncode or not (folder / "seg.dcm").exists():
+        raise RuntimeError(f"dcmqi wrote nothing:\n{said[-2000:]}")
+    assert int(dcmread(folder / "seg.dcm", stop_before_pixels=True).SegmentSequence[-1].SegmentNumber) == segments
+    size = (folder / "seg.dcm").stat().st_size
+    return used.ru_utime + used.ru_stime, wall, used.ru_maxrss / 1024 - drawn[0].size / 2**20, size / 2**20
+
+
 def memory_mib(name: str) -> float:
     """A line of /proc/self/status, in MiB."""
     line = next(t for t in Path("/proc/self/status").read_text().splitlines() if t.startswith(name))
     return int(line.split()[1]) / 1024
 
 
-def measure(writer: str, folder: Path, slices: int, segments: int) -> tuple[float, float, float]:
-    """Seconds (CPU), MiB on top of the input, MiB of the file."""
+def measure(writer: str, folder: Path, slices: int, segments: int) -> Taken:
+    if writer == "dcmqi":
+        return measure_dcmqi(folder, slices, segments)
     prepare = {"radnode": by_radnode, "highdicom": by_highdicom}[writer]
     write = prepare(series(folder, slices), masks(slices, segments))
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts here
-    before, start = memory_mib("VmRSS"), time.process_time()
+    before, start, cpu = memory_mib("VmRSS"), time.perf_counter(), time.process_time()
     body = write()
-    return time.process_time() - start, memory_mib("VmHWM") - before, len(body) / 2**20
+    taken = time.process_time() - cpu, time.perf_counter() - start
+    return *taken, memory_mib("VmHWM") - before, len(body) / 2**20
 
 
 def main() -> None:
@@ -163,17 +233,18 @@ def main() -> None:
     parser.add_argument("--slices", type=int, default=500)
     parser.add_argument("--segments", type=int, nargs="+", default=[1, 10, 30, 100])
     options = parser.parse_args()
-    print(f"{options.slices} slices of {SIDE}×{SIDE}; CPU seconds / MiB of memory / MiB of file")
+    print(f"{options.slices} slices of {SIDE}×{SIDE}; processor seconds / seconds / MiB of memory / MiB of file")
     with tempfile.TemporaryDirectory() as folder:
         for segments in options.segments:
             line = [f"{segments:3} segments"]
             taken = {}
-            for writer in ("radnode", "highdicom"):
+            for writer in ("radnode", "highdicom", "dcmqi"):
                 with multiprocessing.get_context("spawn").Pool(1) as pool:
                     place = Path(folder) / f"{writer}-{segments}"
                     taken[writer] = pool.apply(measure, (writer, place, options.slices, segments))
-                line.append("{}: {:.2f} s / {:.0f} / {:.1f}".format(writer, *taken[writer]))
-            line.append(f"{taken['highdicom'][0] / taken['radnode'][0]:.1f} times quicker")
+                line.append("{}: {:.2f} / {:.2f} / {:.0f} / {:.1f}".format(writer, *taken[writer]))
+            quicker = [taken[other][0] / taken["radnode"][0] for other in ("highdicom", "dcmqi")]
+            line.append("radnode {:.1f} and {:.1f} times quicker".format(*quicker))
             print("   ".join(line), flush=True)
 
 

@@ -94,7 +94,8 @@ def segmentation(
     shown = [findings[mask] for mask in part.masks]
     ds.SegmentSequence = [segment(f, n, context.model) for n, f in enumerate(shown, start=1)]
     if labels:
-        ds.SegmentSequence.append(background())  # last: OHIF 3.13 takes the first item for the value 1, whatever its number
+        # last: OHIF 3.13 takes the first item for the value 1, whatever its number
+        ds.SegmentSequence.append(background())
     ds.SharedFunctionalGroupsSequence = [shared_groups(context.source)]
     ds.ReferencedSeriesSequence = [referenced_series(context.source, part.frames.slices)]
     made = DicomObject(

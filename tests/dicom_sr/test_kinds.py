@@ -4,16 +4,12 @@ import math
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pydicom
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from skimage.draw import polygon2mask
 from support.findings import MODEL, Scene, findings, lesion, saliency, scene
-from support.matrix import put
 
 from radnode_dicom_sr import DicomObject, Profile, actionable, build, retraction, status
 from radnode_dicom_sr.invariants import check
@@ -193,26 +189,3 @@ def test_a_series_number_of_the_study_is_not_taken_again(tmp_path: Path) -> None
     place = scene(tmp_path / "b", shape=(4, 12, 12), change=taken)
     numbers = {int(pydicom.dcmread(BytesIO(o.body)).SeriesNumber) for o in build(findings(place), place.study)}
     assert int(number) not in numbers
-
-
-KEYWORDS = (
-    "PatientID", "AccessionNumber", "StudyID", "PatientBirthDate", "PatientSex", "PatientAge",
-    "StudyDate", "StudyTime", "StudyDescription", "ReferringPhysicianName", "BodyPartExamined", "TimezoneOffsetFromUTC",
-    "IssuerOfPatientID",
-)  # fmt: skip
-
-
-@pytest.mark.filterwarnings("ignore:Found unknown escape sequence")  # pydicom, of a lone escape character
-@pytest.mark.filterwarnings("ignore:Failed to decode byte string")
-@settings(max_examples=8, deadline=None)
-@given(values=st.dictionaries(st.sampled_from(KEYWORDS), st.text(st.characters(max_codepoint=0xFF), max_size=90)))
-def test_whatever_a_header_holds_the_result_is_written_and_keeps_every_rule(values: dict[str, str]) -> None:
-    def held(ds: pydicom.Dataset) -> None:
-        ds.SpecificCharacterSet = "ISO_IR 192"
-        for keyword, value in values.items():
-            put(ds, keyword, value.replace("\x00", " "))
-
-    with TemporaryDirectory() as folder:
-        place = scene(Path(folder), shape=(3, 12, 12), change=held)
-        made = findings(place, (lesion(place, "a", (0, 0, 0), 3),))
-        assert check(build(made, place.study, profile=Profile(key_images=False)), made, place.study) == ()

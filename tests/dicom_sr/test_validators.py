@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from numpy.typing import NDArray
 from support.findings import Scene, findings, lesion, scene
-from support.validators import dciodvfy, pixelmed, segimage2itkimage, tid1500reader
+from support.nrrd import in_order, places
+from support.pixelmed import everything_said, pixelmed
+from support.validators import dciodvfy, segimage2itkimage, tid1500reader
 
-from radnode_dicom_sr import DicomObject, build
+from radnode_dicom_sr import DicomObject, Profile, build, status
 from radnode_inference.findings import Code, Finding, Kind, tracking_uid
 
 
@@ -40,6 +41,23 @@ def test_pixelmed_finds_no_error_in_any_report(tmp_path: Path) -> None:
     files = [f for f in written(tmp_path, objects) if "-sr" in f.name]
     assert len(files) == 3
     assert pixelmed(files) == []
+
+
+def test_libxslt_and_java_find_the_same_by_pixelmed_s_rules(tmp_path: Path) -> None:
+    """Also of a report that breaks some: see `support.pixelmed`."""
+    place = scene(tmp_path / "source", shape=(6, 24, 24))
+    made = findings(place, (lesion(place, "a", (3, 0, 0), 4), lesion(place, "b", (-5, 0, 0), 3), exam(place)))
+    objects = build(made, place.study, profile=Profile(kos=True, status=True))
+    objects += status(place.study, made.model, "failed", "The disk was full.", profile=Profile(status=True))
+    files = [f for f in written(tmp_path, objects) if any(kind in f.name for kind in ("-sr", "-kos", "status"))][:-1]
+    ds = pydicom.dcmread(files[0])
+    other_procedure(ds)
+    files.append(tmp_path / "broken.dcm")
+    ds.save_as(files[-1])
+    said = everything_said(files)
+    assert len(files) == 5
+    assert said == everything_said(files, own_processor=True)
+    assert [f.name for f in files if "Error" in said[f]] == ["broken.dcm"]
 
 
 def no_units(ds: pydicom.Dataset) -> None:
@@ -88,29 +106,6 @@ def test_dcmqi_reads_the_numbers_of_the_report(tmp_path: Path) -> None:
         assert volume["units"]["CodeValue"] == "ml"
 
 
-def nrrd(file: Path) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Voxels [k, j, i] and the affine (k, j, i, 1) -> LPS mm of an uncompressed or gzip NRRD file."""
-    import gzip
-
-    head, _, data = file.read_bytes().partition(b"\n\n")
-    fields = dict(line.split(": ", 1) for line in head.decode().splitlines() if ": " in line)
-    if fields["encoding"] in ("gzip", "gz"):
-        data = gzip.decompress(data)
-    size = [int(n) for n in fields["sizes"].split()]
-    kind = {"unsigned char": np.uint8, "short": np.int16, "unsigned short": np.uint16}[fields["type"]]
-    voxels = np.frombuffer(data, kind).reshape(size[::-1])
-
-    def vector(text: str) -> list[float]:
-        return [float(v) for v in text.strip("() ").split(",")]
-
-    affine = np.eye(4)
-    axes = fields["space directions"].split(") (")
-    affine[:3, :3] = np.array([vector(a) for a in axes]).T[:, ::-1]
-    affine[:3, 3] = vector(fields["space origin"])
-    assert fields["space"] == "left-posterior-superior"
-    return voxels, affine
-
-
 @pytest.mark.parametrize("orientation", ["axial", "feet-first", "sagittal", "oblique"])
 def test_dcmqi_reads_the_voxels_where_the_finding_is(tmp_path: Path, orientation: str) -> None:
     place = scene(tmp_path / "source", orientation=orientation)
@@ -121,10 +116,8 @@ def test_dcmqi_reads_the_voxels_where_the_finding_is(tmp_path: Path, orientation
     assert [a["SegmentLabel"] for a in labels] == ["Nodule, left lung"] * 2
     for number, finding in enumerate(made.items, start=1):
         (image,) = (tmp_path / "nrrd").glob(f"*{number}.nrrd")
-        voxels, affine = nrrd(image)
-        points = (affine @ np.c_[np.argwhere(voxels), np.ones(np.count_nonzero(voxels))].T)[:3].T
+        points = places(image)
         assert finding.mask is not None
         truth = place.lps()[finding.mask]
         assert len(points) == len(truth)
-        order, expected = (a[np.lexsort(np.round(a, 2).T)] for a in (points, truth))
-        assert np.abs(order - expected).max() < 0.01
+        assert np.abs(in_order(points) - in_order(truth)).max() < 0.01

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import pydicom
@@ -139,6 +140,14 @@ def duplicate(folder: Path) -> None:
     (folder / "again.dcm").write_bytes(first.read_bytes())
 
 
+def another_of_the_same_uid(folder: Path) -> None:
+    """Two images that say they are one instance, with other pixels and another description."""
+    ds = pydicom.dcmread(min(folder.glob("*.dcm")))
+    ds.PixelData = bytes(255 - v for v in ds.PixelData)
+    ds.SeriesDescription = "sent again after a correction"
+    ds.save_as(folder / "again.dcm")
+
+
 def other_frame_of_reference(folder: Path) -> None:
     """A second series of the study with a frame of reference of its own."""
     for number, file in enumerate(sorted(folder.glob("*.dcm"))):
@@ -161,6 +170,7 @@ def variants() -> dict[str, Variant]:
     for charset in NAMES:
         found[charset] = Variant(scene={"change": named(charset)}, valid=False)
     found["one instance twice"] = Variant(scene={}, after=duplicate, valid=False)
+    found["two images of one UID"] = Variant(scene={}, after=another_of_the_same_uid, valid=False)
     found["two frames of reference"] = Variant(scene={}, after=other_frame_of_reference)
     return found
 
@@ -222,6 +232,38 @@ def delivered(folder: Path, variant: Variant) -> Scene:
     return replace(place, study=Study.from_folder(folder))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """One variant: its study, what was found there, and every object that was written of it, with its file."""
+
+    place: Scene
+    made: Findings
+    objects: tuple[DicomObject, ...]
+    files: tuple[Path, ...]
+
+    @property
+    def documents(self) -> tuple[Path, ...]:
+        """The files that have a content tree."""
+        return tuple(f for o, f in zip(self.objects, self.files, strict=True) if is_document(o))
+
+
+def writer(folder: Path, named: dict[str, Variant]) -> Callable[[str], Written]:
+    """Writes everything of the variant of that name, once."""
+
+    @cache
+    def write(name: str) -> Written:
+        number = list(named).index(name)
+        return everything_of(folder / str(number), named[name], number)
+
+    return write
+
+
+def everything_of(folder: Path, variant: Variant, number: int) -> Written:
+    place = delivered(folder / "source", variant)
+    made, objects = everything(place, number)
+    return Written(place=place, made=made, objects=objects, files=tuple(written(folder, objects)))
+
+
 def written(folder: Path, objects: tuple[DicomObject, ...]) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     files = []
@@ -236,8 +278,9 @@ def is_document(o: DicomObject) -> bool:
     return o.sop_class_uid.startswith("1.2.840.10008.5.1.4.1.1.88.")
 
 
-def complaints(variant: Variant, place: Scene, objects: tuple[DicomObject, ...], files: list[Path]) -> Iterator[str]:
+def complaints(variant: Variant, all_of_it: Written) -> Iterator[str]:
     """What the quick validators have against these objects, and against their agreement with a valid source."""
+    place, objects, files = all_of_it.place, all_of_it.objects, all_of_it.files
 
     def judged(pair: tuple[DicomObject, Path]) -> list[str]:
         o, file = pair

