@@ -1,5 +1,6 @@
 """OHIF driven as a radiologist would, and asked through its own services what it shows."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -7,12 +8,20 @@ from playwright.sync_api import Browser, Page
 
 WAIT_MS = 90_000
 DERIVED = "[data-cy=study-browser-thumbnail-no-image]"
-SEGMENTS = """() => window.services.segmentationService.getSegmentations().flatMap(s => Object.values(s.segments).map(
-    x => ({label: x.label, center: x.cachedStats && x.cachedStats.center && x.cachedStats.center.world})))"""
+SEGMENTS = """() => window.services.segmentationService.getSegmentations().filter(
+    s => !s.representationData || !s.representationData.Contour).flatMap(
+    s => Object.values(s.segments).map(x => ({label: x.label, center: x.cachedStats && x.cachedStats.center && x.cachedStats.center.world})))"""
 MEASUREMENTS = """() => window.services.displaySetService.getActiveDisplaySets().filter(
     d => d.Modality === 'SR' && d.isLoaded).flatMap(d => d.measurements || []).map(m => ({
     loaded: m.loaded, sop: m.ReferencedSOPInstanceUID, frame: m.frameNumber || 1,
     points: m.coords[0] && m.coords[0].GraphicData, labels: m.labels.map(l => `${l.label}: ${l.value}`)}))"""
+CONTOURS = """() => { const s = window.services, drawn = s.segmentationService.getSegmentations().filter(
+        x => x.representationData && x.representationData.Contour).flatMap(x => Object.values(x.segments).map(y => y.label));
+    return s.displaySetService.getActiveDisplaySets().filter(d => d.Modality === 'RTSTRUCT' && d.structureSet).flatMap(
+        d => d.structureSet.ROIContours.map(r => ({name: r.ROIName, shown: drawn.includes(r.ROIName),
+            points: r.contourPoints.flatMap(c => c.points.map(p => [p.x, p.y, p.z]))}))) }"""
+DOCUMENT = """async () => { const shown = document.querySelector('object[type="application/pdf"]');
+    return shown && shown.data ? (await (await fetch(shown.data)).text()).slice(0, 8) : '' }"""
 MAP = """() => { const s = window.services, id = s.viewportGridService.getActiveViewportId();
     const actors = s.cornerstoneViewportService.getCornerstoneViewport(id)?.getActors() ?? [];
     const actor = actors.find(a => String(a.referencedId).startsWith('pmap.'));
@@ -81,6 +90,18 @@ class Ohif:
         self.page.wait_for_function(f"({DRAWN})().length > 0", polling=500)
         return cast(list[dict[str, Any]], self.page.evaluate(MEASUREMENTS))
 
+    def contours(self) -> list[dict[str, Any]]:
+        """Every region of the open structure set once it is drawn: name, whether it is drawn, points in LPS mm."""
+        self.page.wait_for_function(
+            f"(() => {{ const c = ({CONTOURS})(); return c.length && c.every(x => x.shown) }})()", polling=500
+        )
+        return cast(list[dict[str, Any]], self.page.evaluate(CONTOURS))
+
+    def document(self) -> str:
+        """The first characters of the printed document that is open."""
+        self.page.wait_for_function("document.querySelector('object[type=\"application/pdf\"]')?.data", polling=500)
+        return cast(str, self.page.evaluate(DOCUMENT))
+
     def map(self) -> dict[str, Any]:
         """The parametric map that is open, once it lies over its series: its positive voxels, their middle in LPS mm, and the most.
 
@@ -88,8 +109,12 @@ class Ohif:
         """
         self.page.wait_for_function(f"({MAP})() !== null", polling=500)
         shown = cast(dict[str, Any], self.page.evaluate(MAP))
-        self.page.evaluate(GO, shown["center"])
+        self.turn_to(shown["center"])
         return shown
+
+    def turn_to(self, center: Sequence[float]) -> None:
+        """Show the slice through a point in LPS mm."""
+        self.page.evaluate(GO, [float(v) for v in center])
 
     def drawn(self) -> str:
         """The words drawn over the image."""

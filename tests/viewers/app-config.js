@@ -32,7 +32,7 @@ window.config = {
         supportsWildcard: true,
         supportsReject: false,
         dicomUploadEnabled: false,
-        singlepart: "bulkdata,video,pdf",
+        singlepart: "bulkdata,video",
         omitQuotationForMultipartRequest: true,
         bulkDataURI: { enabled: true, relativeResolution: "studies" },
       },
