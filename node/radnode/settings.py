@@ -9,8 +9,11 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from radnode.errors import SettingsError
 from radnode.settings_access import Audit, Oidc, ReceiveTls, Section, Tls, WebAccess, with_certificates
+from radnode.settings_ageing import Ageing as Ageing
 from radnode.settings_monitoring import Monitoring
 from radnode.settings_narrative import Narrative
+from radnode.settings_pacs import Priors as Priors
+from radnode.settings_pacs import Reconcile as Reconcile
 
 AeTitle = Annotated[
     str,
@@ -143,23 +146,6 @@ class Destination(Section):
     rejection_notes: bool = True  # retracted objects are followed by a rejection note (KOS, IHE IOCM)
 
 
-class Priors(Section):
-    """Which earlier studies of a patient are fetched from a peer that may be queried; no peer: none."""
-
-    peer: str = ""  # its name
-    months: int = Field(default=36, ge=1)
-    most: int = Field(default=2, ge=1, le=20)
-    same_region: bool = True  # only where the body part, or a word of the description, is the same
-
-
-class Reconcile(Section):
-    """How often peers that may be queried are asked what they have of the last days; 0: only on request."""
-
-    every_h: float = Field(default=0.0, ge=0)
-    days: int = Field(default=2, ge=1, le=366)
-    modalities: tuple[str, ...] = ("CT", "MR")
-
-
 class Condition(Section):
     """True when the attribute of a series (or of its study) meets one of `values`, without regard to case.
 
@@ -211,15 +197,6 @@ class TriageRule(Section):
         if not self.finding and not self.classes:
             raise ValueError("a rule without a finding names the classes of patients that it is for")
         return self
-
-
-class Ageing(Section):
-    """Minutes within which a study of each level is to be read, and from which part of them on it goes before the others."""
-
-    stat_min: float = Field(default=30.0, gt=0)
-    high_min: float = Field(default=240.0, gt=0)
-    routine_min: float = Field(default=1440.0, gt=0)
-    due_at: float = Field(default=0.75, gt=0, le=1)
 
 
 class ClassRule(Section):
