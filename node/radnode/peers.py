@@ -149,8 +149,9 @@ class Peers:
 
 
 def is_address_of_any(peers: Iterable[Peer], address: str) -> bool:
-    """Whether a peer stands at this address, or may be anybody."""
-    return any((p.address and p.matches_address(address)) or not (p.address or p.ae_title) for p in peers)
+    """Whether a peer that may send stands at this address, or may be anybody."""
+    senders = [p for p in peers if "send" in p.may]
+    return any((p.address and p.matches_address(address)) or not (p.address or p.ae_title) for p in senders)
 
 
 def decide(
