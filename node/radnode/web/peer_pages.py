@@ -35,7 +35,7 @@ def peer_pages(made: APIRouter, render: Render, settings: Settings, database: Da
         nothing = {"tested": "", "steps": ()}
         return render(
             "peers.html", "Peers", "peers", status, peers=known, refusals=turned_away, problem=problem,
-            destinations=targets, changes=changes, counts=counts, none=outbox.Count(), outages=outages,
+            destinations=targets, changes=changes, counts=counts, nothing_owed=outbox.Count(), outages=outages,
             rights=RIGHTS, ways=WAYS, own=(settings.receive.ae_title, *settings.receive.also_called),
             form=EMPTY | (form or {}), certificates=tls.warnings(settings), **(nothing | values),
         )  # fmt: skip
