@@ -57,7 +57,7 @@ def client(filled: Filled) -> Iterator[httpx.Client]:
         yield made
 
 
-def test_alarms_stand_on_both_pages(filled: Filled, client: httpx.Client) -> None:
+def test_alarms_stand_on_both_pages_and_in_the_metrics(filled: Filled, client: httpx.Client) -> None:
     with filled.database.reading() as session:
         found = {(k.alarm.kind, k.alarm.scanner) for k in scores.known(session, open_only=True)}
     assert (Kind.UP, "Maker Scanner 1") in found
@@ -65,6 +65,8 @@ def test_alarms_stand_on_both_pages(filled: Filled, client: httpx.Client) -> Non
     for path in ("/models", "/models/ct-lung"):
         page = client.get(path).text
         assert "The scores have risen" in page and "Maker Scanner 1" in page, path
+    line = 'radnode_model_alarm{kind="score-up",model="ct-lung",scanner="Maker Scanner 1",version="1 · a"} 1.0'
+    assert line in client.get("/metrics").text
 
 
 def test_the_page_draws_what_the_tables_hold(client: httpx.Client) -> None:
