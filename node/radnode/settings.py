@@ -9,7 +9,6 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from radnode.errors import SettingsError
 from radnode.settings_access import Audit, Oidc, ReceiveTls, Section, Tls, WebAccess, with_certificates
-from radnode.settings_ageing import Ageing as Ageing
 from radnode.settings_monitoring import Monitoring
 from radnode.settings_narrative import Narrative
 from radnode.settings_pacs import Priors as Priors
@@ -197,6 +196,15 @@ class TriageRule(Section):
         if not self.finding and not self.classes:
             raise ValueError("a rule without a finding names the classes of patients that it is for")
         return self
+
+
+class Ageing(Section):
+    """Minutes within which a study of each level is to be read, and from which part of them on it goes before the others."""
+
+    stat_min: float = Field(default=30.0, gt=0)
+    high_min: float = Field(default=240.0, gt=0)
+    routine_min: float = Field(default=1440.0, gt=0)
+    due_at: float = Field(default=0.75, gt=0, le=1)
 
 
 class ClassRule(Section):
