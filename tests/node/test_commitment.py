@@ -123,12 +123,14 @@ def test_a_destination_without_commitment_is_not_asked(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def beside(tmp_path: Path, pacs: Orthanc) -> Iterator[tuple[Receiver, Settings]]:
+def beside(tmp_path: Path, shared_pacs: Orthanc) -> Iterator[tuple[Receiver, Settings]]:
     """A receiver and the role `deliver` beside an Orthanc; each knows the other."""
-    to = Destination(name="pacs", kind="dimse", host="127.0.0.1", port=pacs.dicom_port, ae_title="PACS")
+    to = Destination(name="pacs", kind="dimse", host="127.0.0.1", port=shared_pacs.dicom_port, ae_title="PACS")
     with receiver(tmp_path / "data", host="127.0.0.1") as node:
-        pacs.know_node(node.port)
-        peer = Peer(name="pacs", ae_title="PACS", address="127.0.0.1", port=pacs.dicom_port, may=("send", "commit"))
+        shared_pacs.know_node(node.port)
+        peer = Peer(
+            name="pacs", ae_title="PACS", address="127.0.0.1", port=shared_pacs.dicom_port, may=("send", "commit")
+        )
         add_peer(node.database, peer)
         settings = Settings(
             data=tmp_path / "data", destinations=(to,), deliver=QUICK.model_copy(update={"commit_wait_s": 20.0})
@@ -138,34 +140,34 @@ def beside(tmp_path: Path, pacs: Orthanc) -> Iterator[tuple[Receiver, Settings]]
 
 @pytest.mark.system
 def test_orthanc_commits_to_results_on_an_association_of_its_own(
-    beside: tuple[Receiver, Settings], pacs: Orthanc
+    beside: tuple[Receiver, Settings], shared_pacs: Orthanc
 ) -> None:
     node, settings = beside
     add_study(node.database, STUDY)
     record(node.database, settings.data, add_job(node.database, STUDY), four(STUDY), settings.destinations)
     with delivering(settings):
-        until(lambda: states(node.database) == {"committed"}, f"Orthanc's commitment: {pacs.log}")
+        until(lambda: states(node.database) == {"committed"}, f"Orthanc's commitment: {shared_pacs.log}")
     assert {r.way for r in rows(node.database, CommitmentRow)} == {"storage commitment"}
 
 
 @pytest.mark.system
 def test_the_node_answers_orthanc_truthfully_from_its_disk(
-    tmp_path: Path, beside: tuple[Receiver, Settings], pacs: Orthanc
+    tmp_path: Path, beside: tuple[Receiver, Settings], shared_pacs: Orthanc
 ) -> None:
     node, settings = beside
     sample = small_chest(tmp_path / "chest", seed=3)
     for file in sample.files[:4]:
-        pacs.upload(file.read_bytes())
-    pacs.send_to_node(sample.study_uid)
+        shared_pacs.upload(file.read_bytes())
+    shared_pacs.send_to_node(sample.study_uid)
     with delivering(settings):
-        assert commit(pacs, sample.study_uid) == ("Success", 4, {})
+        assert commit(shared_pacs, sample.study_uid) == ("Success", 4, {})
         gone, cut = rows(node.database, InstanceRow)[:2]
         (settings.data / gone.file).unlink()
         damaged = settings.data / cut.file
         body = bytearray(damaged.read_bytes())
         body[-1] ^= 1
         damaged.write_bytes(body)
-        status, kept, failed = commit(pacs, sample.study_uid)
+        status, kept, failed = commit(shared_pacs, sample.study_uid)
     assert (status, kept) == ("Failure", 2)
     assert set(failed) == {gone.sop_uid, cut.sop_uid}
     assert "was not available" in failed[gone.sop_uid]  # 0x0112, in Orthanc's words
