@@ -167,7 +167,8 @@ def test_a_confirmed_report_is_final_with_the_person_s_name_here_and_wherever_re
 
 
 def test_nobody_confirms_without_a_name_or_what_changed_meanwhile(client: httpx.Client, node: Case) -> None:
-    assert send(client, node.lesion, "confirm", name=" ").status_code == 422
+    assert send(client, node.lesion, "confirm", name=" ", text="Mine.").status_code == 422
+    assert form(client, node.lesion)["text"] == "Mine.", "what was typed is not lost"
     old = form(client, node.lesion)
     rule(client, node.lesion, "rejected")
     late = client.post(f"/studies/{node.lesion}/text", data=old | {"action": "confirm", "text": "My words."})
@@ -180,6 +181,7 @@ def test_nobody_confirms_without_a_name_or_what_changed_meanwhile(client: httpx.
     refused = send(client, node.lesion, "confirm")
     assert refused.status_code == 409
     assert "still arriving" in refused.text
+    assert form(client, node.lesion)["text"] == "My words."
     assert reported(client, node.lesion)["status"] == "preliminary", "nothing partial is final"
 
 

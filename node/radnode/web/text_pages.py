@@ -1,6 +1,7 @@
 """The text of each report on the study's page: a person edits it, saves it, takes the draft again, or confirms it."""
 
 import time
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
@@ -17,7 +18,7 @@ from radnode.narrative_page import ReportText
 from radnode.narrative_words import Language
 from radnode.narratives import TEXT_LENGTH, Narrative, Step
 from radnode.settings import Settings
-from radnode.tables import ReportRow
+from radnode.tables import ReportRow, StudyRow
 from radnode.verdicts import Ruling
 from radnode.web.api import StudyUid
 from radnode.web.i18n import mark
@@ -29,10 +30,11 @@ from radnode_fhir.confirm import CONFIRMED
 CHANGED = mark(
     "The report, or what was said of its findings, changed meanwhile. Your text is kept as a draft: read it again."
 )
-NO_NAME = mark("Nobody stands for a report without a name: give yours.")
+NO_NAME = mark("Nobody stands for a report without a name: give yours. Your text is kept as a draft.")
 EMPTY = mark("A report without a text cannot be kept.")
 NOT_NOW = mark(
-    "The report cannot be confirmed now: images of the study are still arriving, models still read it, or it was retracted."
+    "The report cannot be confirmed now: images of the study are still arriving, models still read it, or it was retracted. "
+    "While the report stands, your text is kept as a draft."
 )
 NOT_DONE = mark("Not done")
 
@@ -41,6 +43,19 @@ class Deed(StrEnum):
     SAVE = "save"
     RESET = "reset"
     CONFIRM = "confirm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a person asks for. token: of the text that the person saw. who: "" where nobody is known."""
+
+    study_uid: str
+    model: str
+    token: str
+    action: Deed
+    language: Language
+    text: str
+    who: str
 
 
 def text_pages(made: APIRouter, render: Render, settings: Settings, database: Database) -> None:
@@ -63,50 +78,67 @@ def text_pages(made: APIRouter, render: Render, settings: Settings, database: Da
         said = cleaned(text)
         if action is not Deed.RESET and not said:
             return refused(422, EMPTY)
-        if action is Deed.CONFIRM and not who:
-            return refused(422, NO_NAME)
+        asked = Asked(
+            study_uid=study_uid, model=model, token=token, action=action, language=language, text=said, who=who
+        )
         try:
             with database.transaction() as session:
-                seen = shown(session, settings, study_uid, model)
-                stale = seen.token != token
-                step = Step.RESET if action is Deed.RESET else Step.SAVED
-                if action is Deed.CONFIRM and not stale:
-                    step, said = Step.CONFIRMED, confirm(session, settings, study_uid, seen, who, said, language)
-                kept = Narrative(
-                    study_uid=study_uid, model=model, digest=seen.told.digest, step=step, language=language,
-                    who=who or NOBODY, at=time.time(), text="" if step is Step.RESET else said,
-                    statements=narrative_cases.cases(seen.told, said, language) if step is Step.CONFIRMED else (),
-                )  # fmt: skip
-                narratives.add(session, kept)
+                problem = done(session, settings, asked)
         except RefusedError:
             return refused(409, NOT_NOW)
-        if action is Deed.CONFIRM and stale:
-            return refused(409, CHANGED)
+        if problem:
+            return refused(422 if problem == NO_NAME else 409, problem)
         return RedirectResponse(f"/studies/{study_uid}#texts", status_code=303)
 
 
-def shown(session: Session, settings: Settings, study_uid: str, model: str) -> ReportText:
+def done(session: Session, settings: Settings, asked: Asked) -> str:
+    """Do what a person asked for; why a text could not be confirmed, which is then kept as a draft.
+
+    Raises RefusedError where the report does not stand any more.
+    """
+    session.get(StudyRow, asked.study_uid, with_for_update=True)  # no result changes between the look and the deed
+    seen = shown(session, settings, asked)
+    step, text, problem = Step.RESET if asked.action is Deed.RESET else Step.SAVED, asked.text, ""
+    if asked.action is Deed.CONFIRM:
+        problem = NO_NAME if not asked.who else CHANGED if seen.token != asked.token else ""
+    if asked.action is Deed.CONFIRM and not problem:
+        try:
+            step, text = Step.CONFIRMED, confirm(session, settings, seen, asked)
+        except RefusedError:
+            problem = NOT_NOW
+    kept = Narrative(
+        study_uid=asked.study_uid, model=asked.model, digest=seen.told.digest, step=step, language=asked.language,
+        who=asked.who or NOBODY, at=time.time(), text="" if step is Step.RESET else text,
+        statements=narrative_cases.cases(seen.told, text, asked.language) if step is Step.CONFIRMED else (),
+    )  # fmt: skip
+    narratives.add(session, kept)
+    return problem
+
+
+def shown(session: Session, settings: Settings, asked: Asked) -> ReportText:
     """The text as it stands now. Raises RefusedError."""
-    there = narrative_page.texts(session, settings.data, study_uid, settings.narrative.language)
-    found = next((t for t in there if t.model == model), None)
+    there = narrative_page.texts(session, settings.data, asked.study_uid, settings.narrative.language)
+    found = next((t for t in there if t.model == asked.model), None)
     if found is None:
         raise RefusedError("the report does not stand any more")
     return found
 
 
-def confirm(
-    session: Session, settings: Settings, study_uid: str, seen: ReportText, who: str, said: str, language: Language
-) -> str:
-    row = session.scalars(
-        select(ReportRow).where(ReportRow.study_uid == study_uid, ReportRow.model == seen.model)
-    ).one()
-    said_of_it = [v for v in verdicts.history(session, study_uid) if v.model == seen.model]
-    mine = list(verdicts.standing(tuple(said_of_it)).values())
-    there = {v.tracking_uid for v in mine}
-    undone = [v for v in said_of_it if v.ruling is Ruling.ADDED and v.tracking_uid not in there]
-    again = row.status in CONFIRMED or seen.unconfirmed is not None
+def confirm(session: Session, settings: Settings, seen: ReportText, asked: Asked) -> str:
+    """The confirmed text. Raises RefusedError before anything is written."""
+    of_it = (ReportRow.study_uid == asked.study_uid, ReportRow.model == asked.model)
+    row = session.scalars(select(ReportRow).where(*of_it)).one()
+    said = [v for v in verdicts.history(session, asked.study_uid) if v.model == asked.model]
+    standing = list(verdicts.standing(tuple(said)).values())
+    there = {v.tracking_uid for v in standing}
     made = Confirmation(
-        person=who, text=said, language=language, rulings=mine, undone=undone, again=again, now=time.time()
+        person=asked.who,
+        text=asked.text,
+        language=asked.language,
+        rulings=standing,
+        undone=[v for v in said if v.ruling is Ruling.ADDED and v.tracking_uid not in there],
+        again=row.status in CONFIRMED or seen.unconfirmed is not None,
+        now=time.time(),
     )
     return confirmations.confirm(session, settings, row, made)
 
