@@ -2,6 +2,8 @@
 
     python benchmarks/class_map.py [--slices 300] [--rows 512] [--classes 14]
 
+MONAI's own way (SpatialResample of the probabilities, then the strongest) is measured in the same run.
+
 Smooth random organs on a grid of 1.5 mm, source slices of 1 mm with pixels of 0.7 mm. Prints seconds, peak memory added, and
 the share of voxels that differ.
 """
@@ -39,6 +41,17 @@ def every_class(probabilities: Tensor, box: Box, shape: tuple[int, int, int], af
     return label.numpy()
 
 
+def monai_way(probabilities: Tensor, box: Box, shape: tuple[int, int, int], affine: np.ndarray) -> np.ndarray:
+    """As a bundle's `Invertd` does it before its argmax: every class brought to the source grid at once."""
+    from monai.data import MetaTensor
+    from monai.transforms import SpatialResample
+
+    image = MetaTensor(probabilities, affine=torch.as_tensor(box.affine))
+    resample = SpatialResample(mode="bilinear", padding_mode="border")
+    there = resample(image, dst_affine=torch.as_tensor(affine), spatial_size=shape)
+    return there.argmax(dim=0).to(torch.uint8).numpy()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--slices", type=int, default=300)
@@ -57,6 +70,10 @@ def main() -> None:
     began, processor = time.perf_counter(), time.process_time()
     wanted = every_class(probabilities, box, shape, affine)
     print(f"every class  {time.perf_counter() - began:6.2f} s, {time.process_time() - processor:6.2f} s of processor")
+    began, processor = time.perf_counter(), time.process_time()
+    theirs = monai_way(probabilities, box, shape, affine)
+    print(f"MONAI        {time.perf_counter() - began:6.2f} s, {time.process_time() - processor:6.2f} s of processor")
+    print(f"             {(theirs != wanted).mean():.2e} of its voxels differ from every class (it knows no outside)")
     print(f"differ       {(found != wanted).mean():.2e} of {found.size} voxels; {np.unique(found).size} classes seen")
     print(f"memory       {before / 1024:.0f} MiB at the highest until after on_grid")
 

@@ -1,8 +1,9 @@
 """Seconds and peak memory of each network model and engine, against MONAI's own way in the same run.
 
-    python benchmarks/inference.py [--only NAME ...]
+    python benchmarks/inference.py [--quick] [--only NAME ...]
 
-Every figure is taken in a process of its own, so that peak memory is that figure's. Weights of published size are random: their time is
+Every figure is taken in a process of its own, so that peak memory is that figure's; one that takes longer than `--patience` is given up.
+`cpu_s` is processor time, which other work on the machine disturbs little. `--quick`: the same networks on smaller inputs. Weights of published size are random: their time is
 that of trained ones, their agreement in bfloat16 is not (`radnode engines check` measures that for the weights of a site). The real CT is
 read from RADNODE_SHARED or the sibling folder `shared`; without it a generated one of the same size stands in, and the line says so.
 """
@@ -17,6 +18,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +51,25 @@ CLASSES = 105
 Figure = dict[str, float | str]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """window: side of VoCo's window. mome: what MOME's input sides are divided by. blending: the volume of many classes."""
+
+    window: int
+    mome: int
+    blending: tuple[int, int, int]
+
+
+WHOLE = Scale(window=96, mome=1, blending=(267, 233, 184))
+QUICK = Scale(window=64, mome=2, blending=(160, 140, 112))
+
+
 @contextmanager
 def timed(figure: Figure, name: str) -> Iterator[None]:
-    began = time.perf_counter()
+    """Wall seconds as `name`, processor seconds as `cpu_s`."""
+    began, processor = time.perf_counter(), time.process_time()
     yield
-    figure[name] = time.perf_counter() - began
+    figure[name], figure["cpu_s"] = time.perf_counter() - began, time.process_time() - processor
 
 
 def real_ct() -> tuple[Volume, str]:
@@ -100,7 +117,7 @@ def engine_for(name: str, network: nn.Module, one: Tensor, folder: Path) -> wind
     return called(name, network, CPU, folder)
 
 
-def demo_study(engine: str) -> Figure:
+def demo_study(engine: str, scale: Scale) -> Figure:
     """The demonstration weights on a generated study, images to labels: our way by one engine, or MONAI's."""
     figure: Figure = {}
     volume = demo_volume()
@@ -126,7 +143,7 @@ def demo_study(engine: str) -> Figure:
     return figure | {"lowest_dice_to_torch_fp32": lowest_dice(single, ours)}
 
 
-def demo_study_monai() -> Figure:
+def demo_study_monai(scale: Scale) -> Figure:
     from monai.inferers import sliding_window_inference
 
     figure: Figure = {}
@@ -150,14 +167,14 @@ def lowest_dice(reference: Tensor, found: Tensor) -> float:
     )
 
 
-def voco_b(engine: str) -> Figure:
+def voco_b(engine: str, scale: Scale) -> Figure:
     """VoCo-B of random weights: one window by one engine, after one that warms it, beside MONAI's own SwinUNETR."""
     from monai.networks.nets import SwinUNETR
 
     figure: Figure = {}
     torch.manual_seed(0)
     theirs = SwinUNETR(in_channels=1, out_channels=21, feature_size=48, use_v2=True).eval()
-    x = torch.rand(1, 1, 96, 96, 96)
+    x = torch.rand(1, 1, scale.window, scale.window, scale.window)
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode(False), torch.no_grad(), device.threads():
         network = theirs if engine == "monai" else voco.from_state_dict(theirs.state_dict())
         predict = network if engine == "monai" else engine_for(engine, network, x, Path(folder))
@@ -170,7 +187,7 @@ def voco_b(engine: str) -> Figure:
     return figure | {"dice_to_torch_fp32": dice, "delta_p": delta_p}
 
 
-def preparing(whose: str) -> Figure:
+def preparing(whose: str, scale: Scale) -> Figure:
     """The real CT to the network's input, and how many windows it then has."""
     figure: Figure = {}
     volume, what = real_ct()
@@ -184,12 +201,12 @@ def preparing(whose: str) -> Figure:
     return figure | {"input": f"{what} {'×'.join(map(str, shape))}", "windows": float(np.prod(counts))}
 
 
-def stitching(whose: str) -> Figure:
-    """105 classes over 267×233×184 with a network that costs nothing, to labels: what blending itself takes."""
+def stitching(whose: str, scale: Scale) -> Figure:
+    """105 classes over a chest with a network that costs nothing, to labels: what blending itself takes."""
     from monai.inferers import sliding_window_inference
 
     figure: Figure = {}
-    volume = torch.rand(1, 267, 233, 184)
+    volume = torch.rand(1, *scale.blending)
     network = nn.Conv3d(1, CLASSES, 1)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     with torch.inference_mode(), device.threads(), timed(figure, "stitch_s"):
@@ -202,8 +219,8 @@ def stitching(whose: str) -> Figure:
     return figure | {"more_MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before}
 
 
-def mome_full(engine: str) -> Figure:
-    """One examination of published size through MOME (random weights)."""
+def mome_full(engine: str, scale: Scale) -> Figure:
+    """One examination through MOME of published size (random weights)."""
     figure: Figure = {}
     shape = mome.Shape(
         width=768, heads=12, feedforward=3072, adapter=192, stem=(64, 128), channels=(6, 1, 1),
@@ -212,30 +229,46 @@ def mome_full(engine: str) -> Figure:
     network = mome.Mome(shape).eval()
     for p in network.parameters():
         torch.nn.init.normal_(p, std=0.02)
-    inputs = torch.rand(1, 6, 384, 256, 128), torch.rand(1, 1, 256, 128, 32), torch.rand(1, 1, 384, 256, 48)
+    sides = ((6, 384, 256, 128), (1, 256, 128, 32), (1, 384, 256, 48))
+    inputs = [torch.rand(1, c, *(n // scale.mome for n in rest)) for c, *rest in sides]
     half = torch.autocast("cpu", dtype=torch.bfloat16, enabled=engine == "torch-bf16")
     with torch.inference_mode(), device.threads(), half, timed(figure, "examination_s"):
         network(*inputs)
     return figure
 
 
-FIGURES: dict[str, Callable[[], Figure]] = {
+MONAI, EXACT = "monai", "torch-fp32"
+FIGURES: dict[str, Callable[[Scale], Figure]] = {
     "ct-voco demonstration, monai": demo_study_monai,
-    **{f"ct-voco demonstration, {e}": lambda e=e: demo_study(e) for e in ENGINES},  # type: ignore[misc]
-    **{f"VoCo-B, one 96³ window, {e}": lambda e=e: voco_b(e) for e in ("monai", *ENGINES)},  # type: ignore[misc]
-    **{f"VoCo-B, preparing, {w}": lambda w=w: preparing(w) for w in ("monai", "radnode")},  # type: ignore[misc]
-    **{f"{CLASSES} classes, blending, {w}": lambda w=w: stitching(w) for w in ("monai", "radnode")},  # type: ignore[misc]
-    **{f"MOME, published size, {e}": lambda e=e: mome_full(e) for e in ("torch-fp32", "torch-bf16")},  # type: ignore[misc]
+    **{f"ct-voco demonstration, {e}": partial(demo_study, e) for e in ENGINES},
+    **{f"VoCo-B, one window, {e}": partial(voco_b, e) for e in (MONAI, *ENGINES)},
+    **{f"VoCo-B, preparing, {w}": partial(preparing, w) for w in (MONAI, "radnode")},
+    **{f"{CLASSES} classes, blending, {w}": partial(stitching, w) for w in (MONAI, "radnode")},
+    **{f"MOME, {e}": partial(mome_full, e) for e in (EXACT, "torch-bf16")},
 }
 
 
-def measure(name: str) -> Figure:
+def measure(name: str, scale: Scale, patience_s: float) -> Figure:
     """The figure, taken in a fresh process."""
-    run = subprocess.run([sys.executable, __file__, "--one", name], check=False, capture_output=True, text=True)
+    asked = [sys.executable, __file__, "--one", name, *(["--quick"] if scale is QUICK else [])]
+    try:
+        run = subprocess.run(asked, check=False, capture_output=True, text=True, timeout=patience_s)
+    except subprocess.TimeoutExpired:
+        return {"failed": f"given up after {patience_s:.0f} s"}
     if run.returncode:
         return {"failed": (run.stderr.strip().splitlines() or ["?"])[-1]}
     found: Figure = json.loads(run.stdout.splitlines()[-1])
     return found
+
+
+def ratios(found: dict[str, Figure]) -> Iterator[str]:
+    """How many times as fast each figure is as the first of its kind (MONAI's where there is one), in processor time."""
+    for name, figure in found.items():
+        kind, _, engine = name.rpartition(", ")
+        first = next(n for n in FIGURES if n.startswith(f"{kind}, "))
+        own, reference = figure.get("cpu_s"), found.get(first, {}).get("cpu_s")
+        if name != first and isinstance(own, float) and isinstance(reference, float):
+            yield f"{kind}: {engine} {reference / own:.2f} times as fast as {first.rpartition(', ')[2]} (processor time)"
 
 
 def whole_studies(found: dict[str, Figure]) -> Iterator[str]:
@@ -244,21 +277,27 @@ def whole_studies(found: dict[str, Figure]) -> Iterator[str]:
     def of(name: str, key: str) -> Any:
         return found.get(name, {}).get(key)
 
-    for engine in ("monai", *ENGINES):
-        side = "monai" if engine == "monai" else "radnode"
-        each = of(f"VoCo-B, one 96³ window, {engine}", "window_s")
-        count, prepare_s = (of(f"VoCo-B, preparing, {side}", k) for k in ("windows", "prepare_s"))
+    for engine in (MONAI, *ENGINES):
+        side = MONAI if engine == MONAI else "radnode"
+        each, prepare_s = of(f"VoCo-B, one window, {engine}", "cpu_s"), of(f"VoCo-B, preparing, {side}", "cpu_s")
+        count = of(f"VoCo-B, preparing, {side}", "windows")
         if each and count and prepare_s:
-            yield f"VoCo-B, {of(f'VoCo-B, preparing, {side}', 'input')}, {engine}: {prepare_s + count * each:.0f} s (computed)"
+            seconds = prepare_s + count * each
+            yield f"VoCo-B, {of(f'VoCo-B, preparing, {side}', 'input')}, {engine}: {seconds:.0f} s of processor (computed)"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", default=[""], help="Figures whose name contains one of these words.")
     parser.add_argument("--one", choices=tuple(FIGURES), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--quick", action="store_true", help="Windows of 64³ and MOME's input at half the sides: minutes."
+    )
+    parser.add_argument("--patience", type=float, default=900, help="Seconds after which one figure is given up.")
     given = parser.parse_args()
+    scale = QUICK if given.quick else WHOLE
     if given.one:
-        figure = FIGURES[given.one]()
+        figure = FIGURES[given.one](scale)
         figure["peak_MiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(json.dumps(figure))
         return
@@ -266,10 +305,10 @@ def main() -> None:
     found = {}
     for name in FIGURES:
         if any(word in name for word in given.only):
-            found[name] = measure(name)
+            found[name] = measure(name, scale, given.patience)
             told = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in found[name].items())
             print(f"{name}: {told}", flush=True)
-    for line in whole_studies(found):
+    for line in (*ratios(found), *(whole_studies(found) if scale is WHOLE else ())):
         print(line)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from radnode_inference.findings import Findings, Kind
+from radnode_inference.findings import Findings
 from radnode_inference.generator import breast
 from radnode_inference.generator.dicom_parts import Layout, Order
 from radnode_inference.generator.dicom_writer import write_breast
@@ -25,6 +25,7 @@ from radnode_inference.generator.fields import Orientation
 from radnode_inference.models.breast_mri import kinetics_codes as codes
 from radnode_inference.models.breast_mri.kinetics import KineticsModel
 from radnode_inference.study import Study
+from radnode_inference.volume import BoolArray
 
 CURVES = {"persistent": codes.PERSISTENT, "plateau": codes.PLATEAU, "washout": codes.WASHOUT}
 GEOMETRIES = ((Orientation.AXIAL, "HFP"), (Orientation.AXIAL, "HFS"), (Orientation.SAGITTAL, "HFS"),
@@ -106,9 +107,9 @@ def carry_out(task: Task) -> Outcome:
     for layout in task.layouts:
         found, took = read(made, Layout(layout), task.position)
         seconds.append(took)
-        here = compare(made, found, layout)
-        false += abnormal(found) - sum(m.dice > 0 for m in here)
-        matches += here
+        true = placed(made, found)
+        matches += compare(made, true, found, layout)
+        false += sum(item.mask is not None and not any((item.mask & t).any() for t in true) for item in found.items)
     return Outcome(task=task, matches=matches, false=false, seconds=seconds)
 
 
@@ -145,22 +146,25 @@ def read(made: breast.BreastPhantom, layout: Layout, position: str) -> tuple[Fin
         return found, time.perf_counter() - began
 
 
-def abnormal(found: Findings) -> int:
-    return sum(f.kind is Kind.ABNORMALITY for f in found.items)
-
-
-def compare(made: breast.BreastPhantom, found: Findings, layout: str) -> list[Match]:
-    """Each true lesion against the findings, in patient coordinates."""
+def placed(made: breast.BreastPhantom, found: Findings) -> list[BoolArray]:
+    """The mask of each true lesion on the grid of the findings."""
     to_volume = np.linalg.inv(found.volume.affine) @ made.grid.affine
-    matches = []
+    masks = []
     for truth in made.lesions:
         index = np.rint(to_volume[:3, :3] @ np.argwhere(truth.mask).T + to_volume[:3, 3:]).astype(int)
-        moved = np.zeros(found.volume.shape, bool)
-        moved[tuple(index)] = True
+        masks.append(np.zeros(found.volume.shape, bool))
+        masks[-1][tuple(index)] = True
+    return masks
+
+
+def compare(made: breast.BreastPhantom, true: list[BoolArray], found: Findings, layout: str) -> list[Match]:
+    """Each true lesion against the finding that covers it best; one finding may cover two."""
+    matches = []
+    for truth, mask in zip(made.lesions, true, strict=True):
         best, overlap = None, 0.0
         for item in found.items:
             if item.mask is not None:
-                dice = 2 * float((item.mask & moved).sum()) / float(item.mask.sum() + moved.sum())
+                dice = 2 * float((item.mask & mask).sum()) / float(item.mask.sum() + mask.sum())
                 if dice > overlap:
                     best, overlap = item, dice
         ml = 0.0 if best is None or best.mask is None else float(best.mask.sum()) * found.volume.voxel_mm3 / 1000

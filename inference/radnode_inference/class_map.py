@@ -76,9 +76,10 @@ def on_grid(found: Strongest, shape: Size, affine: Affine) -> NDArray[np.uint8]:
         out[slab] = along_lines(cells, lines, slab) if lines else at_points(cells, to_place, shape, slab)
     flat = out.view(-1)
     mixed = torch.nonzero(flat == MIXED).flatten()
+    labels, shares = (t.flatten(1).T.contiguous() for t in (found.labels, found.shares))  # of a place side by side
     for first in range(0, len(mixed), CHUNK):
         chunk = mixed[first : first + CHUNK]
-        flat[chunk] = between(found, indices(chunk, shape, to_place))
+        flat[chunk] = between(labels, shares, found, indices(chunk, shape, to_place))
     result: NDArray[np.uint8] = out.numpy()
     return result
 
@@ -149,17 +150,20 @@ def indices(flat: Tensor, shape: Size, to_place: Affine) -> Tensor:
     return turn[:, :3] @ index + turn[:, 3:]
 
 
-def between(found: Strongest, at: Tensor) -> Tensor:
-    """The class whose trilinear share is the largest at each position, uint8; the lower number where two are equal."""
+def between(labels: Tensor, shares: Tensor, found: Strongest, at: Tensor) -> Tensor:
+    """The class whose trilinear share is the largest at each position, uint8; the lower number where two are equal.
+
+    labels, shares: those of `found`, (places, kept).
+    """
     size = found.box.size
     at = torch.stack([at[a].clamp(0, size[a] - 1) for a in range(3)])
     base = at.floor()
     far = (at - base).float()
+    first = base.long()
+    steps = [(first[a], (first[a] + 1).clamp(max=size[a] - 1)) for a in range(3)]
     total = torch.zeros((at.shape[1], found.classes))
-    labels, shares = found.labels.flatten(1), found.shares.flatten(1)
-    for corner in CORNERS:
-        step = [(base[a].long() + corner[a]).clamp(max=size[a] - 1) for a in range(3)]
-        place = (step[0] * size[1] + step[1]) * size[2] + step[2]
-        weight = torch.stack([far[a] if corner[a] else 1 - far[a] for a in range(3)]).prod(dim=0)
-        total.scatter_add_(1, labels[:, place].T.long(), (shares[:, place] * weight).T)
+    for i, j, k in CORNERS:
+        place = (steps[0][i] * size[1] + steps[1][j]) * size[2] + steps[2][k]
+        weight = torch.stack([far[a] if far_side else 1 - far[a] for a, far_side in enumerate((i, j, k))]).prod(dim=0)
+        total.scatter_add_(1, labels.index_select(0, place).long(), shares.index_select(0, place) * weight[:, None])
     return total.argmax(dim=1).to(torch.uint8)

@@ -1,4 +1,4 @@
-"""`radnode bundles`: MONAI bundles as models of this node. Adding one runs nothing of it."""
+"""`radnode bundles`: MONAI bundles and nnU-Net folders as models of this node. Adding one runs nothing of it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,15 +11,18 @@ if TYPE_CHECKING:
 
 @click.group()
 def bundles() -> None:
-    """MONAI bundles: any segmentation network with one series in, run in isolation."""
+    """MONAI bundles, nnU-Net and TotalSegmentator folders: segmentation networks with one series in, run in isolation."""
 
 
 @bundles.command()
 @click.argument("source", metavar="FOLDER|ZIP", type=click.Path(exists=True, path_type=Path))
 @click.option("--name", default="", help="What rules call it; else its own name.")
 @click.option("--modality", type=click.Choice(["CT", "MR", "PT"]), default=None, help="Where its metadata names none.")
+@click.option(
+    "--orientation", default="", help="How an nnU-Net's training images lay (RAS, LPS), where it does not say."
+)
 @click.option("--series", "word", default="", help="A word that the series' description must have.")
-def add(source: Path, name: str, modality: str | None, word: str) -> None:
+def add(source: Path, name: str, modality: str | None, orientation: str, word: str) -> None:
     """Copy a bundle in and pin each of its files; name it in a rule of radnode.toml to have studies read by it."""
     from radnode import settings
     from radnode_inference import registry
@@ -29,7 +32,9 @@ def add(source: Path, name: str, modality: str | None, word: str) -> None:
     weights = settings.load().weights_folder
     taken = frozenset(c.identity.name for c in registry.cards(weights))
     try:
-        added = store.add(source, weights, taken=taken, name=name, modality=modality or "", series_word=word)
+        added = store.add(
+            source, weights, taken=taken, name=name, modality=modality or "", series_word=word, orientation=orientation
+        )
     except BundleError as e:
         raise click.ClickException(f"not added: {e}") from e
     click.echo("\n".join(described(added)))

@@ -1,4 +1,4 @@
-"""MONAI bundles made by tests: one that does its work, and the same with something added that it must not do."""
+"""MONAI bundles and nnU-Net folders made by tests: ones that do their work, and the same with something added that they must not do."""
 
 import json
 from collections.abc import Mapping
@@ -124,4 +124,57 @@ def segresnet(folder: Path) -> Path:
     data["outputs"]["pred"]["channel_def"] = classes
     bundle(folder, metadata={"network_data_format": data}, inference={"network_def": {"_target_": "SegResNet", **form}})
     torch.save({"state_dict": SegResNet(**form).state_dict()}, folder / "models" / "model.pt")
+    return folder
+
+
+NNUNET_NETWORK: dict[str, Any] = {
+    "n_stages": 2, "features_per_stage": [4, 8], "conv_op": "torch.nn.modules.conv.Conv3d",
+    "kernel_sizes": [[3, 3, 3], [3, 3, 3]], "strides": [[1, 1, 1], [2, 2, 2]], "n_conv_per_stage": [1, 1],
+    "n_conv_per_stage_decoder": [1], "conv_bias": True, "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+    "norm_op_kwargs": {"eps": 1e-05, "affine": True}, "dropout_op": None, "dropout_op_kwargs": None,
+    "nonlin": "torch.nn.LeakyReLU", "nonlin_kwargs": {"inplace": True},
+}  # fmt: skip
+RESAMPLED = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}
+NNUNET_PLANS: dict[str, Any] = {
+    "dataset_name": "Dataset900_Organs", "plans_name": "nnUNetPlans", "image_reader_writer": "NibabelIOWithReorient",
+    "transpose_forward": [0, 1, 2], "transpose_backward": [0, 1, 2], "label_manager": "LabelManager",
+    "foreground_intensity_properties_per_channel": {
+        "0": {"mean": 0.0, "std": 300.0, "percentile_00_5": -1000.0, "percentile_99_5": 1000.0}
+    },
+    "configurations": {
+        "3d_fullres": {
+            "data_identifier": "nnUNetPlans_3d_fullres", "preprocessor_name": "DefaultPreprocessor", "batch_size": 2,
+            "patch_size": [32, 32, 32], "spacing": [6.0, 6.0, 6.0], "batch_dice": False,
+            "normalization_schemes": ["CTNormalization"], "use_mask_for_norm": [False],
+            "resampling_fn_data": "resample_data_or_seg_to_shape", "resampling_fn_data_kwargs": RESAMPLED,
+            "resampling_fn_seg": "resample_data_or_seg_to_shape",
+            "resampling_fn_seg_kwargs": RESAMPLED | {"is_seg": True},
+            "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
+            "resampling_fn_probabilities_kwargs": RESAMPLED,
+            "architecture": {
+                "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+                "arch_kwargs": NNUNET_NETWORK, "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+            },
+        }
+    },
+}  # fmt: skip
+NNUNET_DATASET: dict[str, Any] = {
+    "channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1, "lung_left": 2}, "numTraining": 1,
+    "file_ending": ".nii.gz",
+}  # fmt: skip
+
+
+def nnunet_folder(
+    folder: Path, *, plans: Mapping[str, Any] | None = None, dataset: Mapping[str, Any] | None = None,
+    weights: Mapping[str, Any] | None = None,
+) -> Path:  # fmt: skip
+    """A trained nnU-Net folder of the form that nnU-Net 2 writes; the keys given replace the good ones. weights: of its network."""
+    (folder / "fold_0").mkdir(parents=True)
+    (folder / "plans.json").write_text(json.dumps(NNUNET_PLANS | dict(plans or {})))
+    (folder / "dataset.json").write_text(json.dumps(NNUNET_DATASET | dict(dataset or {})))
+    checkpoint = {
+        "trainer_name": "nnUNetTrainer", "init_args": {"configuration": "3d_fullres"},
+        "inference_allowed_mirroring_axes": (0, 1, 2), "network_weights": dict(weights or {}),
+    }  # fmt: skip
+    torch.save(checkpoint, folder / "fold_0" / "checkpoint_final.pth")
     return folder

@@ -1,4 +1,4 @@
-"""A MONAI bundle as a model of the node: a series in, its segments as findings. What the bundle answers is checked, not believed."""
+"""A MONAI bundle or nnU-Net folder as a model of the node: a series in, its segments as findings. What the bundle answers is checked, not believed."""
 
 import os
 import sys
@@ -12,7 +12,8 @@ import psutil
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from radnode_inference.bundles import isolation, store
+from radnode_inference.bundles import isolation, nnunet, store
+from radnode_inference.bundles.card import Framework
 from radnode_inference.bundles.codes import Segment
 from radnode_inference.bundles.exchange import ANSWER_BYTES, BITS, BUNDLE, LABELS, got, mapped, memory
 from radnode_inference.bundles.isolation import Limits, NoIsolationError
@@ -26,7 +27,10 @@ from radnode_inference.model import DeclinedError, Progress
 from radnode_inference.study import Study
 from radnode_inference.volume import BoolArray, Volume
 
-CHILD = "radnode_inference.bundles.child"
+CHILDREN = {
+    Framework.MONAI: "radnode_inference.bundles.child",
+    Framework.NNUNET: "radnode_inference.bundles.child_nnunet",
+}
 Labels = NDArray[np.uint16]
 
 
@@ -37,10 +41,12 @@ class BundleAnswerError(RuntimeError):
 def create(device: str, weights: Path) -> "BundleModel":
     """The bundle in the folder `weights`. It computes on the CPU: in isolation there is no other device.
 
-    Raises DeclinedError `isolation` where it cannot be run safely, BundleError when a file changed.
+    Raises DeclinedError `isolation` where it cannot be run safely, BundleError when a file changed or an extra is not installed.
     """
     bundle = store.read(weights)
     bundle.verify()
+    if bundle.described.framework is Framework.NNUNET:
+        nnunet.check_installed()
     with declining():
         isolation.probe()
     return BundleModel(bundle)
@@ -107,7 +113,7 @@ class BundleModel:
 
     def run(self, fds: tuple[int, ...], look: Callable[[], None]) -> isolation.Ended:
         """Raises DeclinedError `isolation`, or IsolationError."""
-        program = [sys.executable, "-I", "-m", CHILD, *map(str, fds)]
+        program = [sys.executable, "-I", "-m", CHILDREN[self.bundle.described.framework], *map(str, fds)]
         with declining():
             return isolation.run(
                 program, shown=[(self.bundle.files, BUNDLE)], hidden=[self.bundle.folder.parent.parent],
@@ -132,7 +138,7 @@ class BundleModel:
     def told(self, count: int) -> str:
         wanted = sum(1 for s in self.bundle.described.segments if s.kind)
         d = self.bundle.described
-        return f"By the MONAI bundle {d.name} {d.version}, which this site installed: {count} of its {wanted} classes were seen."
+        return f"By the {d.framework} {d.name} {d.version}, which this site installed: {count} of its {wanted} classes were seen."
 
 
 def decoded(encoding: str, labels: Labels, segments: tuple[Segment, ...]) -> list[tuple[Segment, BoolArray]]:

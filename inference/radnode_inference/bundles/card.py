@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,19 @@ class BundleError(ValueError):
     """A bundle that cannot be used; the sentence says why."""
 
 
+class Framework(StrEnum):
+    """Whose code runs a model of the site's own."""
+
+    MONAI = "MONAI bundle"
+    NNUNET = "nnU-Net model"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Described:
-    """A bundle by its own words. modality: as in DICOM. authors and licence: as given, or "". segments: background included."""
+    """A bundle by its own words. modality: as in DICOM. authors and licence: as given, or "". segments: background included.
+
+    framework: whose code runs it. orientation: how its images lie, as "RAS"; "" where its own transforms see to it.
+    """
 
     name: str
     version: str
@@ -36,6 +47,8 @@ class Described:
     modality: str
     segments: tuple[Segment, ...]
     softmax: bool
+    framework: Framework = Framework.MONAI
+    orientation: str = ""
 
 
 def describe(folder: Path, *, name: str, modality: str = "") -> Described:
@@ -46,8 +59,6 @@ def describe(folder: Path, *, name: str, modality: str = "") -> Described:
     if missing:
         raise BundleError(f"this is no MONAI bundle that can be served: {', '.join(missing)} missing")
     metadata = read_json(folder / METADATA)
-    if not NAME.fullmatch(name):
-        raise BundleError(f"{name!r} cannot be the name of a model: letters, digits, '.', '_' and '-', at most 63")
     try:
         data = metadata["network_data_format"]
         source, out = only(data["inputs"], "input"), only(data["outputs"], "output")
@@ -57,7 +68,7 @@ def describe(folder: Path, *, name: str, modality: str = "") -> Described:
         raise BundleError(f"{METADATA} lacks or misstates {e}") from e
     refuse_what_cannot_be_served(source, out, found)
     return Described(
-        name=name,
+        name=named(name),
         version=line(version, 32),
         task=line(metadata.get("task") or metadata.get("description") or "no task stated", 200),
         authors=line(metadata.get("authors") or "", 120),
@@ -100,6 +111,13 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise BundleError(f"{path.name} is no table")
     return given
+
+
+def named(name: str) -> str:
+    """Raises BundleError when it cannot be the name of a model."""
+    if not NAME.fullmatch(name):
+        raise BundleError(f"{name!r} cannot be the name of a model: letters, digits, '.', '_' and '-', at most 63")
+    return name
 
 
 def slug(text: str) -> str:

@@ -5,7 +5,6 @@
 The four are descriptors of memory that the node made (`exchange`). Whatever happens here is believed by nobody: the node checks the answer.
 """
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,30 +18,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
-from radnode_inference.bundles.exchange import BITS, BUNDLE, LABELS, MOST_BITS, mapped, put
+from radnode_inference.bundles.answer import answered
+from radnode_inference.bundles.exchange import BITS, LABELS, MOST_BITS
 
 LOADERS, CHANNEL_FIRST, SAVERS = ("LoadImage",), ("EnsureChannelFirst",), ("SaveImage", "DataStats")
 CONTAINERS = ("state_dict", "model", "network", "net")
 LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-
-
-def main(request: int, volume: int, mask: int, answer: int) -> None:
-    asked = json.loads(mapped(request).tobytes())
-    voxels = mapped(volume).view(np.float32).reshape(asked["shape"])
-    masks = mapped(mask, writable=True).view(np.uint16).reshape(asked["shape"])
-    try:
-        encoding, found = infer(Path(BUNDLE), asked, voxels)
-        masks[:] = found
-        put(answer, {"encoding": encoding})
-    except Exception as e:
-        put(answer, {"failed": told(e)[:1000]})
-
-
-def told(error: BaseException) -> str:
-    """The first reason in a chain of errors: MONAI wraps each in another that says which transform it was."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return f"{type(error).__name__}: {error}"
 
 
 def infer(bundle: Path, asked: Mapping[str, Any], voxels: NDArray[np.float32]) -> tuple[str, NDArray[np.uint16]]:
@@ -162,4 +143,4 @@ def encoded(
 
 
 if __name__ == "__main__":
-    main(*(int(fd) for fd in sys.argv[1:5]))
+    answered(infer, *map(int, sys.argv[1:5]))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LABELS, BITS = "labels", "bits"
+"""How a mask tells classes: the number of the one channel and 1 more (0: none), or a bit for each channel."""
 MOST_BITS = 16
 BUNDLE = "/bundle"
 ANSWER_BYTES = 1 << 14

@@ -7,13 +7,14 @@ from radnode_inference.volume import Volume
 
 
 def request(described: Described, volume: Volume, threads: int) -> bytes:
-    """JSON: shape [slice, row, column], affine (LPS mm), classes, softmax, threads."""
+    """JSON: shape [slice, row, column], affine (LPS mm), classes, softmax, orientation, threads."""
     return json.dumps(
         {
             "shape": volume.shape,
             "affine": volume.affine.tolist(),
             "classes": len(described.segments),
             "softmax": described.softmax,
+            "orientation": described.orientation,
             "threads": threads,
         }
     ).encode()

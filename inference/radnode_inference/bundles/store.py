@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from radnode_inference.bundles.card import METADATA, BundleError, Described, describe, read_json, slug
+from radnode_inference.bundles import card, nnunet
+from radnode_inference.bundles.card import METADATA, BundleError, Described, read_json, slug
 from radnode_inference.findings import ModelIdentity
 from radnode_inference.model import Availability, ModelCard
 from radnode_inference.weights import digest
@@ -43,10 +44,10 @@ class Bundle:
         return ModelIdentity(
             name=d.name,
             version=FORMAT,
-            weights_name=f"MONAI bundle {d.name}",
+            weights_name=f"{d.framework} {d.name}",
             weights_version=d.version,
             weights_sha256=self.sha256,
-            intended_use=f"{use}{by}. A bundle that this site installed and answers for.",
+            intended_use=f"{use}{by}. A model that this site installed and answers for.",
         )
 
     @property
@@ -55,7 +56,7 @@ class Bundle:
         word = f" with {self.series_word!r} in its description" if self.series_word else ""
         return ModelCard(
             identity=self.identity,
-            title=f"MONAI bundle: {d.task}",
+            title=f"{d.framework}: {d.task}",
             modality=d.modality,
             inputs=(f"one {d.modality} series of at least 10 slices{word}",),
             findings=tuple(s.concept for s in d.segments if s.kind),
@@ -73,27 +74,42 @@ class Bundle:
 
 
 def add(
-    source: Path, weights: Path, *, taken: frozenset[str], name: str = "", modality: str = "", series_word: str = ""
-) -> Bundle:
-    """Install the bundle in the folder or zip file `source`. taken: names of other models. Raises BundleError."""
+    source: Path, weights: Path, *, taken: frozenset[str], name: str = "", modality: str = "", series_word: str = "",
+    orientation: str = "",
+) -> Bundle:  # fmt: skip
+    """Install the bundle or nnU-Net folder in the folder or zip file `source`. taken: names of other models. Raises BundleError.
+
+    orientation: how an nnU-Net's training images lay, where its files do not say so.
+    """
     (weights / FOLDER).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=weights / FOLDER, prefix=".new-") as unfinished:
         folder = Path(unfinished) / "bundle"
         (unzip if source.is_file() else copy)(source, folder / FILES)
         top_level(folder / FILES)
-        described = describe(folder / FILES, name=name or default_name(source, folder / FILES), modality=modality)
+        called = name or default_name(source, folder / FILES)
+        described = describe(folder / FILES, name=called, modality=modality, orientation=orientation)
         there = weights / FOLDER / described.name
         if described.name in taken or there.exists():
             raise BundleError(f"there is a model {described.name!r} already: remove it, or give this one another name")
         settings = {"name": described.name, "modality": described.modality, "series_word": series_word}
+        settings["orientation"] = described.orientation
         (folder / PINS).write_text(json.dumps({**settings, "files": pins(folder / FILES)}, indent=1), encoding="utf-8")
         folder.rename(there)
     lock(there)
     return read(there)
 
 
+def describe(files: Path, *, name: str, modality: str, orientation: str) -> Described:
+    """What a bundle or an nnU-Net folder says of itself. Raises BundleError."""
+    if nnunet.is_folder(files):
+        return nnunet.describe(files, name=name, modality=modality, orientation=orientation)
+    return card.describe(files, name=name, modality=modality)
+
+
 def default_name(source: Path, files: Path) -> str:
     """What the bundle is called in its metadata, else its file or folder."""
+    if nnunet.is_folder(files):
+        return nnunet.default_name(files) or slug(source.stem)
     own = read_json(files / METADATA).get("name") if (files / METADATA).is_file() else ""
     return slug(str(own or source.stem if source.is_file() else own or source.resolve().name))
 
@@ -104,10 +120,11 @@ def read(folder: Path) -> Bundle:
         given = json.loads((folder / PINS).read_text(encoding="utf-8"))
         pinned = {str(k): str(v) for k, v in given["files"].items()}
         name, modality, word = str(given["name"]), str(given["modality"]), str(given["series_word"])
+        orientation = str(given.get("orientation", ""))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise BundleError(f"{folder.name}: {PINS} cannot be read: {e}") from e
     whole = hashlib.sha256(json.dumps(sorted(pinned.items())).encode()).hexdigest()
-    described = describe(folder / FILES, name=name, modality=modality)
+    described = describe(folder / FILES, name=name, modality=modality, orientation=orientation)
     return Bundle(folder=folder, described=described, pins=pinned, sha256=whole, series_word=word)
 
 
@@ -197,7 +214,7 @@ def unzip(source: Path, target: Path) -> None:
 def top_level(files: Path) -> None:
     """A zip often holds one folder with the bundle in it: that folder becomes the bundle."""
     inside = list(files.iterdir()) if files.is_dir() else []
-    if len(inside) == 1 and inside[0].is_dir() and (inside[0] / "configs").is_dir():
+    if len(inside) == 1 and ((inside[0] / "configs").is_dir() or nnunet.is_folder(inside[0])):
         moved = files.with_name("moved")
         inside[0].rename(moved)
         files.rmdir()
