@@ -62,8 +62,8 @@ def search(session: Session, kind: str, pairs: Pairs) -> Page:
 
 def matches(session: Session, kind: str, pairs: Pairs, limit: int = 2) -> list[Stored]:
     """The first resources that a search finds, the oldest first: for conditional writes."""
-    keys = session.scalars(select(ResourceRow.id).where(*conditions(kind, pairs)).order_by(ResourceRow.id).limit(limit))
-    return fhir_store.load(session, keys.all())
+    rows = session.scalars(select(ResourceRow).where(*conditions(kind, pairs)).order_by(ResourceRow.id).limit(limit))
+    return [fhir_store.stored(row) for row in rows]
 
 
 def conditions(kind: str, pairs: Pairs) -> list[Condition]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from sqlalchemy import delete, func, insert, select, text
+from sqlalchemy import delete, insert, select, text
 from sqlalchemy.orm import Session
 
 from radnode.tables_fhir import ResourceRow, TermRow
@@ -84,13 +84,14 @@ def put(session: Session, kind: str, resource_id: str, resource: Json, source: s
     body = {**resource, "id": resource_id, "meta": without_version(resource.get("meta", {}))}
     if not body["meta"]:
         del body["meta"]
-    last = get(session, kind, resource_id)
+    newest = newest_row(session, kind, resource_id)
+    last = newest if newest is not None and newest.current else None
     if last is not None and last.body == body:
-        return last
+        return stored(last)
     if last is not None:
-        session.get_one(ResourceRow, last.key).current = False
-        session.execute(delete(TermRow).where(TermRow.resource == last.key))
-    version = 1 + (last.version if last else highest(session, kind, resource_id))
+        last.current = False
+        session.execute(delete(TermRow).where(TermRow.resource == last.id))
+    version = 1 + (newest.version if newest else 0)
     row = ResourceRow(kind=kind, resource_id=resource_id, version=version, updated_at=now, source=source, body=body)
     session.add(row)
     session.flush()
@@ -103,9 +104,9 @@ def put(session: Session, kind: str, resource_id: str, resource: Json, source: s
     return stored(row, created=last is None, changed=True)
 
 
-def highest(session: Session, kind: str, resource_id: str) -> int:
-    of_it = (ResourceRow.kind == kind, ResourceRow.resource_id == resource_id)
-    return session.scalar(select(func.max(ResourceRow.version)).where(*of_it)) or 0
+def newest_row(session: Session, kind: str, resource_id: str) -> ResourceRow | None:
+    query = select(ResourceRow).where(ResourceRow.kind == kind, ResourceRow.resource_id == resource_id)
+    return session.scalars(query.order_by(ResourceRow.version.desc()).limit(1)).one_or_none()
 
 
 def without_version(meta: Json) -> Json:
