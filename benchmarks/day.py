@@ -65,6 +65,8 @@ def show(day: Day, took_s: float, trials: int) -> int:
     own = [c.when("reported") - c.when("arrived") for c in cases if c.own and "reported" in c.happened]
     print(f"{len(cases)} studies, {plan.readers} readers, {took_s:.0f} s at {plan.scale:g} times the speed")
     print(f"{day.looked} pages compared, {day.rows_compared} rows, every one in the order of the policy")
+    if day.came_back:
+        print(f"{day.came_back} studies came back to the list after they were read, because images came later")
     gap_s = statistics.fmean(day.gaps_s)
     print(f"a free reader waited {gap_s:.2f} s for this program (mean), {max(day.gaps_s):.1f} s (longest)")
     if own:

@@ -3,7 +3,7 @@
 import heapq
 import re
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +43,7 @@ class Day:
     cases: list[Case]
     looked: int = 0
     rows_compared: int = 0
+    came_back: int = 0  # studies that later images brought back to the list
     gaps_s: list[float] = field(default_factory=list)  # real seconds that a free reader waited for this program
     _began: float = 0.0
     _due: list[tuple[float, int, str]] = field(default_factory=list)
@@ -107,6 +108,16 @@ class Day:
                 if at < NEVER:
                     self._later(at, case, what)
 
+    def _came_back(self, by_uid: Mapping[str, Case], rows: Sequence[Row]) -> None:
+        """A study whose last images came after it was read is to be read again: that takes no time here."""
+        for row in rows:
+            case = by_uid[row.study_uid]
+            if row.revision > case.revision and "read" in case.happened:
+                del case.happened["read"]
+                self.came_back += 1
+                self._later(self.now(), case, "end")
+            case.revision = row.revision
+
     def _report(self, case: Case) -> None:
         post(self.node, case, "preliminary", case.said)
         case.happened["reported"] = time.time()
@@ -126,6 +137,10 @@ class Day:
 
     def _end(self, case: Case) -> None:
         answer = self.node.http.post(f"/worklist/{case.uid}/read", data={"revision": case.revision})
+        if answer.status_code == 409:  # images came since: the page is looked at again first
+            self.look()
+            self._later(self.now(), case, "end")
+            return
         assert answer.status_code == 303, f"{answer.status_code}: {answer.text}"
         case.happened["read"] = time.time()
 
@@ -154,10 +169,9 @@ class Day:
             rows = page(self.node)
             self._looked_at = time.time()
             self._arrived({row.study_uid for row in rows})
+            self._came_back(by_uid, rows)
             if not self._ask_models():  # else it is not known whether the page knew of that report already
                 self._compare(rows, before, self._looked_at)
-                for row in rows:
-                    by_uid[row.study_uid].revision = row.revision
                 for _, _, sending in [*self._sent.values()]:
                     if sending.done():
                         sending.result()  # raises what went wrong there
