@@ -15,6 +15,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
+from radnode import audit
 from radnode.database import Database
 from radnode.errors import RefusedError
 from radnode.tables_access import AccountRow, SessionRow
@@ -50,6 +51,7 @@ def add(database: Database, name: str, role: Role, password: str, now: float) ->
         if session.get(AccountRow, name) is not None:
             raise RefusedError(f"there is an account {name} already")
         session.add(AccountRow(name=name, role=role, password_hash=hashed, subject="", created_at=now))
+        audit.about(session, f"account {name} made, {role}")
 
 
 def sign_in_by_provider(session: Session, name: str, role: Role, subject: str, now: float) -> str:
@@ -61,12 +63,14 @@ def sign_in_by_provider(session: Session, name: str, role: Role, subject: str, n
     row = session.scalars(select(AccountRow).where(AccountRow.subject == subject)).first()
     if row is not None:
         if row.role != role:
+            audit.about(session, f"account {row.name}: {row.role} becomes {role}, as the identity provider says")
             row.role = role
             forget_sessions(session, row.name)
         return row.name
     if session.get(AccountRow, name) is not None:
         raise RefusedError(f"another account is called {name} already")
     session.add(AccountRow(name=name, role=role, password_hash="", subject=subject, created_at=now))
+    audit.about(session, f"account {name} made, {role}, of the identity provider")
     return name
 
 
@@ -75,6 +79,7 @@ def remove(database: Database, name: str) -> None:
     with database.transaction() as session:
         keep_an_administrator(session, there(session, name))
         forget_sessions(session, name)
+        audit.about(session, f"account {name} removed")
         session.execute(delete(AccountRow).where(AccountRow.name == name))
 
 
@@ -84,6 +89,7 @@ def set_role(database: Database, name: str, role: Role) -> None:
         row = there(session, name)
         if role is not Role.ADMINISTRATOR:
             keep_an_administrator(session, row)
+        audit.about(session, f"account {name}: {row.role} becomes {role}")
         row.role = role
         forget_sessions(session, name)
 
@@ -97,6 +103,7 @@ def set_password(database: Database, name: str, password: str) -> None:
         if row.subject:
             raise RefusedError(f"{name} signs in at the identity provider and has no password here")
         row.password_hash = hashed
+        audit.about(session, f"account {name}: new password")
         forget_sessions(session, name)
 
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
+from radnode import audit
 from radnode.accounts import NAME, any_account
 from radnode.accounts_sessions import digest
 from radnode.database import Database
@@ -51,6 +52,7 @@ def add(database: Database, name: str, scopes: Collection[Scope], by: str, now: 
     with database.transaction() as session:
         if session.get(TokenRow, name) is not None:
             raise RefusedError(f"there is a token {name} already: revoke it first")
+        audit.about(session, f"token {name} made: {', '.join(sorted(scopes))}")
         session.add(row_of(name, " ".join(sorted(scopes)), secret, by, now, now + days * 86400))
     return secret
 
@@ -82,6 +84,7 @@ def revoke(database: Database, name: str) -> None:
     with database.transaction() as session:
         if session.scalar(delete(TokenRow).where(TokenRow.name == name).returning(TokenRow.name)) is None:
             raise RefusedError(f"there is no token {name}")
+        audit.about(session, f"token {name} revoked")
 
 
 def look(database: Database, secret: str, now: float) -> Token | None:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from sqlalchemy import func, select
@@ -29,7 +29,7 @@ HASHED = (
 )  # fmt: skip
 NODE = "radnode"
 """Who acts where no person and no other system does."""
-PENDING = "audit"
+PENDING, ABOUT = "audit", "about"
 CHUNK = 1000
 
 
@@ -126,12 +126,20 @@ def note(session: Session, act: Act) -> None:
     session.info.setdefault(PENDING, []).append(act)
 
 
+def about(session: Session, words: str) -> None:
+    """What exactly changes in the caller's transaction: said in the row of the running act, else in a row of its own."""
+    session.info.setdefault(ABOUT, []).append(words)
+
+
 def complete(session: Session, now: float | None = None) -> None:
     """Write the rows of a transaction that is about to commit: those noted, and that of the running act."""
     acts: list[Act] = session.info.pop(PENDING, [])
-    running = ACT.get()
+    running, words = ACT.get(), "; ".join(session.info.pop(ABOUT, []))
     if running is not None:
-        acts.insert(0, running)
+        said = "; ".join(w for w in (running.detail, words) if w)
+        acts.insert(0, replace(running, detail=said))
+    elif words:
+        acts.insert(0, Act(kind=Kind.SECURITY, action=words))
     if not acts:
         return
     session.flush()

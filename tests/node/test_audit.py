@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from fhir.resources.R4B.auditevent import AuditEvent
 from lxml import etree
 from sqlalchemy import delete, select, text, update
-from support.access import ADMINISTRATOR, READER, people, served, sign_in
+from support.access import ADMINISTRATOR, PASSWORD, READER, people, served, sign_in
 from support.certificates import Authority
 from support.core import STUDY as CORE_STUDY
 from support.core import Node
@@ -174,6 +174,7 @@ def test_the_page_tells_who_saw_changed_and_was_refused_and_the_whole_is_on_the_
         client.post(f"/studies/{STUDY}/remark", data={"text": "seen"})
         client.get("/users")
         sign_in(client, ADMINISTRATOR)
+        client.post("/users", data={"name": "nina", "role": "reader", "password": PASSWORD})
         page = client.get("/audit").text
     told = [(r.who, r.kind, r.action, r.outcome) for r in rows(here.database)]
     assert (READER, "log-in", "signed in", "success") in told
@@ -183,6 +184,8 @@ def test_the_page_tells_who_saw_changed_and_was_refused_and_the_whole_is_on_the_
     changed = next(r for r in rows(here.database) if r.action.endswith("/remark"))
     assert (changed.study_uid, changed.patient_id, changed.address) == (STUDY, "P1", "127.0.0.1")
     assert "POST /studies/{study_uid}/remark" in page
+    assert "account nina made, reader" in page
+    assert PASSWORD not in page
     here.database.close()
 
 
