@@ -1,0 +1,116 @@
+"""The pages and commands beside a PACS: peers edited and tested, what was given up sent again, studies fetched by hand."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from click.testing import CliRunner, Result
+from sqlalchemy import select
+from support.orthanc import free_ports
+from support.pages import serving
+from support.results import add_job, add_study, four, record
+
+from radnode import fetches, migrations, outbox, reconcile
+from radnode.cli import cli
+from radnode.database import Database
+from radnode.destinations.dimse_find import Found
+from radnode.peers import list_peers
+from radnode.settings import Destination, Settings
+from radnode.tables import DeliveryRow
+
+Beside = tuple[httpx.Client, Database, Settings]
+
+
+@pytest.fixture
+def beside(tmp_path: Path) -> Iterator[Beside]:
+    out = Destination(name="out", kind="folder", folder=tmp_path / "out")
+    settings = Settings(data=tmp_path / "data", destinations=(out,))
+    settings.data.mkdir()
+    migrations.upgrade(settings.url)
+    database = Database(settings.url)
+    with serving(settings) as client:
+        yield client, database, settings
+    database.close()
+
+
+def test_a_peer_is_added_edited_renamed_and_its_history_told(beside: Beside) -> None:
+    client, database, _ = beside
+    first = {"name": "ct", "ae_title": "CT1", "address": "10.1.2.3", "port": "104", "may": ["send", "query"]}
+    assert client.post("/peers", data=first).status_code == 200
+    assert 'value="CT1"' in client.get("/peers?edit=ct").text
+    changed = first | {"old": "ct", "name": "ct-1", "quiet_s": "45", "may": ["send"], "way": "get", "tls": "true"}
+    page = client.post("/peers", data=changed).text
+    (peer,) = list_peers(database)
+    assert (peer.name, peer.quiet_s, peer.may, peer.way, peer.tls) == ("ct-1", 45.0, ("send",), "get", True)
+    assert page.count("<td>removed</td>") == 1 and page.count("<td>added</td>") == 2
+    assert "There is a peer ct-1 already: edit it" in client.post("/peers", data=first | {"name": "ct-1"}).text
+    wrong = client.post("/peers", data=first | {"old": "ct-1", "name": "ct-1", "way": "carrier-pigeon"})
+    assert wrong.status_code == 422 and "The way is wrong" in wrong.text
+
+
+def test_a_peer_is_tested_on_its_page(beside: Beside) -> None:
+    client, _, _ = beside
+    (port,) = free_ports(1)
+    client.post("/peers", data={"name": "away", "ae_title": "AWAY", "address": "127.0.0.1", "port": str(port)})
+    page = client.post("/peers/test", data={"name": "away"})
+    assert page.status_code == 200 and f"127.0.0.1:{port} refuses the connection" in page.text
+    assert client.post("/peers/test", data={"name": "nobody"}).status_code == 404
+
+
+def test_what_was_given_up_is_sent_again_by_a_button_and_by_a_command(beside: Beside) -> None:
+    client, database, settings = beside
+    add_study(database, "1.2.3")
+    record(database, settings.data, add_job(database, "1.2.3"), four("1.2.3"), settings.destinations)
+
+    def give_up() -> None:
+        with database.transaction() as session:
+            for row in session.scalars(select(DeliveryRow)):
+                row.state, row.error = "dead", "no space"
+
+    def owed() -> int:
+        with database.reading() as session:
+            return outbox.counts(session)["out"].owed
+
+    give_up()
+    client.post("/destinations/send-again", data={"name": "out"})
+    assert owed() == 4
+    give_up()
+    listed = command(settings, "deliveries", "list").output
+    assert "out: 0 owed, 0 kept, 0 taken, 4 given up" in listed and ": no space" in listed
+    assert command(settings, "deliveries", "send-again", "1").exit_code == 0 and owed() == 1
+    assert command(settings, "deliveries", "send-again", "1").exit_code == 1
+    assert command(settings, "deliveries", "send-again", "--all", "out").output == "3 are owed again.\n"
+    assert command(settings, "deliveries", "send-again").exit_code == 2
+
+
+def command(settings: Settings, *arguments: str) -> Result:
+    return CliRunner().invoke(cli, arguments, env={"RADNODE_DATA": str(settings.data)})
+
+
+def test_a_study_that_the_node_never_saw_is_listed_and_wanted_once(beside: Beside) -> None:
+    client, database, _ = beside
+    assert "No peer may be queried" in client.get("/reconcile").text
+    found = (Found(study_uid="1.2.9", study_date="20261121", modalities=("CT",), instances=212),)
+    assert reconcile.keep(database, "pacs", found, 100.0) == 1
+    assert reconcile.keep(database, "pacs", found, 200.0) == 1
+    with database.reading() as session:
+        assert [(u.study_uid, u.here, u.first_seen_at) for u in reconcile.unseen(session)] == [("1.2.9", 0, 100.0)]
+    for _ in range(2):
+        page = client.post("/reconcile/fetch", data={"study_uid": "1.2.9", "peer": "pacs"})
+        assert page.status_code == 200 and "212" in page.text
+    with database.reading() as session:
+        assert [(f.study_uid, f.why, f.state) for f in fetches.latest(session)] == [("1.2.9", "reconcile", "queued")]
+
+
+def test_a_fetch_by_hand_says_why_it_cannot_be(beside: Beside) -> None:
+    client, _, settings = beside
+    both = client.post("/fetch", data={"study_uid": "1.2", "accession_number": "A"})
+    assert both.status_code == 422 and "by its UID or by its accession number" in both.text
+    nobody = client.post("/fetch", data={"study_uid": "1.2"})
+    assert nobody.status_code == 422 and "There is no peer that may be queried and fetched from." in nobody.text
+    said = command(settings, "fetch", "--accession", "A1")
+    assert said.exit_code == 1 and "There is no peer that may be queried" in said.stderr
+    assert command(settings, "fetch").exit_code == 2
+    said = command(settings, "reconcile")
+    assert said.exit_code == 1 and "there is no peer that may be queried" in said.stderr
