@@ -46,7 +46,7 @@ class WebAccess(Section):
 class ReceiveTls(Section):
     """The listener for DICOM over TLS beside, or instead of, the plain one."""
 
-    tls_port: Annotated[int, Field(ge=0, le=65535)] | None = None  # None: there is none; its certificates stand in [tls]
+    tls_port: Annotated[int, Field(ge=0, le=65535)] | None = None  # its certificates stand in [tls]
     plain: bool = True  # False: only over TLS
 
 
@@ -82,6 +82,7 @@ class Tls(Section):
     certificate_key: Path | None = None
     ca: Path | None = None
     warn_days: float = Field(default=30.0, gt=0)  # a certificate that ends sooner is warned of
+
 
 D = TypeVar("D", bound=BaseModel)
 

@@ -1,6 +1,7 @@
 """A patient's name, ID and accession number stand on pages and in answers for those who may see them, and nowhere else:
 not in logs, metrics, errors, or addresses of the node's own pages."""
 
+import inspect
 import logging
 import re
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from radnode import pipeline
 from radnode.settings import Web
 from radnode.start import Sentences
 from radnode.tables import EventRow, StudyRow
+from radnode.web import app
 
 NAME, PATIENT_ID, ACCESSION, BIRTH = "ZZMUSTERMANN", "ZZPID4711", "ZZACC0815", "19420229"
 MARKS = (NAME, PATIENT_ID, ACCESSION, BIRTH)
@@ -68,6 +70,10 @@ def test_no_address_on_any_page_holds_patient_data(client: httpx.Client, filled:
     assert found > 100
 
 
+def test_the_page_is_served_without_an_access_log() -> None:
+    assert "access_log=False" in inspect.getsource(app.serve)
+
+
 def test_metrics_and_health_hold_none(client: httpx.Client) -> None:
     for path in ("/metrics", "/healthz", "/readyz", "/openapi.json"):
         assert marks_in(client.get(path).text) == [], path
@@ -86,7 +92,9 @@ def test_errors_name_no_patient_and_logs_hold_none(
         client.request(method, path)
     for path in PAGES:
         client.get(path)
-    own = [r for r in caplog.records if not r.name.startswith(("httpx", "httpcore", "hpack"))]  # the test's own client
+    # the test's own client; and the access log that the node switches off, to which pytest itself adds a handler
+    others = ("httpx", "httpcore", "hpack", "uvicorn.access")
+    own = [r for r in caplog.records if not r.name.startswith(others)]
     written = [(r.name, Sentences("%(message)s").format(r)) for r in own]
     assert [line for line in written if marks_in(line[1])] == []
 
