@@ -57,7 +57,7 @@ class Frame:
 def frames_of(headers: Sequence[Header]) -> tuple[Frame, ...]:
     """Every frame of the images, in the order of the files; an object that is there twice counts once.
 
-    Raises DeclinedError `no-images`, `pixel-data` (an object without pixels) or `no-position`.
+    Raises DeclinedError `no-images`, `pixel-data` (an object without pixels), `no-position`, `impossible-orientation` or `impossible-spacing`.
     """
     images = {h.text("SOPInstanceUID") or str(i): h for i, h in reversed(list(enumerate(headers)))}
     unique = list(reversed(images.values()))
@@ -142,7 +142,7 @@ def placed(
     temporal_position: int | None,
     acquired: str,
 ) -> Frame:
-    """A frame with its attributes checked. Raises DeclinedError `no-position`."""
+    """A frame with its attributes checked. Raises DeclinedError `no-position`, `impossible-orientation` or `impossible-spacing`."""
     for name, found, wanted in (
         ("position", position, 3),
         ("orientation", orientation, 6),
@@ -152,8 +152,12 @@ def placed(
             raise DeclinedError("no-position", f"an image does not state its {name} in the patient")
     along_row, along_column = np.array(orientation[:3]), np.array(orientation[3:])
     lengths = np.linalg.norm(along_row), np.linalg.norm(along_column)
-    if abs(np.array(lengths) - 1).max() > 0.01 or abs(along_row @ along_column) > 0.01 or min(spacing) <= 0:
-        raise DeclinedError("no-position", "an image's orientation or pixel spacing is not a possible one")
+    if abs(np.array(lengths) - 1).max() > 0.01 or abs(along_row @ along_column) > 0.01:
+        stated = "\\".join(f"{v:g}" for v in orientation)
+        raise DeclinedError("impossible-orientation", f"an image's rows and columns cannot lie as it states ({stated})")
+    if min(spacing) <= 0:
+        stated = " and ".join(f"{v:g}" for v in spacing)
+        raise DeclinedError("impossible-spacing", f"an image states pixels of {stated} mm")
     return Frame(
         header=header,
         number=number,

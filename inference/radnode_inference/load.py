@@ -16,7 +16,8 @@ def load(headers: Sequence[Header], series_uid: str) -> Volume:
 
     voxels: float32 [slice, row, column] after rescale; CT values below -1024 HU (padding) are raised to -1024.
     Slices are in order of their position along the slice normal; see `geometry.Stack` for the affine's handedness.
-    Raises DeclinedError with the gates `no-images`, `no-position`, `pixel-data` and those of `geometry.stack`.
+    Raises DeclinedError with the gates `no-images`, `no-position`, `impossible-orientation`, `impossible-spacing`, `pixel-data` and
+    those of `geometry.stack`.
     """
     return load_frames(frames_of(headers), series_uid)
 

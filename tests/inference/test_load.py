@@ -382,7 +382,17 @@ GATES: dict[str, tuple[str, str, Callable[[Path, Stack], list[Header]]]] = {
     "another pixel spacing": ("inconsistent-spacing", "pixel spacing", change_at(1, PixelSpacing=[0.8, 0.9])),
     "no position": ("no-position", "position", change_at(0, ImagePositionPatient=None)),
     "no orientation": ("no-position", "orientation", change_at(4, ImageOrientationPatient=None)),
-    "impossible orientation": ("no-position", "not a possible one", change_at(0, ImageOrientationPatient=[0] * 6)),
+    "directions of no length": (
+        "impossible-orientation", "0\\0\\0\\0\\0\\0", change_at(0, ImageOrientationPatient=[0] * 6),
+    ),
+    "rows along the columns": (
+        "impossible-orientation", "cannot lie", change_at(2, ImageOrientationPatient=[1, 0, 0, -1, 0, 0]),
+    ),
+    "directions that are no unit vectors": (
+        "impossible-orientation", "cannot lie", change_at(2, ImageOrientationPatient=[1, 0, 0, 0, 2, 0]),
+    ),
+    "pixels of negative size": ("impossible-spacing", "-0.8 and 0.9", change_at(1, PixelSpacing=[-0.8, 0.9])),
+    "pixels of no size": ("impossible-spacing", "0.8 and 0", change_at(1, PixelSpacing=[0.8, 0])),
     "two frames of reference": (
         "mixed-frame-of-reference", "2 frames", change_at(0, 1, FrameOfReferenceUID="1.2.3"),
     ),
