@@ -1,9 +1,11 @@
 """OHIF driven as a radiologist would, and asked through its own services what it shows."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from PIL import Image
 from playwright.sync_api import Browser, Page
 
 WAIT_MS = 90_000
@@ -101,6 +103,17 @@ class Ohif:
         """The first characters of the printed document that is open."""
         self.page.wait_for_function("document.querySelector('object[type=\"application/pdf\"]')?.data", polling=500)
         return cast(str, self.page.evaluate(DOCUMENT))
+
+    def picture_of_document(self, name: str) -> Path:
+        """A screenshot once the browser's own reader has drawn the document, which nothing tells: more than its bare ground."""
+        end = time.monotonic() + 30
+        while True:
+            file = self.picture(name)
+            with Image.open(file) as seen:
+                colours = seen.convert("RGB").crop((300, 60, 1350, 880)).getcolors(maxcolors=2**24) or []
+            if len(colours) > 50:
+                return file
+            assert time.monotonic() < end, "the document was not drawn"
 
     def map(self) -> dict[str, Any]:
         """The parametric map that is open, once it lies over its series: its positive voxels, their middle in LPS mm, and the most.

@@ -79,7 +79,7 @@ def test_ohif_shows_the_label_map_the_contours_and_the_printed_report(carried: C
 
         viewer.open("ct-test report as PDF")
         assert viewer.document().startswith("%PDF")
-        viewer.picture("carrier-ohif-pdf")
+        viewer.picture_of_document("carrier-ohif-pdf")
 
 
 def near(carried: Carried, centers: list[NDArray[np.float64]]) -> None:
