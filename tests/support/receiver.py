@@ -86,7 +86,7 @@ def wait_for_port(data: Path, process: subprocess.Popen[bytes], log: Path) -> in
         assert process.poll() is None, f"the receiver ended: {log.read_text()}"
         return file.exists()
 
-    wait_until(ready, 30, "the port file")
+    wait_until(ready, 120, "the port file")
     return int(file.read_text())
 
 
