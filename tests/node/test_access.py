@@ -25,6 +25,10 @@ STREAMS = "/changes"
 """Answers for as long as the page is open: only its refusals are asked for here."""
 
 
+OWN_REFUSALS = frozenset({"/login", "/first", "/login/oidc", "/login/oidc/back"})
+"""Pages for signing in: whoever comes with nothing is refused by the page itself, or led to /login."""
+
+
 @dataclass(frozen=True)
 class Route:
     method: str
@@ -126,7 +130,7 @@ def wrong(client: httpx.Client, routes: Sequence[Route], person: Person | None, 
         if may and route.path in (STREAMS, "/logout"):
             continue
         status = asked(client, route, **headers)
-        if (status in REFUSED) == may and not (may and route.path in ("/login", "/first", "/login/oidc/back")):
+        if (status in REFUSED) == may and not (may and route.path in OWN_REFUSALS):
             found.append(f"{route.method} {route.path}: {status}, may {may}")
         if status >= 500:
             found.append(f"{route.method} {route.path}: {status}")
