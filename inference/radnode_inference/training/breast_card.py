@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from radnode_inference import generator
 from radnode_inference.models.breast_mri.mome import Mome
 from radnode_inference.training.metrics import auroc, best_threshold, interval, sensitivity, specificity, temperature
+from radnode_inference.training.report import REPRODUCED
 
 MODALITIES = ("dce", "dwi", "t2")
 SUBSETS = tuple(s for n in (3, 2, 1) for s in combinations(MODALITIES, n))
@@ -92,6 +93,7 @@ def card(
         "metrics": {"held_out": held_out, "by_modalities": found["metrics"]},
         "limitations": [
             "Trained and tested on generated phantoms only: no figure here says anything about patients.",
+            REPRODUCED,
             "The label is whether the phantom has a lesion, of whatever curve type; it is not malignancy.",
             *usefulness(found["metrics"]),
         ],

@@ -19,6 +19,7 @@ from radnode_inference.models.chest_ct.voco_parts import parts, regions
 from radnode_inference.models.chest_ct.voco_settings import class_setting
 from radnode_inference.preprocess import Box
 from radnode_inference.training.metrics import auroc, best_threshold, dice, interval, sensitivity, specificity
+from radnode_inference.training.report import REPRODUCED
 from radnode_inference.window import slide
 
 LUNG, NODULE = 1, 2
@@ -156,6 +157,7 @@ def card(
         "metrics": {"held_out": held_out, **found["metrics"]},
         "limitations": [
             "Trained and tested on generated phantoms only: no figure here says anything about patients.",
+            REPRODUCED,
             f"{Kind.ANATOMY.value.capitalize()} `lungs` is both lungs together, nodules and vessels within them left to the nodule class.",
         ],
     }
