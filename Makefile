@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test check faults train-demo day lock setup packages viewers clean
+.PHONY: help demo serve test check faults docs train-demo day lock setup packages viewers clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TORCH := torch==2.13.0
@@ -26,8 +26,9 @@ help:
 	@echo "make serve       set up and keep a node running (settings: radnode.toml)"
 	@echo "make test        set up, check, and run every test"
 	@echo "make check       formatting, lint, types, import contracts, rules of the project"
-	@echo "make faults      the kill -9 tests, many seeds each (ROUNDS=20)"
+	@echo "make faults      kill -9 at every boundary and at random times (ROUNDS=20 KILLS=200 SEED=1)"
 	@echo "make day         320 studies through a node in a quarter of an hour, against the policy and the simulation"
+	@echo "make docs        build the documentation as a site in site/"
 	@echo "make train-demo  train the demonstration weights again"
 	@echo "make audit       bandit and pip-audit; make sbom: what is installed, as CycloneDX"
 	@echo "make api-fuzz    schemathesis against the API, many examples (EXAMPLES=300)"
@@ -52,7 +53,8 @@ check: setup
 	@$(BIN)/python -m pytest --quiet --no-header tests/test_project.py
 
 faults: setup packages
-	@RADNODE_FAULT_ROUNDS=$(or $(ROUNDS),20) $(BIN)/python -m pytest tests/system/test_kill.py --timeout 7200 $(ARGS)
+	@RADNODE_FAULT_ROUNDS=$(or $(ROUNDS),20) RADNODE_FAULT_KILLS=$(or $(KILLS),200) RADNODE_FAULT_SEED=$(or $(SEED),1) \
+	  $(BIN)/python -m pytest -s tests/system/test_campaign.py tests/system/test_kill.py --timeout 7200 $(ARGS)
 
 day: setup
 	@$(BIN)/python benchmarks/day.py $(ARGS)
@@ -75,6 +77,10 @@ $(AUDIT):
 
 api-fuzz: setup
 	@RADNODE_FUZZ_EXAMPLES=$(or $(EXAMPLES),300) $(BIN)/python -m pytest tests/node/test_api_fuzz.py --timeout 7200 $(ARGS)
+
+docs: setup
+	@$(BIN)/python -m mkdocs build --strict --quiet
+	@echo "The documentation is in site/index.html"
 
 train-demo: setup
 	@$(BIN)/python -m radnode_inference.training breast --out inference/radnode_inference/models/breast_mri $(ARGS)
