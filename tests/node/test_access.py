@@ -145,7 +145,8 @@ def test_nobody_gets_in_without_saying_who(client: httpx.Client) -> None:
 def test_a_wrong_token_opens_nothing(client: httpx.Client) -> None:
     client.cookies.clear()
     for route in ROUTES:
-        assert asked(client, route, authorization="Bearer rn_wrong") == 401, route
+        if line_of(route).path not in ("/healthz", "/readyz", "/static"):  # answered to anybody, whatever they show
+            assert asked(client, route, authorization="Bearer rn_wrong") == 401, route
 
 
 @pytest.mark.parametrize("scope", list(Scope))
