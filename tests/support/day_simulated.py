@@ -5,6 +5,7 @@ import random
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from scipy.stats import t as student
 from support.day import NEVER, READING_S, Case, Plan, Said
@@ -99,14 +100,22 @@ def simulated(
     return {by_arrival[id(r.arrival)].number: r.wait_s / 60 for r in reads}
 
 
+def at_once(waits: Mapping[int, float], gap_s: Callable[[], float]) -> dict[int, float]:
+    """Waits in which a study that an idle reader took at once also waited for the test itself."""
+    return {number: wait or gap_s() / 60 for number, wait in waits.items()}
+
+
 def agreement(cases: Sequence[Case], plan: Plan, trials: int, gaps_s: Sequence[float]) -> list[Agreement]:
     """Reality beside `trials` simulated days with the same arrivals and flags, and reading times drawn anew.
 
     gaps_s: simulated seconds that readers lost between two studies, because the test itself takes its time.
     """
     chance = random.Random(plan.seed + 1)
-    real, same = waits_min(cases, plan), simulated(cases, plan, lambda c: c.reading_s + statistics.fmean(gaps_s))
-    runs = [simulated(cases, plan, lambda _: chance.uniform(*READING_S) + chance.choice(gaps_s)) for _ in range(trials)]
+    mean_s = statistics.fmean(gaps_s)
+    real = waits_min(cases, plan)
+    same = at_once(simulated(cases, plan, lambda c: c.reading_s + mean_s), lambda: mean_s)
+    draw = partial(chance.choice, gaps_s)
+    runs = [at_once(simulated(cases, plan, lambda _: chance.uniform(*READING_S) + draw()), draw) for _ in range(trials)]
     made = []
     for group in GROUPS:
         numbers = [c.number for c in of_group(cases, group)]
@@ -122,17 +131,6 @@ def agreement(cases: Sequence[Case], plan: Plan, trials: int, gaps_s: Sequence[f
             )
         )  # fmt: skip
     return made
-
-
-def in_order_of_arrival(cases: Sequence[Case], plan: Plan, gaps_s: Sequence[float]) -> float:
-    """The longest wait (simulated minutes) that these readers cannot help, whatever the order: nobody is put before anybody."""
-    free = [0.0] * plan.readers
-    longest = 0.0
-    for case in sorted(cases, key=lambda c: c.when("arrived")):
-        begin = max(min(free), case.when("arrived") * plan.scale)
-        longest = max(longest, begin - case.when("arrived") * plan.scale)
-        free[free.index(min(free))] = begin + case.reading_s + statistics.fmean(gaps_s)
-    return longest / 60
 
 
 def longest_unflagged_min(cases: Sequence[Case], waits: Mapping[int, float]) -> float:
