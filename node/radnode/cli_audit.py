@@ -79,10 +79,10 @@ def lines(session: "Session", form: str, after: int) -> Iterator[str]:
     from radnode import audit_messages
     from radnode_fhir.audit_event import audit_event
 
-    make: Mapping[str, Callable[[Entry], str]] = {
+    makers: Mapping[str, Callable[[Entry], str]] = {
         "dicom": audit_messages.message,
         "fhir": lambda entry: json.dumps(audit_event(audit_messages.facts(entry)), ensure_ascii=False),
         "json": lambda entry: json.dumps(vars(entry), ensure_ascii=False),
-    }[form]
+    }
     for entry in chain.walk(session, after):
-        yield make(entry)
+        yield makers[form](entry)

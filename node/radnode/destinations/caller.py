@@ -16,7 +16,7 @@ from radnode.settings_access import Tls
 CONNECT_S = 10.0
 
 
-class Caller(AE):
+class Caller(AE):  # type: ignore[misc]  # mypy is not shown the types of pynetdicom (pyproject.toml)
     """An application entity that calls others. All its waits end after `timeout_s`, the one for a connection earlier."""
 
     def __init__(self, ae_title: str, timeout_s: float) -> None:
@@ -40,7 +40,7 @@ def tls_of(address: Destination) -> ssl.SSLContext | None:
         raise DeliveryError(f"{address.name}: {e.sentence}") from e
 
 
-class CallerSocket(AssociationSocket):
+class CallerSocket(AssociationSocket):  # type: ignore[misc]
     """Closed also where the peer ended first: pynetdicom would leave that one to the garbage collector."""
 
     def _shutdown_socket(self) -> None:

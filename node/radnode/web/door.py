@@ -40,6 +40,8 @@ AT_THIS_MACHINE = "somebody at this machine"
 ITSELF = frozenset({Kind.LOG_IN, Kind.LOG_OUT})
 """What the pages for signing in write themselves."""
 SHOWN = frozenset({Kind.SEEN, Kind.LISTED, Kind.EXPORTED, Kind.AUDIT})
+UNASKED = frozenset({"/healthz", "/readyz", "/static"})
+"""What is answered without a look into the database, which may be what does not answer."""
 MOST_TOLD = 10_000
 PERSON: ContextVar[Person | None] = ContextVar("person", default=None)
 """Who asked for what is being answered."""
@@ -89,6 +91,8 @@ class Door:
         problem = self._forwarded(scope, headers)
         if problem:
             return None, PlainTextResponse(problem, status_code=403)
+        if line.path in UNASKED:
+            return None, None
         person, wrong_token = self._who(scope, headers)
         if wrong_token:
             return None, unauthorized("This token is not known, was revoked, or is too old.")

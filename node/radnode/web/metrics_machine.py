@@ -66,7 +66,9 @@ def families(settings: Settings) -> Iterator[GaugeMetricFamily]:
         yield GaugeMetricFamily("radnode_disk_total_bytes", "Size of its disk.", value=disk.total)
     least = float(settings.receive.disk_free_min_mb * MB)
     yield GaugeMetricFamily("radnode_disk_watermark_bytes", "Below this, images are refused.", value=least)
-    ends = GaugeMetricFamily("radnode_certificate_ends_seconds", "When a certificate ends, UTC.", labels=["certificate"])
+    ends = GaugeMetricFamily(
+        "radnode_certificate_ends_seconds", "When a certificate ends, UTC.", labels=["certificate"]
+    )
     for found in tls.certificates(settings):
         ends.add_metric([found.what], found.ends_at)
     yield ends
