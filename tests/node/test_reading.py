@@ -24,7 +24,7 @@ def test_a_read_study_leaves_the_list_is_counted_there_and_comes_back_when_the_m
         assert node.lesion in before
         page = client.post(address, data={"revision": "1"})
         assert page.status_code == 200
-        assert node.lesion not in page.text and "1 studies were read" in page.text
+        assert node.lesion not in page.text and "Read, and not in this list any more: 1." in page.text
         assert listed(client) == [uid for uid in before if uid != node.lesion]
         story = client.get(f"/studies/{node.lesion}").text
         assert "To be read after all" in story and "the study leaves the worklist" in story

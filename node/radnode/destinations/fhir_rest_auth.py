@@ -4,11 +4,9 @@ SMART Backend Services (https://hl7.org/fhir/smart-app-launch/backend-services.h
 assertion that a private key signs (RFC 7523). Secrets are read when they are used, from a file or the environment.
 """
 
-import os
 import ssl
 import time
 import uuid
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,6 +14,7 @@ from authlib.oauth2.rfc7523 import private_key_jwt_sign
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
 
+from radnode import secrets_read
 from radnode.errors import DeliveryError
 from radnode.settings import Destination as Address
 
@@ -96,14 +95,7 @@ def assertion(address: Address) -> str:
 
 def secret(where: str) -> str:
     """What "file:PATH" or "env:NAME" leads to. Raises DeliveryError, which never holds the secret."""
-    kind, _, name = where.partition(":")
-    if kind == "env" and os.environ.get(name):
-        return os.environ[name].strip()
-    if kind == "file":
-        try:
-            return Path(name).read_text().strip()
-        except (OSError, UnicodeDecodeError) as e:
-            raise DeliveryError(f"the secret {where} cannot be read: {type(e).__name__}") from e
-    if kind == "env":
-        raise DeliveryError(f"the environment variable {name} is not set")
-    raise DeliveryError("a secret is written as file:PATH or env:NAME, never in the settings themselves")
+    try:
+        return secrets_read.secret(where)
+    except secrets_read.SecretError as e:
+        raise DeliveryError(str(e)) from e
