@@ -4,9 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import approximate_polygon, find_contours
 
-from radnode_inference.volume import BoolArray
+from radnode_inference.volume import Affine, BoolArray, Volume
 
 Outline = NDArray[np.float64]
+OBLONG_MM = 0.5
 
 
 def areas(mask: BoolArray) -> NDArray[np.int64]:
@@ -41,3 +42,20 @@ def polyline(mask: BoolArray) -> NDArray[np.float32]:
     points: NDArray[np.float32] = (simple[:, ::-1] + 0.5).astype(np.float32)
     points[-1] = points[0]
     return points
+
+
+def oblong(volume: Volume) -> bool:
+    """Whether OHIF 3.13 would draw an outline on the image in a wrong place, up to half a millimetre or more.
+
+    It takes the spacing of rows for that of columns and the other way round (imageToWorldCoords of cornerstone3D).
+    """
+    _, rows, columns = volume.shape
+    _, between_rows, between_columns = volume.spacing
+    return max(rows, columns) * abs(between_rows - between_columns) >= OBLONG_MM
+
+
+def in_space(points: NDArray[np.float32], index: int, affine: Affine) -> NDArray[np.float64]:
+    """Points (column, row) of a `polyline` on slice `index` as LPS mm [point, xyz], last point = first."""
+    grid = np.c_[np.full(len(points), index), points[:, ::-1].astype(np.float64) - 0.5, np.ones(len(points))]
+    places: NDArray[np.float64] = (affine @ grid.T)[:3].T
+    return places

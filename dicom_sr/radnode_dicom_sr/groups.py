@@ -7,7 +7,7 @@ from highdicom import sr
 from highdicom.sr.coding import CodedConcept
 
 from radnode_dicom_sr import codes
-from radnode_dicom_sr.contour import key_slice, polyline
+from radnode_dicom_sr.contour import in_space, key_slice, oblong, polyline
 from radnode_dicom_sr.dataset import MANUFACTURER, Context, Setting, weights
 from radnode_dicom_sr.identity import DicomObject
 from radnode_dicom_sr.source import clip
@@ -23,24 +23,34 @@ def planar(finding: Finding, context: Context, *, alone: bool = False) -> Any:
 
     alone: no volumetric group follows, so that what is measured in space and what was judged stands here too.
     """
+    measured = [m for m in finding.measurements if alone or m.concept.value in codes.IN_PLANE]
+    return sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+        referenced_region=region(finding, context),
+        measurements=[*probability(finding), *(number(m) for m in measured)] or None,
+        qualitative_evaluations=(evaluations(finding) or None) if alone else None,
+        **head(finding, context),
+    )
+
+
+def region(finding: Finding, context: Context) -> Any:
+    """The outline on the key slice: on the image, or in space where the pixels are oblong (docs/decisions.md)."""
     assert finding.mask is not None
     index = key_slice(finding.mask)
-    origin = context.source.slices[index]
+    points = polyline(finding.mask[index])
+    source = context.source
+    if source.frame_of_reference_uid and oblong(context.findings.volume):
+        return sr.ImageRegion3D(
+            graphic_type=sr.GraphicTypeValues3D.POLYLINE,
+            graphic_data=in_space(points, index, context.findings.volume.affine),
+            frame_of_reference_uid=source.frame_of_reference_uid,
+        )
+    origin = source.slices[index]
     image = sr.SourceImageForRegion(
         referenced_sop_class_uid=origin.sop_class_uid,
         referenced_sop_instance_uid=origin.sop_uid,
         referenced_frame_numbers=None if origin.frame is None else [origin.frame],
     )
-    region = sr.ImageRegion(
-        graphic_type=sr.GraphicTypeValues.POLYLINE, graphic_data=polyline(finding.mask[index]), source_image=image
-    )
-    measured = [m for m in finding.measurements if alone or m.concept.value in codes.IN_PLANE]
-    return sr.PlanarROIMeasurementsAndQualitativeEvaluations(
-        referenced_region=region,
-        measurements=[*probability(finding), *(number(m) for m in measured)] or None,
-        qualitative_evaluations=(evaluations(finding) or None) if alone else None,
-        **head(finding, context),
-    )
+    return sr.ImageRegion(graphic_type=sr.GraphicTypeValues.POLYLINE, graphic_data=points, source_image=image)
 
 
 def volumetric(finding: Finding, context: Context, seg: DicomObject, segment: int) -> Any:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
+import numpy as np
 from pydicom.sr.codedict import codes as tables
 
 from radnode_dicom_sr import codes
@@ -10,7 +11,9 @@ from radnode_dicom_sr.raw import CODE_VALUE, NAME, Raw
 from radnode_inference.findings import Code, Finding, Findings, Measurement
 
 GROUP, TRACKING_UID, SIDE, ALGORITHM_FAMILY, TIME_POINT = "125007", "112040", "272741003", "111000", "C2348792"
-REFERENCED, INSTANCE, FRAME = 0x00081199, 0x00081155, 0x00081160
+REFERENCED, INSTANCE, FRAME, FRAME_OF_REFERENCE = 0x00081199, 0x00081155, 0x00081160, 0x30060024
+ON_SLICE = 0.01
+"""How far, in slices, a point of an outline may lie beside its slice: coordinates have seven digits."""
 UNITS: Mapping[str, frozenset[str]] = {
     codes.VOLUME: frozenset({"ml", "mL", "cm3", "mm3", "L", "l"}),
     codes.LONG_AXIS: frozenset({"mm", "cm"}),
@@ -39,6 +42,8 @@ def outlines(report: Raw, findings: Findings) -> Iterator[str]:
         for item in group.content:
             if item.kind == "SCOORD" and uid in found:
                 yield from outline(item, found[uid], findings)
+            elif item.kind == "SCOORD3D" and uid in found:
+                yield from outline_in_space(item, found[uid], findings)
 
 
 def outline(item: Raw, finding: Finding, findings: Findings) -> Iterator[str]:
@@ -51,6 +56,20 @@ def outline(item: Raw, finding: Finding, findings: Findings) -> Iterator[str]:
     _, rows, columns = findings.volume.shape
     data = item.numbers(0x00700022, "f")
     if min(data) < 0 or max(data[0::2]) > columns or max(data[1::2]) > rows:
+        yield f"{finding.tracking_id}: the outline leaves the image"
+
+
+def outline_in_space(item: Raw, finding: Finding, findings: Findings) -> Iterator[str]:
+    volume = findings.volume
+    if item.text(FRAME_OF_REFERENCE) != volume.frame_of_reference_uid:
+        yield f"{finding.tracking_id}: the outline has another frame of reference than the images"
+    points = np.array(item.numbers(0x00700022, "f")).reshape(-1, 3)
+    at = (np.linalg.inv(volume.affine) @ np.c_[points, np.ones(len(points))].T)[:3].T
+    number = round(float(at[0, 0]))
+    flat = np.abs(at[:, 0] - number).max() < ON_SLICE
+    if not (flat and 0 <= number < len(volume.sources) and finding.mask is not None and finding.mask[number].any()):
+        yield f"{finding.tracking_id}: the outline is on no slice that the finding touches"
+    if at[:, 1:].min() < -0.51 or (at[:, 1:] > np.array(volume.shape[1:]) - 0.49).any():
         yield f"{finding.tracking_id}: the outline leaves the image"
 
 

@@ -232,6 +232,38 @@ def test_a_voxel_less_in_a_label_map_is_named(
     assert any("does not show the finding's voxels" in s for s in check(objects, other, place.study))
 
 
+def moved(step_mm: tuple[float, float, float]) -> Callable[[Dataset], None]:
+    def change(ds: Dataset) -> None:
+        region = next(i for i in content(ds) if i.ValueType == "SCOORD3D")
+        region.GraphicData = (np.array(region.GraphicData, float).reshape(-1, 3) + step_mm).ravel().tolist()
+
+    return change
+
+
+def other_frame_of_reference(ds: Dataset) -> None:
+    next(i for i in content(ds) if i.ValueType == "SCOORD3D").ReferencedFrameOfReferenceUID = "1.2.3.4"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (moved((0, 0, 0)), ""),
+        (moved((0, 0, 1.0)), "is on no slice"),
+        (moved((0, 0, 250)), "is on no slice"),
+        (moved((60, 0, 0)), "leaves the image"),
+        (other_frame_of_reference, "another frame of reference"),
+    ],
+)
+def test_an_outline_in_space_lies_on_a_slice_of_its_finding(
+    tmp_path: Path, change: Callable[[Dataset], None], said: str
+) -> None:
+    place = scene(tmp_path, spacing=(2.5, 0.8, 1.1))
+    made = findings(place)
+    objects = [broken(o, change) if o.kind == "sr" else o for o in build(made, place.study)]
+    sentences = check(objects, made, place.study)
+    assert any(said in s for s in sentences) if said else sentences == ()
+
+
 def test_two_objects_with_one_uid_are_named(built: tuple[Scene, Findings, list[DicomObject]]) -> None:
     place, made, objects = built
     assert any("one SOP Instance UID" in s for s in check([*objects, objects[-1]], made, place.study))

@@ -117,6 +117,26 @@ def test_the_outline_encloses_the_finding_on_its_largest_slice(place: Scene) -> 
         assert middle == pytest.approx(box, abs=0.01)
 
 
+def test_where_pixels_are_oblong_the_outline_stands_in_space(tmp_path: Path) -> None:
+    """OHIF would draw one on the image elsewhere; in space it is the same outline."""
+    place = scene(tmp_path, orientation="oblique", spacing=(2.5, 0.8, 1.1))
+    made = findings(place)
+    (report,) = reports(build(made, place.study))
+    for finding in made.items:
+        assert finding.mask is not None
+        group = next(g for g in groups(report) if tracked(g) == finding.tracking_uid)
+        (region,) = (i for i in group.ContentSequence if i.ValueType in ("SCOORD", "SCOORD3D"))
+        assert (region.ValueType, region.GraphicType) == ("SCOORD3D", "POLYLINE")
+        index = int(finding.mask.sum(axis=(1, 2)).argmax())
+        points = np.asarray(region.GraphicData, float).reshape(-1, 3)
+        assert (points[0] == points[-1]).all()
+        at = np.linalg.inv(place.volume.affine) @ np.c_[points, np.ones(len(points))].T
+        assert at[0] == pytest.approx(np.full(len(points), index), abs=1e-3)
+        rows, columns = np.nonzero(finding.mask[index])
+        assert at[1].min() == pytest.approx(rows.min() - 0.5, abs=0.01)
+        assert at[2].max() == pytest.approx(columns.max() + 0.5, abs=0.01)
+
+
 @pytest.mark.parametrize("radius", [0.5, 1.0, 3.0])
 def test_nothing_can_be_turned_into_an_editable_measurement_that_drops_the_numbers(place: Scene, radius: float) -> None:
     """OHIF hydrates Cornerstone tracking identifiers, closed polylines of four or five points, and NUMs with coordinates."""

@@ -101,7 +101,9 @@ def test_private_retired_and_new_storage_classes_are_taken(node: Receiver, sop_c
     assert dataset_of(stored(node, ds.SOPInstanceUID)) == encoded(ds)
 
 
-@pytest.mark.parametrize("syntax", ["1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.1.20.1", "1.2.840.10008.5.1.4.38.1"])
+@pytest.mark.parametrize(
+    "syntax", ["1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.5.1.4.34.6.1", "1.2.840.10008.5.1.4.38.1"]
+)
 def test_other_services_are_not_negotiated(node: Receiver, syntax: str) -> None:
     with Wire(node.port) as wire:
         kind, body = wire.associate("1.2.840.10008.5.1.4.1.1.2", syntax)

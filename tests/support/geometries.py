@@ -16,9 +16,13 @@ GEOMETRIES: dict[str, dict[str, Any]] = {
     "axial": {"seed": 31, "orientation": "axial", "patient_position": "HFP"},
     "oblique": {"seed": 36, "orientation": "oblique", "patient_position": "HFP"},
     "feet-first": {"seed": 37, "orientation": "axial", "patient_position": "FFP"},
-    "sagittal": {"seed": 34, "orientation": "sagittal", "patient_position": "HFS"},
+    "sagittal": {"seed": 33, "orientation": "sagittal", "patient_position": "HFS"},
     "enhanced": {"seed": 37, "orientation": "axial", "patient_position": "HFP", "layout": Layout.ENHANCED},
 }
+OTHERS: dict[str, dict[str, Any]] = {
+    "oblong pixels": {"seed": 34, "orientation": "sagittal", "patient_position": "HFS", "square_pixels": False}
+}
+"""What OHIF cannot draw every outline of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +35,8 @@ class Delivered:
 
 def deliver(folder: Path, pacs: Orthanc) -> Delivered:
     """Let a node read one study of each geometry."""
-    samples = {name: small_breast(folder / name, shape=(40, 96, 96), **given) for name, given in GEOMETRIES.items()}
+    usual = {"shape": (40, 96, 96), "square_pixels": True}
+    samples = {name: small_breast(folder / name, **usual | given) for name, given in (GEOMETRIES | OTHERS).items()}
     with TestNode(folder, destinations=[to_orthanc(pacs)], quiet_s=1.0) as node:
         for sample in samples.values():
             PatientSender(lambda: node.receive_port).send(sample.files)

@@ -169,6 +169,7 @@ def variants() -> dict[str, Variant]:
         found[name] = Variant(scene={"change": change, "modality": modality}, valid=name in VALID)
     for charset in NAMES:
         found[charset] = Variant(scene={"change": named(charset)}, valid=False)
+    found["oblong pixels"] = Variant(scene={"spacing": (2.5, 0.8, 1.1)})
     found["one instance twice"] = Variant(scene={}, after=duplicate, valid=False)
     found["two images of one UID"] = Variant(scene={}, after=another_of_the_same_uid, valid=False)
     found["two frames of reference"] = Variant(scene={}, after=other_frame_of_reference)

@@ -41,6 +41,10 @@ GO = """center => { const s = window.services, id = s.viewportGridService.getAct
     return new Promise(done => { let frames = 0;  // the first one may still be of the slice before
         v.element.addEventListener('CORNERSTONE_IMAGE_RENDERED', () => ++frames < 3 ? v.render() : done());
         v.render() }) }"""
+OUTLINES = """() => { const s = window.services, id = s.viewportGridService.getActiveViewportId();
+    const v = s.cornerstoneViewportService.getCornerstoneViewport(id);
+    return [...document.querySelectorAll('svg.svg-layer polyline, svg.svg-layer polygon')].map(
+        p => [...p.points].map(at => Array.from(v.canvasToWorld([at.x, at.y])))) }"""
 SHOWN = """() => { const s = window.services, id = s.viewportGridService.getActiveViewportId();
     const v = s.cornerstoneViewportService.getCornerstoneViewport(id);
     return v && v.getCurrentImageId ? v.getCurrentImageId() : null }"""
@@ -92,6 +96,13 @@ class Ohif:
         self.page.wait_for_function(f"({DRAWN})().length > 0", polling=500)
         return cast(list[dict[str, Any]], self.page.evaluate(MEASUREMENTS))
 
+    def report_loaded(self) -> None:
+        """Wait until a report is open, whether or not anything of it is drawn."""
+        shown = "d => d.Modality === 'SR' && d.isLoaded"
+        self.page.wait_for_function(
+            f"window.services.displaySetService.getActiveDisplaySets().some({shown})", polling=500
+        )
+
     def contours(self) -> list[dict[str, Any]]:
         """Every region of the open structure set once it is drawn: name, whether it is drawn, points in LPS mm."""
         self.page.wait_for_function(
@@ -132,6 +143,10 @@ class Ohif:
     def drawn(self) -> str:
         """The words drawn over the image."""
         return " ".join(cast(list[str], self.page.evaluate(DRAWN)))
+
+    def outlines(self) -> list[list[list[float]]]:
+        """The lines drawn over the image, as points in LPS mm."""
+        return cast(list[list[list[float]]], self.page.evaluate(OUTLINES))
 
     def image(self) -> str:
         """What the active viewport shows: an address that ends in `/instances/UID/frames/NUMBER`."""

@@ -33,6 +33,7 @@ def small_breast(
     orientation: str = "axial",
     patient_position: str = "HFP",
     layout: Layout = Layout.SERIES,
+    square_pixels: bool = False,
 ) -> Sample:
     """A dynamic breast MR that `mr-breast-kinetics` reads in a second or so; a series for each phase."""
     phantom = breast_generator.phantom(
@@ -43,6 +44,7 @@ def small_breast(
         orientation=Orientation(orientation),
         patient_position=patient_position,
         other_sequences=False,
+        square_pixels=square_pixels,
     )
     order = Order(
         patient_name=f"Generated^Breast {seed}",

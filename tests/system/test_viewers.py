@@ -74,6 +74,14 @@ def centroid(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return center
 
 
+def centroid_in_space(points: NDArray[np.float64], affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The same for points in LPS mm on a slice of a grid."""
+    at = (np.linalg.inv(affine) @ np.c_[points, np.ones(len(points))].T)[:3].T
+    row, column = centroid(at[:, 1:])
+    center: NDArray[np.float64] = (affine @ np.array([at[0, 0], row, column, 1]))[:3]
+    return center
+
+
 def distance(a: Any, b: Any) -> float:
     return float(np.linalg.norm(np.asarray(a, dtype=float) - np.asarray(b, dtype=float)))
 
@@ -108,10 +116,30 @@ def test_ohif_draws_the_report_on_the_right_slice(ohif: Opened, geometries: Deli
     points = np.array(measurement["points"], dtype=float).reshape(-1, 2)[:-1] - 0.5
     outline = origin + points @ steps
     assert distance(origin + centroid(points) @ steps, ohif.slice_center(outline[0])) < NEAR_MM
+    [lines] = [np.array(line) for line in viewer.outlines() if len(line) > 2]
+    middle_drawn = centroid_in_space(lines, ohif.sample.affine)
+    assert distance(middle_drawn, ohif.slice_center(middle_drawn)) < NEAR_MM
     said = {label.split(":")[0]: label.split(": ")[1] for label in measurement["labels"]}
     truth_ml = ohif.sample.truth.sum() * abs(np.linalg.det(ohif.sample.affine[:3, :3])) / 1000
     assert float(said["Volume"].removesuffix(" mL")) == pytest.approx(truth_ml, rel=0.2)
     assert f"Volume: {said['Volume']}" in viewer.drawn()
+
+
+def test_ohif_draws_no_outline_in_a_wrong_place_where_pixels_are_oblong(
+    geometries: Delivered, browser: Browser, address: str
+) -> None:
+    """It would (imageToWorldCoords takes one spacing for the other), were it not given in space; the mask is right."""
+    sample = geometries.samples["oblong pixels"]
+    with Ohif(browser, address, sample.study_uid, PICTURES) as viewer:
+        viewer.open("mr-breast-kinetics segmentation")
+        [segment] = viewer.segments()
+        assert distance(segment["center"], middle(sample.affine, np.argwhere(sample.truth))) < NEAR_MM
+        viewer.open("mr-breast-kinetics findings")
+        viewer.report_loaded()
+        viewer.picture("oblong-ohif-report")
+        for line in viewer.outlines():
+            at = centroid_in_space(np.array(line), sample.affine)
+            assert distance(at, middle(sample.affine, np.argwhere(sample.truth))) < 10
 
 
 def test_ohif_lays_the_segmentation_over_the_lesion(ohif: Opened) -> None:

@@ -87,8 +87,10 @@ def phantom(
     patient_position: str = "HFP",
     other_sequences: bool = True,
     motion_mm: float = 0.0,
+    square_pixels: bool = False,
 ) -> BreastPhantom:
-    """The breast MR of `seed`; `lesion` None lets the seed decide. The field of view is kept whatever the shape.
+    """The breast MR of `seed`; `lesion` None lets the seed decide. The field of view is kept whatever the shape,
+    but for square_pixels, as scanners make them: it grows until rows and columns are as wide as each other.
 
     patient_position turns the images as fields.FLIPS says. other_sequences=False leaves T2 and DWI at 2x2x2 voxels.
     motion_mm: how far the patient moves, all at once, between two phases after contrast; the masks stay where she lay.
@@ -100,7 +102,7 @@ def phantom(
     extent = (EXTENT[0] * scale, EXTENT[1] * scale, EXTENT[2] * float(rng.uniform(0.95, 1.05)))
     if orientation is Orientation.OBLIQUE:
         extent = (extent[0] * 1.05, extent[1] * 1.05, extent[2] * 1.1)
-    where = grid(shape, extent, (0.0, 45.0, 0.0), orientation, patient_position)
+    where = grid(shape, extent, (0.0, 45.0, 0.0), orientation, patient_position, square_pixels=square_pixels)
     parts = patient.parts(where)
     times = phase_times(rng, phases or int(rng.integers(6, 8)))
     level = float(rng.uniform(250, 900))

@@ -84,16 +84,22 @@ def grid(
     orientation: Orientation = Orientation.AXIAL,
     patient_position: str = "HFS",
     tilt: tuple[float, float, float] = (18.0, -12.0, 9.0),
+    *,
+    square_pixels: bool = False,
 ) -> Grid:
     """A grid of `shape` [slice, row, column] that covers `extent` (x, y, z) mm around `centre` (LPS).
 
-    tilt: degrees about x, y and z, used by OBLIQUE only.
+    tilt: degrees about x, y and z, used by OBLIQUE only. square_pixels: it covers more, so that rows and columns are as
+    wide as each other.
     """
     directions = np.array(AXES[orientation], dtype=float).T * np.array(FLIPS[patient_position], dtype=float)
     if orientation is Orientation.OBLIQUE:
         directions = rotation(tilt) @ directions
     size = np.abs(np.array(AXES[orientation], dtype=float)) @ np.array(extent)
-    steps = directions * (size / np.array(shape))
+    widths = size / np.array(shape)
+    if square_pixels:
+        widths[1:] = widths[1:].max()
+    steps = directions * widths
     affine = np.eye(4)
     affine[:3, :3] = steps
     affine[:3, 3] = np.array(centre) - steps @ ((np.array(shape) - 1) / 2)

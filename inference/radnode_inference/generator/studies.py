@@ -136,7 +136,7 @@ def cylinder(seed: int) -> chest.ChestPhantom:
 
 
 MAKERS: dict[str, Callable[[StudySpec], Truth]] = {
-    "MR": lambda s: breast.phantom(s.seed, lesion=s.purpose == "lesion", shape=BREAST_SHAPE),
+    "MR": lambda s: breast.phantom(s.seed, lesion=s.purpose == "lesion", shape=BREAST_SHAPE, square_pixels=True),
     "CT": lambda s: chest.phantom(s.seed, nodules=s.purpose == "lesion", shape=CHEST_SHAPE),
     "QA": lambda s: cylinder(s.seed),
 }

@@ -73,6 +73,7 @@ class Pacs:
         except OSError as e:  # the name of the host leads nowhere
             raise DeliveryError(f"{self._name()}: {e.strerror or type(e).__name__}") from e
         if not association.is_established and not association.rejected_contexts:
+            hang_up(association)
             raise DeliveryError(f"{self._name()}: {self._why_not(association)}")
         return association
 
@@ -125,9 +126,12 @@ class StoreAssociation:
 
 
 def hang_up(association: Any) -> None:
-    """Release an association, if it still stands."""
+    """Release an association, if it still stands, and close its connection, which pynetdicom may have left open."""
     if association.is_established:
         association.release()
+    transport = association.dul.socket
+    if transport is not None:
+        transport.close()
 
 
 def judge(status: int, comment: str) -> str:
