@@ -80,6 +80,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
     with node:
         yield Here(node=node, pacs=pacs, breast=breast, chest=chest, folder=folder)
     pacs.stop()
+    pacs.http.close()
 
 
 # ------------------------------------------------------------------------------------------ refused by the listener
