@@ -1,18 +1,18 @@
 """A destination that is down or stuck: it is left alone for a while, costs the others nothing, and gets all once it is back."""
 
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import select
+from support.delivering import delivering
 from support.orthanc import free_ports
 from support.pacs_scp import pacs_scp
 from support.results import add_job, add_study, four, prepare, record
 
-from radnode import breaker, deliver, outbox
+from radnode import breaker, outbox
 from radnode.breaker import LIMIT, Breaker
 from radnode.database import Database
 from radnode.settings import Deliver, Destination, Settings
@@ -40,19 +40,6 @@ def owing(tmp_path: Path, studies: int, *to: Destination) -> Iterator[tuple[Sett
         yield settings, database
     finally:
         database.close()
-
-
-@contextmanager
-def delivering(settings: Settings) -> Iterator[None]:
-    stop = threading.Event()
-    thread = threading.Thread(target=deliver.serve, args=(settings, stop))
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(20)
-        assert not thread.is_alive()
 
 
 def states(database: Database, destination: str) -> set[str]:

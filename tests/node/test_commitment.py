@@ -1,6 +1,5 @@
 """Storage commitment both ways, and C-FIND in its place: whether what was delivered is also kept."""
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,13 +8,13 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
+from support.delivering import delivering
 from support.orthanc import Orthanc
 from support.pacs_scp import Pacs, pacs_scp
 from support.receiver import Receiver, receiver
 from support.results import add_job, add_study, four, prepare, record
 from support.studies import small_chest
 
-from radnode import deliver
 from radnode.database import Database
 from radnode.peers import Peer, add_peer
 from radnode.settings import Deliver, Destination, Settings
@@ -45,19 +44,6 @@ def states(database: Database) -> set[str]:
 def story(database: Database) -> list[str]:
     with database.reading() as session:
         return list(session.scalars(select(EventRow.sentence).order_by(EventRow.id)))
-
-
-@contextmanager
-def delivering(settings: Settings) -> Iterator[None]:
-    stop = threading.Event()
-    thread = threading.Thread(target=deliver.serve, args=(settings, stop))
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(20)
-        assert not thread.is_alive()
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import pytest
 from pydicom.uid import Comprehensive3DSRStorage, SecondaryCaptureImageStorage
 from sqlalchemy import select
+from support.delivering import delivering
 from support.postgres import Postgres
 from support.results import add_job, add_study, four, prepare, record
 from support.storage_scp import storage_scp
@@ -60,19 +61,6 @@ def node(tmp_path: Path) -> Iterator[Node]:
 def owe(settings: Settings, database: Database, content: str = "A", study_uid: str = STUDY, **values: Any) -> None:
     job = add_job(database, study_uid, model=f"model-{content}")
     record(database, settings.data, job, four(study_uid, job.model, content), settings.destinations, **values)
-
-
-@contextmanager
-def delivering(settings: Settings) -> Iterator[None]:
-    stop = threading.Event()
-    thread = threading.Thread(target=deliver.serve, args=(settings, stop))
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(20)
-        assert not thread.is_alive()
 
 
 def rows(database: Database, destination: str | None = None) -> list[DeliveryRow]:

@@ -1,20 +1,19 @@
 """Orthanc as the PACS over TLS with client certificates: everything that passes between the two."""
 
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 from support.certificates import Authority
 from support.core import dataset, encoded
+from support.delivering import delivering
 from support.orthanc import Orthanc
 from support.receiver import Receiver, receiver
 from support.results import add_job, add_study, four, record
 
-from radnode import deliver, peer_steps, reconcile
+from radnode import peer_steps, reconcile
 from radnode.fetch_run import fetch
 from radnode.peers import Peer, add_peer
 from radnode.settings import Deliver, Destination, Settings
@@ -46,19 +45,6 @@ def until(condition: Callable[[], object], what: str, timeout_s: float = 60.0) -
     while not condition():
         assert time.monotonic() < end, f"in vain: {what}"
         time.sleep(0.1)
-
-
-@contextmanager
-def delivering(settings: Settings) -> Iterator[None]:
-    stop = threading.Event()
-    thread = threading.Thread(target=deliver.serve, args=(settings, stop))
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(20)
-        assert not thread.is_alive()
 
 
 def test_echo_route_store_commit_find_get_and_move_over_tls(tmp_path: Path) -> None:
