@@ -33,7 +33,10 @@ def fetch(peer: Peer, study_uid: str, settings: Settings, store: Store) -> int:
     if peer.way == "move":
         return dimse_fetch.move(address_of(peer, settings), study_uid, calling_ae=own, timeout_s=timeout_s)
     if peer.way == "get":
-        keep = lambda arrival, body: store.put(arrival, [body])  # noqa: E731  two words, used once
+
+        def keep(arrival: Arrival, body: bytes) -> None:
+            store.put(arrival, [body])
+
         return dimse_fetch.get(address_of(peer, settings), study_uid, keep, calling_ae=own, timeout_s=timeout_s)
     many = 0
     for file in files(peer, study_uid, timeout_s):
