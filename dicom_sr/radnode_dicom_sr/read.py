@@ -31,8 +31,8 @@ def read(body: bytes) -> Document:
             return report(ds)
     except InvalidDicomError as e:
         raise ValueError("this is not a DICOM file") from e
-    except NotImplementedError as e:  # pydicom's, for a compression that it has no decoder of
-        raise ValueError(f"the pixels of this file cannot be decoded here: {e}") from e
+    except RuntimeError as e:  # pydicom's: it knows no such compression, has no decoder of it, or each of them failed
+        raise ValueError(f"the pixels of this file cannot be decoded here: {' '.join(str(e).split())}") from e
     except (AttributeError, KeyError, IndexError, TypeError, EOFError) as e:
         raise ValueError(f"this file is not whole, or not as the standard has it: {type(e).__name__}: {e}") from e
     raise ValueError(

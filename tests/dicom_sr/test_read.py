@@ -9,6 +9,7 @@ import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
+from pydicom.encaps import encapsulate
 from pydicom.uid import generate_uid
 from support.findings import LEFT, LUNG, NODULE, Scene, findings, lesion, scene
 from support.matrix import delivered, everything, variants
@@ -180,6 +181,25 @@ def test_what_is_neither_is_refused_in_a_sentence(place: Scene) -> None:
     for body in (first.read_bytes(), b"nothing", b"", whole[:2000]):
         with pytest.raises(ValueError, match="this"):
             read(body)
+
+
+@pytest.mark.parametrize("seg", ["binary", "labelmap"])
+@pytest.mark.parametrize(
+    "transfer_syntax_uid",
+    ["1.2.3", "1.2.840.10008.1.2.4.100", "1.2.840.10008.1.2.4.203", "1.2.840.10008.1.2.4.90"],
+    ids=["unknown", "no decoder anywhere", "no decoder installed", "broken codestream"],
+)
+def test_pixels_that_cannot_be_decoded_are_said_so_in_a_line(place: Scene, seg: str, transfer_syntax_uid: str) -> None:
+    made = build(findings(place), place.study, profile=Profile(seg=seg))  # type: ignore[arg-type]
+    ds = pydicom.dcmread(BytesIO(next(o.body for o in made if o.kind == "seg")))
+    ds.file_meta.TransferSyntaxUID = transfer_syntax_uid
+    ds.PixelData = encapsulate([b"\x00\x01" * 20] * int(ds.NumberOfFrames))
+    ds["PixelData"].VR, ds["PixelData"].is_undefined_length = "OB", True
+    out = BytesIO()
+    ds.save_as(out, implicit_vr=False, little_endian=True)
+    with pytest.raises(ValueError, match="cannot be decoded here") as e:
+        read(out.getvalue())
+    assert "\n" not in str(e.value)
 
 
 def test_an_edited_copy_shows_the_edit(place: Scene) -> None:
