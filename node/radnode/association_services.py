@@ -109,7 +109,7 @@ class Services:
         somewhere = commit_requests.take(self._database, asked, now)
         if somewhere:
             return Answer()
-        return Answer(report=lambda: commit_requests.judge(self._database, self._settings.data, asked))
+        return Answer(report=lambda: commit_requests.judge(self._database, self._settings.data, asked, now))
 
     def _worklist(self, request: Dataset, syntax: str, caller: Caller, now: float) -> Answer:
         if "worklist" not in caller.may:

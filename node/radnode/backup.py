@@ -34,6 +34,7 @@ from radnode.settings import Settings
 from radnode.start import RESTORING
 from radnode.states import StudyState
 from radnode.tables import InstanceRow, StudyRow
+from radnode.tables_pacs import PromiseRow
 
 DATABASE, SUMS, MANIFEST, SETTINGS, DATA = "database.db", "SHA256SUMS", "manifest.json", "radnode.toml", "data"
 NOT_COPIED = frozenset({"run", "objects", RESTORING})
@@ -42,7 +43,7 @@ PIECE = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a backup is. images: "all", or "open": those of studies that were still to be read. bytes: of all files."""
+    """What a backup is. images: "all", or "open": those of studies still to be read, or promised. bytes: of all files."""
 
     radnode: str
     schema: str
@@ -219,11 +220,15 @@ def copy_to_sqlite(source: Connection, file: Path) -> dict[str, int]:
 
 
 def image_files(source: Connection, *, all_images: bool) -> tuple[str, ...]:
-    """The files of received objects, relative to the data folder; not `all_images`: of studies that are still to be read."""
+    """The files of received objects, relative to the data folder; not `all_images`: only of studies that are still to be
+    read, or that the node committed itself to keep."""
     query = select(InstanceRow.file).where(InstanceRow.gone_at.is_(None))
     if not all_images:
         read = select(StudyRow.study_uid).where(StudyRow.state == StudyState.READ)
-        query = query.where(InstanceRow.study_uid.not_in(read) | ~InstanceRow.settled)
+        promised = select(PromiseRow.study_uid)
+        query = query.where(
+            InstanceRow.study_uid.not_in(read) | InstanceRow.study_uid.in_(promised) | ~InstanceRow.settled
+        )
     return tuple(source.scalars(query.order_by(InstanceRow.id)))
 
 

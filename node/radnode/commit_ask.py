@@ -137,7 +137,7 @@ class Answerer:
             why = "It took no answer on its own association, and no peer of this AE title has a port."
             commit_requests.give_up(self.database, asked, why)
             return
-        found = commit_requests.judge(self.database, self.settings.data, asked)
+        found = commit_requests.judge(self.database, self.settings.data, asked, time.time())
         policy = self.settings.deliver
         try:
             report(

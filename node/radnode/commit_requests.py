@@ -1,24 +1,25 @@
 """Storage commitment that others ask of the node, answered from the disk: PS3.4 annex J, PS3.3 section C.14.
 
-A request is kept before it is answered. The node keeps what it committed to as long as its retention rules say.
+A request is kept before it is answered, and a commitment before it is said: no retention rule lets go what was promised.
 """
 
 import mmap
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
 from pydicom.dataset import Dataset
 from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
 from radnode.database import Database
 from radnode.errors import RefusedError
-from radnode.jobs import changed
+from radnode.jobs import changed, lock_study
 from radnode.peers import Peer, list_peers
 from radnode.store_check import is_uid
 from radnode.tables import InstanceRow
-from radnode.tables_pacs import CommitRequestRow
+from radnode.tables_pacs import CommitRequestRow, PromiseRow
 from radnode_inference.header import walk
 
 PROCESSING_FAILURE, NO_SUCH_OBJECT, CLASS_INSTANCE_CONFLICT = 0x0110, 0x0112, 0x0119
@@ -90,16 +91,10 @@ def where(peers: tuple[Peer, ...], asked: Request) -> Peer | None:
     return None if best is None else replace(best, address=best.host or asked.address)
 
 
-def judge(database: Database, data: Path, asked: Request) -> Report:
-    """What is on the disk, whole, with the bytes that came. Reads every file that was named."""
-    held: dict[str, InstanceRow] = {}
-    uids = list(asked.named)
+def judge(database: Database, data: Path, asked: Request, now: float) -> Report:
+    """What is on the disk, whole, with the bytes that came: it is promised from now on. Reads every file that was named."""
     with database.reading() as session:
-        for start in range(0, len(uids), CHUNK):
-            query = select(InstanceRow).where(
-                InstanceRow.sop_uid.in_(uids[start : start + CHUNK]), InstanceRow.current.is_(True)
-            )
-            held |= {row.sop_uid: row for row in session.scalars(query)}
+        held = there(session, asked)
     committed, failed = {}, {}
     for uid, sop_class in asked.named.items():
         reason = fault(held.get(uid), sop_class, data)
@@ -107,7 +102,34 @@ def judge(database: Database, data: Path, asked: Request) -> Report:
             failed[uid] = (sop_class, reason)
         else:
             committed[uid] = sop_class
+    for uid in promise(database, asked, {held[uid].study_uid for uid in committed}, now):
+        if uid in committed:
+            failed[uid] = (committed.pop(uid), NO_SUCH_OBJECT)
     return Report(transaction_uid=asked.transaction_uid, committed=committed, failed=failed)
+
+
+def there(session: Session, asked: Request) -> dict[str, InstanceRow]:
+    """The rows of what was named and not let go, by SOP Instance UID."""
+    held: dict[str, InstanceRow] = {}
+    uids = list(asked.named)
+    for start in range(0, len(uids), CHUNK):
+        query = select(InstanceRow).where(
+            InstanceRow.sop_uid.in_(uids[start : start + CHUNK]),
+            InstanceRow.current.is_(True),
+            InstanceRow.gone_at.is_(None),
+        )
+        held |= {row.sop_uid: row for row in session.scalars(query)}
+    return held
+
+
+def promise(database: Database, asked: Request, studies: Collection[str], now: float) -> Collection[str]:
+    """From now on no rule lets these studies' images go; which of the objects named went while their files were read."""
+    with database.transaction() as session:
+        for study_uid in sorted(studies):  # in one order, so that two that promise never wait for each other
+            lock_study(session, study_uid)
+            session.merge(PromiseRow(study_uid=study_uid, calling_ae=asked.calling_ae[:64], at=now))
+            session.flush()
+        return asked.named.keys() - there(session, asked).keys()
 
 
 def fault(row: InstanceRow | None, sop_class: str, data: Path) -> int:

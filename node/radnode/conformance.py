@@ -72,7 +72,8 @@ As SCU: each object that was stored is asked about; the answer is taken on the s
 
 As SCP: an object is committed when its file is on the disk with the size and the SHA-256 with which it came, else it fails with
 0112H (not there), 0110H (damaged) or 0119H (another SOP class). The answer goes to the peer's address and port on an association of its
-own (role selection), or on the same one where the peer has no port. What is committed is kept as long as the node's retention says."""
+own (role selection), or on the same one where the peer has no port. What is committed is kept: no retention
+rule and no watermark lets the images of that study go, and every backup holds them."""
 
 
 def worklist() -> str:

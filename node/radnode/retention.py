@@ -1,7 +1,8 @@
 """Which studies' images may be let go, by rule and by the disk's watermark, and letting them go.
 
 Only images go, a whole study's at once; rows, results and the story stay, and the story says so. Nothing goes that is
-still arriving, being read or owed, that a model failed on, or that an open study of the patient may be compared with.
+still arriving, being read or owed, that a model failed on, that the node committed itself to keep for another system,
+or that an open study of the patient may be compared with.
 First the rows say that the files are gone, then the files go: a crash between leaves files, which the next run removes.
 """
 
@@ -25,6 +26,7 @@ from radnode.settings import Retention, RetentionRule, Settings
 from radnode.states import DeliveryState, JobState, StudyState
 from radnode.store_index import ADVISORY_LOCK
 from radnode.tables import DeliveryRow, InstanceRow, JobRow, SendingRow, ShadowRow, StudyRow
+from radnode.tables_pacs import PromiseRow
 
 DAY_S = 86400.0
 MB = 1_000_000
@@ -133,6 +135,7 @@ def kept_because(session: Session, study: StudyRow) -> str:
             "a result was given up and not delivered",
             exists().where(DeliveryRow.study_uid == uid, DeliveryRow.state == DeliveryState.DEAD),
         ),
+        ("the node committed itself to keep it for another system", exists().where(PromiseRow.study_uid == uid)),
         (
             "another study of the patient is open and may be compared with it",
             exists().where(*same_patient) & (StudyRow.patient_id != ""),

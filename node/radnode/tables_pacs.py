@@ -40,6 +40,15 @@ class CommitRequestRow(Table):
     reason: Mapped[str] = mapped_column(Text, default="")
 
 
+class PromiseRow(Table):
+    """A study of which the node committed itself to keep images: its caller may have deleted its own. Never deleted."""
+
+    __tablename__ = "promises"
+    study_uid: Mapped[str] = mapped_column(UID, primary_key=True)
+    calling_ae: Mapped[str] = mapped_column(String(64))  # who was told last
+    at: Mapped[float] = mapped_column(Float)
+
+
 class EvidenceRow(Table):
     """What another system says belongs to a study. A row of a source is replaced by its next word."""
 

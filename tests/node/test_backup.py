@@ -18,6 +18,7 @@ from radnode.errors import RefusedError, SettingsError
 from radnode.events import of_study
 from radnode.settings import Settings
 from radnode.tables import EventRow, InstanceRow, ResultRow, Table
+from radnode.tables_pacs import PromiseRow
 
 
 def filled(folder: Path, url: str = "") -> Filled:
@@ -29,7 +30,10 @@ def filled(folder: Path, url: str = "") -> Filled:
     weights.write_bytes(b"weights")
     (folder / "data" / "run").mkdir(exist_ok=True)
     (folder / "data" / "run" / "receive.port").write_text("1\n")
-    return fill(folder, database_url=url)
+    made = fill(folder, database_url=url)
+    with made.database.transaction() as session:  # the node committed itself to keep this one
+        session.add(PromiseRow(study_uid=made.normal, calling_ae="CT1", at=1.0))
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +114,8 @@ def test_images_that_a_backup_leaves_out_are_told_on_their_studies(
         rows = session.scalars(select(InstanceRow).where(InstanceRow.study_uid == node.lesion)).all()
         assert rows and all(r.gone_at is not None for r in rows)
         said = of_study(session, node.lesion)[-1].sentence
+        promised = session.scalars(select(InstanceRow).where(InstanceRow.study_uid == node.normal)).all()
+        assert promised and all(r.gone_at is None and (settings.data / r.file).is_file() for r in promised)
     database.close()
     assert f"without its {len(rows)} images" in said
 

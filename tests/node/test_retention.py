@@ -12,7 +12,7 @@ from support.objects import encoded, image
 from support.results import add_job, add_study, dicom_result, record
 from support.store import arrival_of, files, rows
 
-from radnode import complete, jobs, pipeline, retention
+from radnode import commit_requests, complete, jobs, pipeline, retention
 from radnode.cli import cli
 from radnode.database import Database
 from radnode.errors import RefusedError
@@ -23,6 +23,7 @@ from radnode.states import DeliveryState, JobState, StudyState
 from radnode.store import Store
 from radnode.store_recover import recover
 from radnode.tables import DeliveryRow, InstanceRow, RouteRow, SendingRow, ShadowRow, StudyRow
+from radnode.tables_pacs import PromiseRow
 
 DAY = 86400.0
 NOW = 1_800_000_000.0
@@ -90,6 +91,9 @@ def hinder(node: Node, uid: str, what: str) -> None:
         owe(node, uid, DeliveryState(what))
     elif what in ("queued", "running", "failed", "held"):
         add_job(node.database, uid, "ct-voco", state=what)
+    elif what == "promised":
+        asked = request(node, uid)
+        assert len(commit_requests.judge(node.database, node.settings.data, asked, NOW).committed) == 2
     elif what == "patient":
         study(node, days=0, seed=50, patient_id="P10", state=StudyState.ROUTED)
     else:
@@ -105,8 +109,18 @@ def hinder(node: Node, uid: str, what: str) -> None:
                 session.add(ShadowRow(study_uid=uid, **run))
 
 
+def request(node: Node, uid: str) -> commit_requests.Request:
+    """Another system asks whether the node keeps the images of a study."""
+    with node.database.reading() as session:
+        found = session.query(InstanceRow).filter_by(study_uid=uid).all()
+    named = {row.sop_uid: row.sop_class_uid for row in found}
+    return commit_requests.Request(
+        transaction_uid="1.2.3.9", calling_ae="CT1", called_ae="RADNODE", address="127.0.0.1", named=named
+    )
+
+
 HINDRANCES = (
-    "owed", "dead", "queued", "running", "failed", "held", "state", "unsettled", "sending", "shadow", "patient",
+    "owed", "dead", "queued", "running", "failed", "held", "state", "unsettled", "sending", "shadow", "patient", "promised",
 )  # fmt: skip
 
 
@@ -119,7 +133,7 @@ def test_nothing_goes_while_something_is_still_to_be_done(node: Node) -> None:
     for what, uid in uids.items():
         assert found[uid].kept, what
         assert not retention.let_go(node.database, settings, replace(found[uid], kept=""), NOW)  # it came in between
-    assert len({found[uid].kept for uid in uids.values()}) == 8  # a reason of its own for each kind
+    assert len({found[uid].kept for uid in uids.values()}) == 9  # a reason of its own for each kind
     assert turn(node, settings) == [] and {on_disk(node, uid) for uid in uids.values()} == {2}
 
 
@@ -127,6 +141,38 @@ def test_what_was_delivered_or_withdrawn_holds_nothing_up(node: Node) -> None:
     uid = study(node)
     owe(node, uid, DeliveryState.DELIVERED)
     assert turn(node, settings_of(node, keep_days=1)) == [uid]
+
+
+def test_the_node_commits_to_nothing_that_it_let_go(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    uid = study(node)
+    asked, settings = request(node, uid), settings_of(node, keep_days=1)
+    with monkeypatch.context() as slow:
+        slow.setattr(retention, "delete_files", lambda *_: None)  # the rows say so already, the files still lie there
+        assert turn(node, settings) == [uid]
+    assert on_disk(node, uid) == 2
+    said = commit_requests.judge(node.database, settings.data, asked, NOW)
+    assert not said.committed and {reason for _, reason in said.failed.values()} == {0x0112}
+    with node.database.reading() as session:
+        assert session.query(PromiseRow).count() == 0
+
+
+def test_what_goes_while_its_files_are_read_is_not_committed_to(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    uid = study(node)
+    asked, settings = request(node, uid), settings_of(node, keep_days=1)
+    look = commit_requests.digest
+    done: list[str] = []
+
+    def go_meanwhile(file: Path) -> str:
+        found = look(file)
+        if len(done) == 1 and len(asked.named) == 2:  # both were read
+            retention.turn(node.database, settings, NOW)
+        done.append(found)
+        return found
+
+    monkeypatch.setattr(commit_requests, "digest", go_meanwhile)
+    said = commit_requests.judge(node.database, settings.data, asked, NOW)
+    assert len(done) == 2 and on_disk(node, uid) == 0
+    assert not said.committed and {reason for _, reason in said.failed.values()} == {0x0112}
 
 
 def test_the_first_rule_that_fits_decides_and_0_days_means_for_ever(node: Node) -> None:

@@ -41,6 +41,13 @@ def create() -> None:
     )
     op.create_index(op.f("ix_commit_requests_due_at"), "commit_requests", ["due_at"], unique=False)
     op.create_table(
+        "promises",
+        sa.Column("study_uid", sa.String(length=64), nullable=False),
+        sa.Column("calling_ae", sa.String(length=64), nullable=False),
+        sa.Column("at", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("study_uid", name=op.f("pk_promises")),
+    )
+    op.create_table(
         "evidence",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("study_uid", sa.String(length=64), nullable=False),
@@ -119,6 +126,7 @@ def drop() -> None:
     op.drop_table("fetches")
     op.drop_index(op.f("ix_evidence_study_uid"), table_name="evidence")
     op.drop_table("evidence")
+    op.drop_table("promises")
     op.drop_index(op.f("ix_commit_requests_due_at"), table_name="commit_requests")
     op.drop_table("commit_requests")
     op.drop_index("ix_commitments_destination_state_due_at", table_name="commitments")
