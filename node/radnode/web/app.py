@@ -5,6 +5,8 @@ import os
 import socket
 import ssl
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,11 +35,24 @@ A person signs in at /login. A machine shows a token: `Authorization: Bearer rn_
 
 
 def create(settings: Settings) -> FastAPI:
-    """The application. It opens no connection before the first request."""
+    """The application. It opens no connection before the first request and closes all when it is shut down."""
     database = Database(settings.url)
     reader = Reader.of(settings, database)
     store = Store(settings, database)
-    app = FastAPI(title="radnode", version=version("radnode"), description=DESCRIPTION, docs_url=None, redoc_url=None)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        store.close()
+
+    app = FastAPI(
+        title="radnode",
+        version=version("radnode"),
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
     app.add_middleware(Door, web=settings.web, database=database)
     app.add_middleware(Language)
     app.add_middleware(Guard, host="" if settings.web.behind_proxy else settings.web.host)
@@ -89,7 +104,12 @@ def serve(settings: Settings) -> None:
     database = Database(settings.url)
     policies.remember(database, settings, time.time())
     database.close()
-    config = uvicorn.Config(
+    Server(configuration(settings), settings.data / "run" / "web.port").run()
+
+
+def configuration(settings: Settings) -> uvicorn.Config:
+    """How the page is served: without an access log, and over TLS where the settings name a certificate."""
+    made = uvicorn.Config(
         create(settings),
         host=settings.web.host,
         port=settings.web.port,
@@ -100,4 +120,7 @@ def serve(settings: Settings) -> None:
         **encryption(settings),
         timeout_graceful_shutdown=STOP_S,
     )
-    Server(config, settings.data / "run" / "web.port").run()
+    made.load()
+    if made.ssl is not None:
+        made.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
+    return made
