@@ -112,6 +112,8 @@ def all_peers(settings: Settings) -> Iterator[Answer]:
         opened.close()
     if not found and not settings.receive.accept_unknown_callers:
         yield Answer(what="peers", ok=False, sentence="nobody may send: add one with `radnode peers add`")
+    for sentence in peers.unheard(settings, found):
+        yield Answer(what="peers", ok=False, sentence=sentence)
     for peer in found:
         callable_ = peer.port is not None and peer.address and "/" not in peer.address
         yield (

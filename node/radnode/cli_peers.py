@@ -48,7 +48,7 @@ def peers() -> None:
     "--way", type=click.Choice(WAYS), default="move", show_default=True, help="How studies are fetched from it."
 )
 @click.option("--url", default="", help="Of its DICOMweb (wado) or of Orthanc.")
-@click.option("--tls/--no-tls", default=False, help="The node calls it over TLS.")
+@click.option("--tls/--no-tls", default=False, help="The node calls it over TLS, and refuses it in the clear.")
 def add(
     name: str, ae_title: str, address: str, port: int | None, quiet_s: float | None,
     may: tuple[str, ...], way: str, url: str, tls: bool,
@@ -86,7 +86,8 @@ def add(
 @peers.command("list")
 def list_() -> None:
     """Every peer, and who was turned away."""
-    from radnode.peers import list_peers, list_refusals
+    from radnode import settings
+    from radnode.peers import list_peers, list_refusals, unheard
 
     with opened() as database:
         for p in list_peers(database):
@@ -94,8 +95,10 @@ def list_() -> None:
             source = "settings" if p.from_settings else "added"
             quiet = "" if p.quiet_s is None else f", quiet {p.quiet_s:g} s"
             fetched = f", fetched from by {p.way}" if "retrieve" in p.may else ""
-            rights = f"may {', '.join(p.may) or 'nothing'}{fetched}{', TLS' if p.tls else ''}"
+            rights = f"may {', '.join(p.may) or 'nothing'}{fetched}{', only over TLS' if p.tls else ''}"
             click.echo(f"{p.name}: {p.ae_title or 'any AE title'} at {where}{quiet}; {rights} ({source})")
+        for sentence in unheard(settings.load(), list_peers(database)):
+            click.echo(sentence, err=True)
         for r in list_refusals(database):
             click.echo(f"refused {r.count} times: {r.calling_ae} at {r.address}, calling {r.called_ae}: {r.reason}")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from radnode.destinations import probe, sop_class_name
+from radnode.destinations.caller import certificate_ends_at
 from radnode.destinations.commit_data import COMMITMENT
 from radnode.destinations.dimse import Pacs, hang_up
 from radnode.destinations.dimse_fetch import GET, MOVE
@@ -16,6 +17,7 @@ from radnode.peers import Peer
 from radnode.profiles import ASKED
 from radnode.query import address_of, querying
 from radnode.settings import Destination, Settings
+from radnode.tls import DAY_S
 
 TIMEOUT_S = 5.0
 VERIFICATION, FIND = "1.2.840.10008.1.1", "1.2.840.10008.5.1.4.1.2.2.1"
@@ -42,6 +44,8 @@ def examine(peer: Peer, settings: Settings) -> Iterator[Step]:
         yield step
         if not step.ok:
             return
+    if address.tls:
+        yield certificate(address, settings)
     yield takes(address, settings)
     if "query" in peer.may:
         yield query(peer, settings)
@@ -92,6 +96,17 @@ def echo(address: Destination, settings: Settings) -> Step:
         said = "nothing" if status is None else f"0x{status:04X}"
         return Step(what="C-ECHO", ok=False, sentence=f"It answered C-ECHO with {said}.")
     return Step(what="C-ECHO", ok=True, sentence=f"{address.ae_title or 'It'} knows this node and answers.")
+
+
+def certificate(address: Destination, settings: Settings) -> Step:
+    """How long the certificate holds that it shows: it is warned of before its end, as one's own."""
+    try:
+        days = (certificate_ends_at(address, TIMEOUT_S) - time.time()) / DAY_S
+    except (DeliveryError, OSError) as e:
+        return Step(what="certificate", ok=False, sentence=f"Its certificate cannot be read: {type(e).__name__}.")
+    well = days >= settings.tls.warn_days
+    until = "" if well else ": a new one is needed there, or TLS ends with it"
+    return Step(what="certificate", ok=well, sentence=f"Its certificate ends in {days:.0f} days{until}.")
 
 
 def in_words(error: str, address: Destination, settings: Settings) -> str:

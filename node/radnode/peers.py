@@ -20,9 +20,10 @@ REFRESH_S = 0.5
 """How old the list of peers may be: a removed peer is out after this. An added one is in at once."""
 MAX_REFUSALS = 10_000
 """Different refusals kept; beyond it, new ones are counted under one line, so that a scan cannot fill the disk."""
-CALLING_NOT_RECOGNISED, CALLED_NOT_RECOGNISED = (1, 1, 3), (1, 1, 7)
-"""(result, source, reason) of an A-ASSOCIATE-RJ. PS3.8 table 9-21."""
+CALLING_NOT_RECOGNISED, CALLED_NOT_RECOGNISED, IN_THE_CLEAR = (1, 1, 3), (1, 1, 7), (1, 1, 1)
+"""(result, source, reason) of an A-ASSOCIATE-RJ. PS3.8 table 9-21: it has no reason of its own for a lack of TLS."""
 
+PLAIN = "This peer is to come over TLS, and came in the clear."
 RIGHTS = ("send", "query", "retrieve", "commit", "worklist")
 FILE = "the settings file"
 CALLERS = frozenset({"send", "retrieve", "commit", "worklist"})
@@ -36,7 +37,8 @@ class Peer:
     """A DICOM system. Empty `ae_title` or `address` matches any; `port` is where it listens, if it does.
 
     may: send (C-STORE to the node), query and retrieve (by the node), commit (ask the node for storage commitment),
-    worklist (ask the node for the order to read in).
+    worklist (ask the node for the order to read in). tls: in both directions; whoever comes as this peer in the clear is
+    refused.
     way: how studies are fetched from it; url: of its DICOMweb (wado) or of Orthanc.
     """
 
@@ -113,27 +115,33 @@ class Peers:
         self._peers: tuple[Peer, ...] = ()
         self._read_at = float("-inf")
 
-    def admit(self, calling_ae: str, called_ae: str, address: str) -> Admission:
-        """Whether this caller may come in. A refusal is recorded before it is returned."""
+    def admit(self, calling_ae: str, called_ae: str, address: str, *, secured: bool = False) -> Admission:
+        """Whether this caller may come in; secured: over TLS. A refusal is recorded before it is returned."""
         own, unknown = (self._settings.ae_title, *self._settings.also_called), self._settings.accept_unknown_callers
-        admission = decide(self._kept(), calling_ae, called_ae, address, own, unknown)
+        admission = decide(self._kept(), calling_ae, called_ae, address, own, unknown, secured=secured)
         if admission.rejection is not None:
-            admission = decide(self._read(), calling_ae, called_ae, address, own, unknown)
+            admission = decide(self._read(), calling_ae, called_ae, address, own, unknown, secured=secured)
         if admission.rejection is not None:
             record_refusal(self._database, calling_ae, called_ae, address, admission.sentence)
         return admission
 
-    def admit_address(self, address: str, name: str) -> bool:
+    def admit_address(self, address: str, name: str, *, secured: bool = False) -> bool:
         """Whether a caller without an AE title (HTTP) may send: some peer has this address. A refusal is recorded.
 
-        name: what stands for its AE title in the record.
+        name: what stands for its AE title in the record. secured: over TLS.
         """
-        if self._settings.accept_unknown_callers:
-            return True
-        if is_address_of_any(self._kept(), address) or is_address_of_any(self._read(), address):
-            return True
-        record_refusal(self._database, name, "", address, "The address is not among the peers.")
-        return False
+        why = self._against(self._kept(), address, secured=secured)
+        why = why and self._against(self._read(), address, secured=secured)
+        if why:
+            record_refusal(self._database, name, "", address, why)
+        return not why
+
+    def _against(self, peers: Iterable[Peer], address: str, *, secured: bool) -> str:
+        """Why a caller without an AE title may not send; "" when it may."""
+        there = [p for p in peers if "send" in p.may and is_address_of(p, address)]
+        if not secured and any(p.tls for p in there):
+            return PLAIN
+        return "" if there or self._settings.accept_unknown_callers else "The address is not among the peers."
 
     def _kept(self) -> tuple[Peer, ...]:
         with self._lock:
@@ -148,23 +156,32 @@ class Peers:
             return self._peers
 
 
-def is_address_of_any(peers: Iterable[Peer], address: str) -> bool:
-    """Whether a peer that may send stands at this address, or may be anybody."""
-    senders = [p for p in peers if "send" in p.may]
-    return any((p.address and p.matches_address(address)) or not (p.address or p.ae_title) for p in senders)
+def is_address_of(peer: Peer, address: str) -> bool:
+    """Whether a peer stands at this address, or may be anybody."""
+    return peer.matches_address(address) if peer.address else not peer.ae_title
 
 
 def decide(
-    peers: Iterable[Peer], calling_ae: str, called_ae: str, address: str, own: Sequence[str], accept_unknown: bool
+    peers: Iterable[Peer],
+    calling_ae: str,
+    called_ae: str,
+    address: str,
+    own: Sequence[str],
+    accept_unknown: bool,
+    *,
+    secured: bool = False,
 ) -> Admission:
-    """Pure: called AE first, then calling AE and address together. own: the AE titles of the node.
+    """Pure: called AE first, then calling AE and address together. own: the AE titles of the node. secured: over TLS.
 
-    A caller that several rows describe may do what any of them allows. One that studies are fetched from sends them.
+    A caller that several rows describe may do what any of them allows, but in the clear only when none of them asks for
+    TLS. One that studies are fetched from sends them.
     """
     if called_ae.strip() not in own:
         return Admission(rejection=CALLED_NOT_RECOGNISED, sentence=f"The node is called {' or '.join(own)}, not this.")
     peers = tuple(peers)
     fitting = [p for p in peers if p.matches(calling_ae, address)]
+    if not secured and any(p.tls for p in fitting):
+        return Admission(rejection=IN_THE_CLEAR, sentence=PLAIN)
     may = frozenset(right for p in fitting for right in p.may)
     if may & CALLERS:
         return Admission(peer=fitting[0].name, may=may | ({"send"} if "retrieve" in may else set()))
@@ -180,6 +197,14 @@ def decide(
         else "The caller is not among the peers."
     )
     return Admission(rejection=CALLING_NOT_RECOGNISED, sentence=why)
+
+
+def unheard(settings: Settings, peers: Iterable[Peer]) -> tuple[str, ...]:
+    """A sentence for each peer that has to call over TLS where the node does not listen for it."""
+    if settings.receive.tls_port is not None:
+        return ()
+    told = [p for p in peers if p.tls and CALLERS & set(p.may)]
+    return tuple(f"{p.name} is refused: it has to come over TLS, and [receive] names no tls_port." for p in told)
 
 
 def plain_address(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

@@ -147,7 +147,7 @@ class Child:
                 connection = self._secure(connection, address)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             reader = PduReader(connection, idle_s=min(ARTIM_S, self._settings.association_idle_s))
-            association = negotiate(connection, reader, partial(self._admit, connection, address))
+            association = negotiate(connection, reader, partial(self._admit, connection, address, secured))
             if association is not None:
                 reader.set_idle(self._settings.association_idle_s)
                 self._converse(connection, reader, association, address)
@@ -183,9 +183,11 @@ class Child:
                 },
             )
 
-    def _admit(self, connection: socket.socket, address: str, calling_ae: str, called_ae: str) -> Admission:
+    def _admit(
+        self, connection: socket.socket, address: str, secured: bool, calling_ae: str, called_ae: str
+    ) -> Admission:
         """The peers table's word, then whether there is a seat."""
-        admission = self._peers.admit(calling_ae, called_ae, address)
+        admission = self._peers.admit(calling_ae, called_ae, address, secured=secured)
         if admission.rejection is not None:
             return admission
         with self._lock:

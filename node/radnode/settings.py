@@ -92,7 +92,7 @@ class Peer(Section):
     may: tuple[Literal["send", "query", "retrieve", "commit", "worklist"], ...] = ("send",)
     way: Literal["move", "get", "wado", "orthanc"] = "move"  # how studies are fetched from it
     url: str = ""  # of its DICOMweb (wado) or of Orthanc
-    tls: bool = False  # the node calls it over TLS, with the certificates of [tls]
+    tls: bool = False  # both ways: called with the certificates of [tls], and refused in the clear
 
 
 Kind = Literal["sr", "seg", "key-image", "parametric-map", "pdf", "kos", "rtstruct", "status", "fhir", "priority"]

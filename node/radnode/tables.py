@@ -28,7 +28,7 @@ class PeerRow(Table):
     may: Mapped[str] = mapped_column(String(64), default="send")  # send, query, retrieve, commit: blank-separated
     way: Mapped[str] = mapped_column(String(16), default="move")  # how studies are fetched: move, get, wado, orthanc
     url: Mapped[str] = mapped_column(Text, default="")  # of DICOMweb or of Orthanc
-    tls: Mapped[bool] = mapped_column(default=False)  # it is called over TLS
+    tls: Mapped[bool] = mapped_column(default=False)  # it is called over TLS, and comes over TLS
     from_settings: Mapped[bool] = mapped_column(default=False)
 
 

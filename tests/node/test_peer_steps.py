@@ -143,7 +143,11 @@ def test_tls_is_named_where_it_is_missing_refused_or_well(tmp_path: Path) -> Non
         over = replace(plain, tls=True)
         pair, strange = authority.issue("node"), Authority(tmp_path / "strange", "strange")
         own = Tls(certificate=pair.certificate, certificate_key=pair.key, ca=authority.ca)
-        assert look(over, tls=own)["C-ECHO"] == (True, "DCMTK knows this node and answers.")
+        found = look(over, tls=own)
+        assert found["C-ECHO"] == (True, "DCMTK knows this node and answers.")
+        assert found["certificate"] == (True, "Its certificate ends in 365 days.")
+        ok, sentence = look(over, tls=own.model_copy(update={"warn_days": 400.0}))["certificate"]
+        assert not ok and sentence.startswith("Its certificate ends in 365 days: a new one is needed")
         unknown = strange.issue("stranger")
         wrong = Tls(certificate=unknown.certificate, certificate_key=unknown.key, ca=authority.ca)
         ok, sentence = look(over, tls=wrong)["C-ECHO"]

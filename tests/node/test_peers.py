@@ -9,6 +9,7 @@ from support.receiver import wait_until
 from radnode.database import Database
 from radnode.peers import (
     MAX_REFUSALS,
+    PLAIN,
     REFRESH_S,
     Peer,
     Peers,
@@ -19,6 +20,7 @@ from radnode.peers import (
     record_refusal,
     remove_peer,
     sync_from_settings,
+    unheard,
 )
 from radnode.settings import Peer as PeerSetting
 from radnode.settings import Receive, Settings
@@ -69,6 +71,22 @@ def test_a_known_ae_from_elsewhere_is_told_apart_in_the_record() -> None:
 def test_unknown_callers_come_in_only_when_the_settings_say_so() -> None:
     assert decide((), "X", "RADNODE", "10.0.0.1", "RADNODE", True).rejection is None
     assert decide((), "X", "RADNODE", "10.0.0.1", "RADNODE", False).rejection == (1, 1, 3)
+
+
+def test_a_peer_with_tls_is_not_served_in_the_clear_whatever_else_describes_it() -> None:
+    over = Peer(name="over", ae_title="PACS", address="10.1.0.5", tls=True)
+    for peers, unknown in (((over,), False), ((PACS, over), False), ((over,), True)):
+        plain = decide(peers, "PACS", "RADNODE", "10.1.0.5", "RADNODE", unknown)
+        assert (plain.rejection, plain.sentence) == ((1, 1, 1), PLAIN)
+        assert decide(peers, "PACS", "RADNODE", "10.1.0.5", "RADNODE", unknown, secured=True).rejection is None
+    assert decide((over,), "OTHER", "RADNODE", "10.1.0.5", "RADNODE", False).rejection == (1, 1, 3)
+
+
+def test_a_peer_with_tls_is_named_where_the_node_does_not_listen_for_it() -> None:
+    over, asked = Peer(name="over", tls=True), Peer(name="asked", tls=True, may=("query",))
+    (sentence,) = unheard(Settings(), (PACS, over, asked))
+    assert sentence == "over is refused: it has to come over TLS, and [receive] names no tls_port."
+    assert unheard(Settings(receive=Receive(tls_port=2762)), (over,)) == ()
 
 
 def test_an_address_that_is_none_is_no_peer() -> None:
@@ -133,6 +151,8 @@ def test_over_http_only_the_address_counts(database: Database, tmp_path: Path) -
     door = Peers(Settings(data=tmp_path), database)
     assert door.admit_address("10.1.0.5", "STOW-RS")
     assert not door.admit_address("10.9.9.9", "STOW-RS")
+    add_peer(database, Peer(name="over", address="10.3.0.5", tls=True))
+    assert not door.admit_address("10.3.0.5", "STOW-RS") and door.admit_address("10.3.0.5", "STOW-RS", secured=True)
     assert list_refusals(database)[0].calling_ae == "STOW-RS"
     everybody = Settings(data=tmp_path, receive=Receive(accept_unknown_callers=True))
     assert Peers(everybody, database).admit_address("10.9.9.9", "STOW-RS")

@@ -5,24 +5,28 @@ import signal
 import socket
 import ssl
 import subprocess
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 from support.certificates import Authority, Pair
 from support.dcmtk import echoscu, storescu
 from support.objects import dataset_of, image, write
 from support.orthanc import free_ports
+from support.pages import running
 from support.receiver import Receiver, receiver, wait_until
 
-from radnode import check, tls
+from radnode import check, start, tls
 from radnode.destinations import open_destination
 from radnode.errors import DeliveryError, SettingsError
+from radnode.peers import Peer, add_peer, list_refusals
 from radnode.settings import Destination, Settings, Web, load
 from radnode.settings_access import Tls
-from radnode.web.app import encryption
+from radnode.web.app import configuration, encryption
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +74,22 @@ def test_a_peer_with_a_certificate_stores_over_tls_byte_for_byte(listening: List
 
 def test_the_plain_port_goes_on_beside_it(listening: Listening) -> None:
     assert echoscu(listening.node.port).returncode == 0
+
+
+def test_the_profile_that_never_goes_down_is_agreed_on(listening: Listening) -> None:
+    options = (*as_peer(listening.authority, listening.peer), "+py")  # PS3.15 section B.10, non-downgrading BCP 195
+    assert echoscu(listening.port, *options).returncode == 0
+
+
+def test_a_peer_with_tls_is_refused_in_the_clear_and_served_over_tls(listening: Listening) -> None:
+    database = listening.node.database
+    add_peer(database, Peer(name="over-tls", ae_title="OVERTLS", tls=True))
+    options = as_peer(listening.authority, listening.peer)
+    wait_until(lambda: echoscu(listening.node.port, calling_ae="OVERTLS").returncode, 10, "the refusal in the clear")
+    assert echoscu(listening.port, *options, calling_ae="OVERTLS").returncode == 0
+    (refusal,) = [r for r in list_refusals(database) if r.calling_ae == "OVERTLS"]
+    assert refusal.reason == "This peer is to come over TLS, and came in the clear."
+    assert echoscu(listening.node.port, calling_ae="ANOTHER").returncode == 0
 
 
 @pytest.mark.parametrize("stranger", ["no certificate", "another authority", "plain"])
@@ -228,3 +248,91 @@ def test_the_page_over_tls_asks_for_certificates_where_the_settings_say_so(tmp_p
     assert made["ssl_cert_reqs"] == ssl.CERT_REQUIRED
     with pytest.raises(ValueError, match="belong together"):
         Web(certificate=pair.certificate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """A page that is served over TLS."""
+
+    port: int
+    authority: Authority
+
+    def context(self, **pair: Path) -> ssl.SSLContext:
+        made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        made.load_verify_locations(self.authority.ca)
+        if pair:
+            made.load_cert_chain(pair["certificate"], pair["key"])
+        return made
+
+    def agree(self, context: ssl.SSLContext) -> tuple[str, str]:
+        """The version and the cipher of a handshake and an answer, because alerts of TLS 1.3 come after it.
+
+        Raises SSLError, and ConnectionError when the server hangs up.
+        """
+        with (
+            socket.create_connection(("127.0.0.1", self.port), 20) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as secured,
+        ):
+            secured.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            if not secured.recv(8):
+                raise ConnectionError
+            return str(secured.version()), str((secured.cipher() or ("",))[0])
+
+
+@contextmanager
+def page_over_tls(folder: Path, *, mutual: bool = False) -> Iterator[Page]:
+    authority = Authority(folder / "ca")
+    pair = authority.issue("page")
+    web = Web(
+        port=0, certificate=pair.certificate, certificate_key=pair.key, client_ca=authority.ca if mutual else None
+    )
+    settings = Settings(data=folder / "data", web=web)
+    start.prepare(settings)
+    with running(configuration(settings), settings) as port:
+        yield Page(port=port, authority=authority)
+
+
+def test_the_page_agrees_on_new_tls_with_forward_secrecy_and_on_nothing_else(tmp_path: Path) -> None:
+    with page_over_tls(tmp_path) as page:
+        assert page.agree(page.context())[0] == "TLSv1.3"
+        older = page.context()
+        older.maximum_version = ssl.TLSVersion.TLSv1_2
+        version, cipher = page.agree(older)
+        assert version == "TLSv1.2" and cipher.startswith("ECDHE-") and "GCM" in cipher
+        for spoil in (old_version, no_forward_secrecy, no_aead):
+            context = page.context()
+            spoil(context)
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                page.agree(context)
+        with httpx.Client(base_url=f"https://localhost:{page.port}", verify=page.context()) as client:
+            answer = client.get("/healthz")
+            assert answer.headers["strict-transport-security"] == "max-age=31536000"
+        with pytest.raises(httpx.HTTPError):
+            httpx.get(f"http://localhost:{page.port}/healthz")  # nothing is answered in the clear
+
+
+def old_version(context: ssl.SSLContext) -> None:
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with warnings.catch_warnings():  # Python itself warns of what is tried here
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+
+
+def no_forward_secrecy(context: ssl.SSLContext) -> None:
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("AES128-GCM-SHA256")
+
+
+def no_aead(context: ssl.SSLContext) -> None:
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("ECDHE-RSA-AES128-SHA256")
+
+
+def test_the_page_over_mutual_tls_answers_nobody_without_a_certificate_of_its_authority(tmp_path: Path) -> None:
+    other = Authority(tmp_path / "other", "other").issue("stranger")
+    with page_over_tls(tmp_path, mutual=True) as page:
+        known = page.authority.issue("browser")
+        assert page.agree(page.context(certificate=known.certificate, key=known.key))[0] == "TLSv1.3"
+        for context in (page.context(), page.context(certificate=other.certificate, key=other.key)):
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                page.agree(context)

@@ -20,6 +20,16 @@ def serving(settings: Settings) -> Iterator[httpx.Client]:
     config = uvicorn.Config(
         app.create(settings), host="127.0.0.1", port=0, log_config=None, access_log=False, proxy_headers=False
     )
+    with (
+        running(config, settings) as port,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", follow_redirects=True) as client,
+    ):
+        yield client
+
+
+@contextmanager
+def running(config: uvicorn.Config, settings: Settings) -> Iterator[int]:
+    """The port of a server in a thread of the test."""
     file = settings.data / "run" / "test.port"
     server = app.Server(config, file)
     thread = threading.Thread(target=server.run)
@@ -29,8 +39,7 @@ def serving(settings: Settings) -> Iterator[httpx.Client]:
         while not file.exists():
             assert thread.is_alive() and time.monotonic() < end, "the server did not start"
             time.sleep(0.02)
-        with httpx.Client(base_url=f"http://127.0.0.1:{int(file.read_text())}", follow_redirects=True) as client:
-            yield client
+        yield int(file.read_text())
     finally:
         server.should_exit = True
         thread.join(20)

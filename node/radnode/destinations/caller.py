@@ -58,6 +58,19 @@ def tls_args(address: Destination) -> tuple[ssl.SSLContext, str] | None:
     return None if context is None else (context, address.host)
 
 
+def certificate_ends_at(address: Destination, timeout_s: float) -> float:
+    """When the certificate ends that a PACS shows over TLS, UTC epoch seconds. Raises DeliveryError and OSError."""
+    context = tls_of(address)
+    if context is None:
+        raise DeliveryError("it is not called over TLS")
+    with (
+        socket.create_connection((address.host, address.port), timeout_s) as plain,
+        context.wrap_socket(plain, server_hostname=address.host) as secured,
+    ):
+        shown = secured.getpeercert() or {}
+    return float(ssl.cert_time_to_seconds(str(shown["notAfter"])))
+
+
 def tls_problem(address: Destination, timeout_s: float) -> str:
     """Why there is no TLS connection, in words; "" where there is one. An alert of TLS 1.3 comes after the handshake."""
     context = tls_of(address)

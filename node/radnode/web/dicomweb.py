@@ -39,8 +39,9 @@ def router(settings: Settings, store: Store) -> APIRouter:
     async def receive(request: Request, study_uid: str = "") -> Response:
         address = request.client.host if request.client else ""
         known = bool(getattr(request.state, "person", ""))
-        if not known and not await run_in_threadpool(peers.admit_address, address, CALLING_AE):
-            raise HTTPException(403, "This address is not among the peers of the node.")
+        secured = request.url.scheme == "https"
+        if not known and not await run_in_threadpool(peers.admit_address, address, CALLING_AE, secured=secured):
+            raise HTTPException(403, "This address is not among the peers of the node, or has to come over TLS.")
         if study_uid and not is_uid(study_uid):
             raise HTTPException(400, "The Study Instance UID in the address is not valid.")
         batch = Batch(store, settings.receive.ae_title, address, study_uid)

@@ -37,7 +37,7 @@ def peer_pages(made: APIRouter, render: Render, settings: Settings, database: Da
             "peers.html", "Peers", "peers", status, peers=known, refusals=turned_away, problem=problem,
             destinations=targets, changes=changes, counts=counts, nothing_owed=outbox.Count(), outages=outages,
             rights=RIGHTS, ways=WAYS, own=(settings.receive.ae_title, *settings.receive.also_called),
-            form=EMPTY | (form or {}), certificates=tls.warnings(settings), **(nothing | values),
+            form=EMPTY | (form or {}), certificates=(*tls.warnings(settings), *peers.unheard(settings, known)), **(nothing | values),
         )  # fmt: skip
 
     @made.get("/peers")

@@ -55,7 +55,7 @@ def upload_pages(made: APIRouter, render: Render, settings: Settings, store: Sto
         """The answer has one line of JSON for each file: name, kept, sentence, study_uid."""
         address = request.client.host if request.client else ""
         if not await run_in_threadpool(allowed, request, address):
-            raise HTTPException(403, "This address is not among the peers of the node.")
+            raise HTTPException(403, "This address is not among the peers of the node, or has to come over TLS.")
         file = tempfile.SpooledTemporaryFile(SPOOL, dir=str(store.incoming))  # noqa: SIM115  closed when all was answered
         try:
             await receive(request, file, limit, store)
@@ -68,7 +68,7 @@ def upload_pages(made: APIRouter, render: Render, settings: Settings, store: Sto
     def allowed(request: Request, address: str) -> bool:
         """Whoever logged in, or sits at this machine, or calls from a peer's address."""
         known = settings.web.host in LOOPBACK or bool(getattr(request.state, "person", ""))
-        return known or peers.admit_address(address, CALLING_AE)
+        return known or peers.admit_address(address, CALLING_AE, secured=request.url.scheme == "https")
 
 
 async def receive(request: Request, file: IO[bytes], limit: int, store: Store) -> None:
