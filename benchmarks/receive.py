@@ -1,10 +1,11 @@
 """Images per second into radnode, DCMTK's storescp and Orthanc: the same files, in one run, in turn.
 
-python benchmarks/receive.py [--slices 500] [--rounds 3] [--associations 1,4] [--only radnode,storescp,orthanc]
+python benchmarks/receive.py [--slices 500] [--rounds 3] [--associations 1,4] [--only radnode,storescp,orthanc,disk]
 
 Senders are DCMTK's storescu, everything with TCP_NODELAY=1 (without it, each image waits 45 ms for a delayed ACK). Each
 sender sends every slice; with four associations each sends its own study. radnode answers after fsync of file and
 folder and the commit of the row; storescp and Orthanc (as Debian sets it up) do not flush. Only the ratios of one run carry over.
+`disk` receives nothing: threads write, flush and name the same bytes as radnode does, one thread for each association.
 """
 
 import argparse
@@ -18,7 +19,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +36,8 @@ from support.receiver import receiver, wait_until  # noqa: E402
 ENVIRONMENT = os.environ | {"TCP_NODELAY": "1"}
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 Clear = Callable[[], None]
+Send = Callable[[Sequence[Path]], float]
+"""Gives every study to a receiver at once and returns the seconds until the last one has ended."""
 
 
 def write_study(folder: Path, slices: int, seed: int) -> None:
@@ -60,8 +65,13 @@ def write_study(folder: Path, slices: int, seed: int) -> None:
         image.save_as(folder / f"{number:05}.dcm", enforce_file_format=True)
 
 
+def empty(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
 @contextmanager
-def radnode(folder: Path) -> Iterator[tuple[int, Clear]]:
+def radnode(folder: Path) -> Iterator[tuple[Send, Clear]]:
     data = folder / "radnode"
     with receiver(data, accept_unknown_callers="true") as node:
 
@@ -71,20 +81,20 @@ def radnode(folder: Path) -> Iterator[tuple[int, Clear]]:
             for study in (data / "objects").glob("[0-9]*"):
                 shutil.rmtree(study)
 
-        yield node.port, clear
+        yield partial(send, node.port), clear
 
 
 @contextmanager
-def storescp(folder: Path, *options: str) -> Iterator[tuple[int, Clear]]:
+def storescp(folder: Path, *options: str) -> Iterator[tuple[Send, Clear]]:
     out, port = folder / "storescp", free_port()
     out.mkdir(exist_ok=True)
     command = ["/usr/bin/storescp", "--fork", *options, "-aet", "RADNODE", "-od", str(out), str(port)]
     with running(command, port):
-        yield port, lambda: [f.unlink() for f in out.iterdir()] and None
+        yield partial(send, port), partial(empty, out)
 
 
 @contextmanager
-def orthanc(folder: Path) -> Iterator[tuple[int, Clear]]:
+def orthanc(folder: Path) -> Iterator[tuple[Send, Clear]]:
     port, http_port = free_port(), free_port()
     text = (ROOT / "benchmarks" / "orthanc.json.in").read_text()
     for name, value in {
@@ -105,7 +115,35 @@ def orthanc(folder: Path) -> Iterator[tuple[int, Clear]]:
                 client.delete(f"/patients/{patient}").raise_for_status()
 
     with running(["/usr/sbin/Orthanc", str(configuration)], port):
-        yield port, clear
+        yield partial(send, port), clear
+
+
+@contextmanager
+def disk(folder: Path) -> Iterator[tuple[Send, Clear]]:
+    out = folder / "disk"
+    out.mkdir(exist_ok=True)
+
+    def keep(study: Path) -> None:
+        into = out / study.name
+        into.mkdir()
+        for slice_file in sorted(study.iterdir()):
+            part, body = into / f"{slice_file.name}.part", slice_file.read_bytes()
+            with part.open("wb") as file:
+                file.write(body)
+                file.flush()
+                os.fsync(file.fileno())
+            part.rename(into / slice_file.name)
+            name = os.open(into, os.O_RDONLY)
+            os.fsync(name)
+            os.close(name)
+
+    def keep_all(studies: Sequence[Path]) -> float:
+        start = time.perf_counter()
+        with ThreadPoolExecutor(len(studies)) as threads:
+            list(threads.map(keep, studies))
+        return time.perf_counter() - start
+
+    yield keep_all, partial(empty, out)
 
 
 @contextmanager
@@ -151,6 +189,7 @@ RECEIVERS = {
     "storescp": storescp,
     "storescp +B": lambda folder: storescp(folder, "+B"),
     "orthanc": orthanc,
+    "disk": disk,
 }
 """storescp +B writes what it receives as it comes (bit preserving), without building a data set."""
 
@@ -162,11 +201,11 @@ def measure(
     rates: dict[tuple[str, int], list[float]] = {}
     images = {s: sum(1 for _ in s.iterdir()) for s in studies}
     with ExitStack() as stack:
-        ports = {name: stack.enter_context(RECEIVERS[name](folder)) for name in names}
+        receivers = {name: stack.enter_context(RECEIVERS[name](folder)) for name in names}
         for turn in range(rounds + 1):
             for count in counts:
-                for name, (port, clear) in ports.items():
-                    seconds = send(port, studies[:count])
+                for name, (give, clear) in receivers.items():
+                    seconds = give(studies[:count])
                     clear()
                     os.sync()
                     if turn:
