@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 
 from pydicom.dataset import Dataset
-from sqlalchemy.exc import SQLAlchemyError
 
 from radnode import commit_requests, commitment
 from radnode.commit_requests import Request
@@ -19,6 +18,7 @@ from radnode.destinations.dimse_commit import Way, open_way, report
 from radnode.errors import DeliveryError
 from radnode.evidence_ask import EvidenceAsker
 from radnode.fetch_run import Fetcher
+from radnode.patience import Patience
 from radnode.peers import list_peers
 from radnode.prior_fetch import PriorFinder
 from radnode.query import address_of
@@ -27,7 +27,6 @@ from radnode.settings import Deliver, Destination, Settings
 from radnode_inference.findings import uid_from
 
 POLL_S = 0.25
-OUTAGE_S = 1.0
 SAME_S = 5.0
 """How long an association is kept for a report on it."""
 SURE = 2
@@ -169,13 +168,13 @@ def threads(settings: Settings, database: Database, stop: threading.Event) -> li
 
 def run(turn: Callable[[], bool], stop: threading.Event) -> None:
     """Turn until `stop`; what fails is turned again."""
+    patience = Patience(f"What {type(getattr(turn, '__self__', turn)).__name__} asks", "commit")
     while not stop.is_set():
         try:
-            if not turn():
-                stop.wait(POLL_S)
-        except SQLAlchemyError:
-            log.exception("the database does not answer", extra={"action": "commit"})
-            stop.wait(OUTAGE_S)
-        except Exception:
-            log.exception("asking for commitment stopped for a moment", extra={"action": "commit"})
-            stop.wait(OUTAGE_S)
+            worked = turn()
+        except Exception as e:
+            stop.wait(patience.failed(e))
+            continue
+        patience.worked()
+        if not worked:
+            stop.wait(POLL_S)

@@ -14,6 +14,7 @@ from radnode.destinations import Sender, open_destination
 from radnode.errors import DeliveryError, NotTakenError
 from radnode.faults import Point, crash_point
 from radnode.outbox import Batch, Delivery, Outbox
+from radnode.patience import Patience
 from radnode.settings import Deliver, Destination, Settings
 
 log = logging.getLogger(__name__)
@@ -21,7 +22,6 @@ log = logging.getLogger(__name__)
 POLL_S = 0.05  # a result should stand in the PACS well within a second after its job
 LEASE_S = 10.0  # a claim whose process is gone is free again after this; living ones are renewed
 BEAT_S = 2.5
-OUTAGE_S = 1.0
 STOP_S = 2.0  # what is still in hand then is sent again by the next process
 
 
@@ -38,6 +38,7 @@ class Lane:
         self.token: str | None = None  # of the batch in hand, for its heartbeat
 
     def run(self, stop: threading.Event) -> None:
+        patience = Patience(f"Delivery to {self.address.name}", "deliver")
         while not stop.is_set():
             if not self.due.wait(POLL_S * 4):
                 continue
@@ -45,9 +46,9 @@ class Lane:
             try:
                 while not stop.is_set() and self.deliver_one():
                     pass
-            except Exception:  # a lane that ends would leave its destination without any
-                log.exception("delivery stopped for a moment", extra={"action": "deliver"})
-                stop.wait(OUTAGE_S)
+                patience.worked()
+            except Exception as e:  # a lane that ends would leave its destination without any
+                stop.wait(patience.failed(e))
 
     def deliver_one(self) -> bool:
         """Claim one batch and do what can be done with it. False when there was none, or the destination is left alone."""
@@ -180,6 +181,7 @@ def serve(settings: Settings, stop: threading.Event | None = None) -> None:
 def turn(outbox: Outbox, workers: list[Lane], stop: threading.Event) -> None:
     """Wake the lanes of destinations that something is due for, and keep the claims of busy lanes alive."""
     released, beat_at = False, 0.0
+    patience = Patience("The look for what is owed", "deliver")
     while not stop.wait(POLL_S):
         try:
             if not released:
@@ -193,6 +195,6 @@ def turn(outbox: Outbox, workers: list[Lane], stop: threading.Event) -> None:
             if now >= beat_at:
                 outbox.renew([lane.token for lane in workers if lane.token], now + LEASE_S)
                 beat_at = now + BEAT_S
-        except SQLAlchemyError:
-            log.exception("the database does not answer", extra={"action": "deliver"})
-            stop.wait(OUTAGE_S)
+            patience.worked()
+        except SQLAlchemyError as e:
+            stop.wait(patience.failed(e))

@@ -18,13 +18,13 @@ from radnode.narrative_check import Statement
 from radnode.narrative_facts import Told, told
 from radnode.narrative_model import NoAnswerError, RefusedTextError, write
 from radnode.narratives import MODELS, Narrative, Step
+from radnode.patience import Patience
 from radnode.settings import Settings
 from radnode.tables import ReportRow
 from radnode.tables_narrative import NarrativeRow
 from radnode_fhir.confirm import CONFIRMED
 
 POLL_S = 2.0
-AFTER_ERROR_S = 5.0
 RECENT_S = 86400.0
 """Older reports keep their templates when a language model is named for the first time."""
 
@@ -141,14 +141,15 @@ def serve(settings: Settings, stop: threading.Event) -> None:
             "Set url and model in [narrative], or leave this role out.",
         )
     database = Database(settings.url)
+    patience = Patience("The writing of texts", "text")
     try:
         while not stop.is_set():
             try:
                 worked = turn(database, settings, time.time())
-            except Exception:
-                log.exception("The writing of texts stumbled and goes on.", extra={"action": "text"})
-                stop.wait(AFTER_ERROR_S)
+            except Exception as e:
+                stop.wait(patience.failed(e))
                 continue
+            patience.worked()
             if not worked:
                 stop.wait(POLL_S)
     finally:

@@ -10,6 +10,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from radnode import audit_syslog, capabilities, complete, notify, pipeline, retention
 from radnode.database import Database
+from radnode.patience import Patience
 from radnode.policy_shadow import Shadow
 from radnode.scores import Watch
 from radnode.settings import Settings
@@ -38,6 +39,7 @@ class Clock:
         self._reader = Reader.of(settings, database)
         self._watch, self._shadow = Watch(database, settings), Shadow(database, settings)
         self._scheduler = BackgroundScheduler(timezone=UTC)
+        self._patience: dict[str, Patience] = {}
 
     def __enter__(self) -> "Clock":
         logging.getLogger("apscheduler").setLevel(
@@ -52,7 +54,7 @@ class Clock:
         if self._settings.audit.host:
             self._every(self._settings.audit.every_s, self.hand_over)
         if self._settings.retention.delete:
-            self._guarded(lambda: retention.sweep(self._database, self._settings))
+            self._guarded("sweep", lambda: retention.sweep(self._database, self._settings))
             self._every(RETENTION_S, self.let_go)
         self._scheduler.start()
         return self
@@ -62,45 +64,51 @@ class Clock:
 
     def turn(self) -> None:
         """One turn: settle, complete, route. Each crank turns also when the one before it failed."""
-        self._guarded(lambda: pipeline.settle(self._database, self._settings, since=self._since))
-        self._guarded(lambda: pipeline.complete(self._database, self._settings.complete.evidence_wait_s))
-        self._guarded(lambda: pipeline.route(self._database, self._settings, self._cards))
+        self._guarded("settle", lambda: pipeline.settle(self._database, self._settings, since=self._since))
+        wait_s = self._settings.complete.evidence_wait_s
+        self._guarded("complete", lambda: pipeline.complete(self._database, wait_s))
+        self._guarded("route", lambda: pipeline.route(self._database, self._settings, self._cards))
 
     def recover(self) -> None:
-        self._guarded(lambda: pipeline.recover(self._database, self._settings))
+        self._guarded("recover", lambda: pipeline.recover(self._database, self._settings))
 
     def probe(self) -> None:
         """Ask the destinations whose answer is a day old, or missing, what they take."""
-        self._guarded(lambda: capabilities.ask_those_due(self._database, self._settings, time.time()))
+        self._guarded("probe", lambda: capabilities.ask_those_due(self._database, self._settings, time.time()))
 
     def notify(self) -> None:
         """Owe the worklists of other systems the priorities that changed."""
-        self._guarded(lambda: notify.tell(self._database, self._settings, self._reader, time.time()))
+        self._guarded("notify", lambda: notify.tell(self._database, self._settings, self._reader, time.time()))
 
     def hand_over(self) -> None:
         """Send what is new in the audit to the collector of the settings."""
-        self._guarded(lambda: audit_syslog.export(self._database, self._settings))
+        self._guarded("hand over", lambda: audit_syslog.export(self._database, self._settings))
 
     def let_go(self) -> None:
         """Delete the images whose time is over, where the settings say so."""
-        self._guarded(lambda: retention.turn(self._database, self._settings, time.time()))
+        self._guarded("let go", lambda: retention.turn(self._database, self._settings, time.time()))
 
     def watch(self) -> None:
         """Keep the scores of models, their alarms, and what a policy in shadow would do."""
-        self._guarded(lambda: self._watch.turn(time.time()))
-        self._guarded(lambda: self._shadow.turn(time.time()))
+        self._guarded("watch", lambda: self._watch.turn(time.time()))
+        self._guarded("shadow", lambda: self._shadow.turn(time.time()))
 
     def _every(self, seconds: float, crank: Callable[[], None]) -> None:
         self._scheduler.add_job(
             crank, "interval", seconds=seconds, coalesce=True, max_instances=1, misfire_grace_time=None
         )
 
-    def _guarded(self, crank: Callable[[], object]) -> None:
-        """An error is logged and never stops the clock: the rows are still there for the next turn."""
+    def _guarded(self, name: str, crank: Callable[[], object]) -> None:
+        """An error is logged and never stops the clock: the rows are still there for a later turn."""
+        patience = self._patience.setdefault(name, Patience(f"The crank `{name}`", "crank"))
+        if patience.waits:
+            return
         try:
             crank()
-        except Exception:
-            log.exception("A crank failed; it is turned again.", extra={"action": "crank"})
+        except Exception as e:
+            patience.failed(e)
+        else:
+            patience.worked()
 
 
 def serve(settings: Settings, stop: threading.Event) -> None:

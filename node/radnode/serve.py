@@ -60,7 +60,7 @@ class Role:
             return
         self.process = None
         if code == WRONG_SETTINGS:
-            raise SettingsError("role", f"The role {self.name} cannot start.", "Its message stands above.")
+            raise SettingsError("role", f"The role {self.name} cannot go on.", "Its message stands above.")
         self.wait_s = FIRST_WAIT_S if now - self.started_at > STEADY_S else min(self.wait_s * 2, self.longest_wait_s)
         self.start_at = now + self.wait_s
         log.error(

@@ -7,15 +7,17 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from types import FrameType
 
+from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from radnode import audit, migrations, peers
 from radnode import settings as settings_module
 from radnode.database import Database
 from radnode.errors import SettingsError
-from radnode.lifeline import die_with_parent
+from radnode.lifeline import die_with, die_with_parent
 from radnode.settings import Settings
 
 RESTORING = ".restore"
@@ -77,7 +79,15 @@ def role(parent: int | None) -> Settings:
     settings = settings_module.load()
     log_to_stderr(lines=settings.log)
     prepare(settings)
+    die_with(kept_in(settings))
     return settings
+
+
+def kept_in(settings: Settings) -> tuple[Path, ...]:
+    """Where everything of the node is kept on this machine: the data folder, and the database if it is a file."""
+    url = make_url(settings.url)
+    file = url.database if url.get_backend_name() == "sqlite" else None
+    return (settings.data / "run", *((Path(file),) if file else ()))
 
 
 def prepare(settings: Settings) -> None:

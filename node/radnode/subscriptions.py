@@ -17,7 +17,6 @@ from urllib.parse import parse_qsl
 import httpx
 import orjson
 from sqlalchemy import select, update
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from radnode import fhir_reports, fhir_store
@@ -26,13 +25,14 @@ from radnode.errors import FhirError
 from radnode.fhir_search import conditions
 from radnode.fhir_store import Json, Stored
 from radnode.outbox import changed as count_of
+from radnode.patience import Patience
 from radnode.settings import Deliver, Settings
 from radnode.states import DeliveryState
 from radnode.tables_fhir import NotificationRow, ResourceRow
 
 log = logging.getLogger(__name__)
 
-POLL_S, LEASE_S, LINK_S, OUTAGE_S = 0.1, 90.0, 2.0, 1.0
+POLL_S, LEASE_S, LINK_S = 0.1, 90.0, 2.0
 BATCH = 50
 PAYLOADS = frozenset({"", "application/fhir+json", "application/json"})
 
@@ -183,6 +183,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     """Tell subscribers, and find the studies of reports that came early, until `stop`."""
     database = Database(settings.url)
     link_at = 0.0
+    patience = Patience("The telling of subscribers", "notify")
     try:
         with httpx.Client(timeout=settings.deliver.timeout_s, follow_redirects=False) as client:
             while not stop.wait(POLL_S):
@@ -191,8 +192,8 @@ def serve(settings: Settings, stop: threading.Event) -> None:
                     if time.time() >= link_at:
                         fhir_reports.link_waiting(database, time.time())
                         link_at = time.time() + LINK_S
-                except SQLAlchemyError:
-                    log.exception("the database does not answer", extra={"action": "notify"})
-                    stop.wait(OUTAGE_S)
+                    patience.worked()
+                except Exception as e:  # a thread that ends would leave all subscribers without news
+                    stop.wait(patience.failed(e))
     finally:
         database.close()

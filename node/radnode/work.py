@@ -16,6 +16,7 @@ from radnode.engine import Engine, StoppedError
 from radnode.engine_messages import Answer, Declined, Done, Failed, Held, Task
 from radnode.errors import LostClaimError
 from radnode.jobs import Job
+from radnode.patience import Patience
 from radnode.profiles import Plan
 from radnode.settings import Settings
 from radnode.states import JobState
@@ -23,7 +24,6 @@ from radnode.triage import DEFAULT_POLICY
 from radnode_inference.model import DeclinedError, ModelCard
 
 POLL_S = 0.1
-AFTER_ERROR_S = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +46,14 @@ class Worker:
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop`. An error outside a model is logged; the job is found again by its missing heartbeat."""
+        patience = Patience("The worker", "work")
         while not stop.is_set():
             try:
                 worked = self.turn(stop)
-            except Exception:
-                log.exception("The worker stumbled and goes on.", extra={"action": "work", "worker": self.name})
-                stop.wait(AFTER_ERROR_S)
+            except Exception as e:
+                stop.wait(patience.failed(e))
                 continue
+            patience.worked()
             if not worked:
                 stop.wait(POLL_S)
 

@@ -77,10 +77,11 @@ def test_a_crank_that_fails_does_not_stop_the_clock(
         return settle(*arguments, **keywords)  # type: ignore[arg-type]
 
     monkeypatch.setattr(pipeline, "settle", failing)
-    with Clock(node.settings, node.database, CARDS):
+    with caplog.at_level("INFO"), Clock(node.settings, node.database, CARDS):
         node.arrive(time.time())
         wait_for_state(node, StudyState.ROUTED)
-    assert caplog.text.count("A crank failed") == 2
+    assert caplog.text.count("The crank `settle`: it fails and is tried again, ever more seldom (ConnectionError") == 1
+    assert "The crank `settle`: it works again." in caplog.text
 
 
 def test_the_clock_gives_the_jobs_of_silent_workers_to_others(node: Node) -> None:

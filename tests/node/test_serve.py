@@ -148,5 +148,5 @@ def test_a_role_whose_settings_are_wrong_stops_the_node() -> None:
     role = serve.Role(name="x", arguments=())
     role.process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(2)"])
     role.process.wait()
-    with pytest.raises(serve.SettingsError, match="role x cannot start"):
+    with pytest.raises(serve.SettingsError, match="role x cannot go on"):
         role.look(100.0)
