@@ -24,13 +24,12 @@ FOLLOWED = ("result", "imagingStudy", "basedOn", "subject", "device", "derivedFr
 def link(session: Session, changed: Sequence[Stored], now: float) -> int:
     """Make or renew the report of every DiagnosticReport among `changed`, or that names one of them; how many are linked."""
     reports = {s.id: s for s in changed if s.kind == "DiagnosticReport"}
-    for seen in (s for s in changed if s.kind == "Observation"):
-        naming = (TermRow.name == "result", TermRow.system == "Observation", TermRow.value == seen.id)
+    for seen in fhir_store.parts([s.id for s in changed if s.kind == "Observation"]):
+        naming = (TermRow.name == "result", TermRow.system == "Observation", TermRow.value.in_(seen))
         query = select(ResourceRow.resource_id).join(TermRow, TermRow.resource == ResourceRow.id).where(*naming)
-        for report_id in session.scalars(query.where(ResourceRow.current)).all():
-            report = fhir_store.get(session, "DiagnosticReport", report_id)
-            if report is not None and report.source != OWN:
-                reports[report.id] = report
+        names = session.scalars(query.where(ResourceRow.current, ResourceRow.kind == "DiagnosticReport")).all()
+        others = fhir_store.addressed(session, [f"DiagnosticReport/{name}" for name in names])
+        reports |= {report.id: report for report in others if report.source != OWN}
     return sum(link_one(session, report, now) for report in reports.values())
 
 

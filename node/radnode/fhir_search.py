@@ -4,11 +4,12 @@ https://hl7.org/fhir/R4/search.html: values joined by "," mean any of them, para
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, exists, false, func, not_, or_, select
+from sqlalchemy import ColumnElement, Select, and_, false, func, not_, or_, select
 from sqlalchemy.orm import Session
 
 from radnode import fhir_store
@@ -66,6 +67,28 @@ def matches(session: Session, kind: str, pairs: Pairs, limit: int = 2) -> list[S
     return [fhir_store.stored(row) for row in rows]
 
 
+def by_identifier(
+    session: Session, kind: str, names: Sequence[tuple[str, str]]
+) -> Mapping[tuple[str, str], list[Stored]]:
+    """(system, value) of an identifier -> the resources of one type that have it, the oldest first."""
+    keys: dict[int, list[tuple[str, str]]] = defaultdict(list)
+    wanted = {(cut(system), cut(value)): (system, value) for system, value in names}
+    for some in fhir_store.parts(list(wanted)):
+        of_it = (TermRow.name == "identifier", TermRow.value.in_([value for _, value in some]))
+        query = select(TermRow.system, TermRow.value, ResourceRow.id).join(
+            ResourceRow, TermRow.resource == ResourceRow.id
+        )
+        for system, value, key in session.execute(query.where(*of_it, ResourceRow.kind == kind, ResourceRow.current)):
+            if (system, value) in wanted:
+                keys[key].append(wanted[system, value])
+    found: dict[tuple[str, str], list[Stored]] = defaultdict(list)
+    for some_keys in fhir_store.parts(sorted(keys)):
+        for stored in fhir_store.load(session, some_keys):
+            for name in keys[stored.key]:
+                found[name].append(stored)
+    return found
+
+
 def conditions(kind: str, pairs: Pairs) -> list[Condition]:
     if kind not in PARAMETERS:
         raise FhirError(404, "not-supported", f"Resources of the type {kind} are not kept here.")
@@ -98,7 +121,8 @@ def condition(kind: str, name: str, value: str) -> Condition:
 
 
 def has(name: str, wanted: Condition) -> Condition:
-    return exists().where(TermRow.resource == ResourceRow.id, TermRow.name == name, wanted)
+    """Those that a term finds, by its index: a search costs what it finds, not what is kept."""
+    return ResourceRow.id.in_(select(TermRow.resource).where(TermRow.name == name, wanted).correlate(None))
 
 
 def any_of(known: Parameter, modifier: str, value: str) -> Condition:
@@ -166,20 +190,21 @@ def ids(kind: str, name: str, value: str) -> Select[str]:
 def ordered(query: Select[int], kind: str, sorts: Sequence[str]) -> Select[int]:
     """By `_sort`; the newest first without it, and among equals."""
     for name in (n for s in sorts for n in s.split(",")):
-        key: Any = sort_key(kind, name.removeprefix("-"))
+        query, key = with_key(query, kind, name.removeprefix("-"))
         query = query.order_by((key.desc() if name.startswith("-") else key.asc()).nulls_last())
     return query.order_by(ResourceRow.updated_at.desc(), ResourceRow.id.desc())
 
 
-def sort_key(kind: str, name: str) -> Any:
+def with_key(query: Select[int], kind: str, name: str) -> tuple[Select[int], Any]:
+    """The query with what it is sorted by: the least of the values that a resource has. Raises FhirError."""
     if name in ("_lastUpdated", "_id"):
-        return ResourceRow.updated_at if name == "_lastUpdated" else ResourceRow.resource_id
+        return query, ResourceRow.updated_at if name == "_lastUpdated" else ResourceRow.resource_id
     known = parameter(kind, name)
     if known is None:
         raise FhirError(400, "not-supported", f"{kind} cannot be sorted by {name!r}.")
-    column = TermRow.low if known.type == "date" else TermRow.value
-    of_it = (TermRow.resource == ResourceRow.id, TermRow.name == name)
-    return select(func.min(column)).where(*of_it).correlate(ResourceRow).scalar_subquery()
+    least = func.min(TermRow.low if known.type == "date" else TermRow.value).label("least")
+    keys = select(TermRow.resource, least).where(TermRow.name == name).group_by(TermRow.resource).subquery()
+    return query.outerjoin(keys, keys.c.resource == ResourceRow.id), keys.c.least
 
 
 def included(session: Session, kind: str, pairs: Pairs, found: Sequence[Stored]) -> tuple[Stored, ...]:

@@ -1,19 +1,22 @@
 """The node's FHIR store: versions of resources and the terms that find them. The only writer of these two tables."""
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
-from sqlalchemy import delete, insert, select, text
+from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from radnode.tables_fhir import ResourceRow, TermRow
 from radnode_fhir.terms import terms
 
+T = TypeVar("T")
 Json = dict[str, Any]
 OWN = ""
 """The source of what the node itself wrote."""
+AT_ONCE = 500
 LOCK = 740_215  # of PostgreSQL: whoever writes resources waits for the others; SQLite has one writer anyway
 
 
@@ -73,40 +76,100 @@ def load(session: Session, keys: Sequence[int]) -> list[Stored]:
 
 
 def addressed(session: Session, addresses: Iterable[str]) -> list[Stored]:
-    """The current versions of `Kind/id`; what is not here is left out."""
-    pairs = (address.partition("/") for address in dict.fromkeys(addresses))
-    found = (get(session, kind, resource_id) for kind, _, resource_id in pairs)
-    return [s for s in found if s is not None]
+    """The current versions of `Kind/id`, in their order; what is not here is left out."""
+    pairs = [(kind, name) for kind, _, name in (address.partition("/") for address in dict.fromkeys(addresses))]
+    found: dict[tuple[str, str], Stored] = {}
+    for kind, ids in by_kind(pairs):
+        query = select(ResourceRow).where(ResourceRow.kind == kind, ResourceRow.resource_id.in_(ids))
+        found |= {(kind, row.resource_id): stored(row) for row in session.scalars(query.where(ResourceRow.current))}
+    return [found[pair] for pair in pairs if pair in found]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """A resource to be written. fresh: nobody has this id yet."""
+
+    kind: str
+    id: str
+    resource: Json
+    fresh: bool = False
 
 
 def put(session: Session, kind: str, resource_id: str, resource: Json, source: str, now: float) -> Stored:
     """The next version of a resource, or its first. Equal content makes no version."""
-    body = {**resource, "id": resource_id, "meta": without_version(resource.get("meta", {}))}
-    if not body["meta"]:
-        del body["meta"]
-    newest = newest_row(session, kind, resource_id)
-    last = newest if newest is not None and newest.current else None
-    if last is not None and last.body == body:
-        return stored(last)
-    if last is not None:
-        last.current = False
-        session.execute(delete(TermRow).where(TermRow.resource == last.id))
-    version = 1 + (newest.version if newest else 0)
-    row = ResourceRow(kind=kind, resource_id=resource_id, version=version, updated_at=now, source=source, body=body)
-    session.add(row)
-    session.flush()
+    (written,) = put_all(session, [Draft(kind=kind, id=resource_id, resource=resource)], source, now)
+    return written
+
+
+def put_all(session: Session, drafts: Sequence[Draft], source: str, now: float) -> list[Stored]:
+    """`put` of many resources with different ids, in a few statements however many they are; in their order."""
+    newest = newest_rows(session, [(d.kind, d.id) for d in drafts if not d.fresh])
+    done: dict[tuple[str, str], Stored] = {}
+    versions: list[dict[str, Any]] = []
+    for draft in drafts:
+        last, body = newest.get((draft.kind, draft.id)), body_of(draft)
+        if last is not None and last.current and last.body == body:
+            done[draft.kind, draft.id] = stored(last)
+            continue
+        version = 1 + (last.version if last else 0)
+        names = {"kind": draft.kind, "resource_id": draft.id, "version": version}
+        versions.append({**names, "current": True, "updated_at": now, "source": source, "body": body})
+    replaced = [newest[name].id for v in versions if (name := (v["kind"], v["resource_id"])) in newest]
+    there = {name for name, row in newest.items() if row.current}
+    for row in replace(session, replaced, versions):
+        name = (row.kind, row.resource_id)
+        done[name] = stored(row, created=name not in there, changed=True)
+    return [done[draft.kind, draft.id] for draft in drafts]
+
+
+def replace(session: Session, keys: Sequence[int], versions: Sequence[Json]) -> Iterator[ResourceRow]:
+    """Write new versions in place of the rows `keys`, with the terms that find them; as they were written."""
+    for some in parts(keys):
+        session.execute(update(ResourceRow).where(ResourceRow.id.in_(some)).values(current=False))
+        session.execute(delete(TermRow).where(TermRow.resource.in_(some)))
+    if not versions:
+        return
+    session.execute(insert(ResourceRow), list(versions))
+    made = newest_rows(session, [(v["kind"], v["resource_id"]) for v in versions])
     values = [
         {"resource": row.id, "name": t.name, "system": t.system, "value": t.value, "low": t.low, "high": t.high}
-        for t in terms(body)
+        for row in made.values()
+        for t in terms(row.body)
     ]
     if values:
         session.execute(insert(TermRow), values)
-    return stored(row, created=last is None, changed=True)
+    yield from made.values()
 
 
-def newest_row(session: Session, kind: str, resource_id: str) -> ResourceRow | None:
-    query = select(ResourceRow).where(ResourceRow.kind == kind, ResourceRow.resource_id == resource_id)
-    return session.scalars(query.order_by(ResourceRow.version.desc()).limit(1)).one_or_none()
+def newest_rows(session: Session, pairs: Iterable[tuple[str, str]]) -> Mapping[tuple[str, str], ResourceRow]:
+    """(kind, id) -> the row of its newest version."""
+    found: dict[tuple[str, str], ResourceRow] = {}
+    for kind, ids in by_kind(pairs):
+        mine = (ResourceRow.kind == kind, ResourceRow.resource_id.in_(ids))
+        last = select(func.max(ResourceRow.id)).where(*mine).group_by(ResourceRow.resource_id)
+        query = select(ResourceRow).where(ResourceRow.id.in_(last.scalar_subquery()))
+        found |= {(kind, row.resource_id): row for row in session.scalars(query)}
+    return found
+
+
+def by_kind(pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Sequence[str]]]:
+    """Each kind with its ids, not too many at a time."""
+    ids: dict[str, list[str]] = defaultdict(list)
+    for kind, name in pairs:
+        ids[kind].append(name)
+    return ((kind, some) for kind, names in ids.items() for some in parts(names))
+
+
+def parts(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """As many of them at a time as a statement may hold."""
+    return (values[at : at + AT_ONCE] for at in range(0, len(values), AT_ONCE))
+
+
+def body_of(draft: Draft) -> Json:
+    body = {**draft.resource, "id": draft.id, "meta": without_version(draft.resource.get("meta", {}))}
+    if not body["meta"]:
+        del body["meta"]
+    return body
 
 
 def without_version(meta: Json) -> Json:

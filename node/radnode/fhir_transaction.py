@@ -5,7 +5,7 @@ Every write takes this way, one resource as a Bundle of one entry, the node's ow
 
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 
 from radnode import fhir_reports, fhir_store, subscriptions
 from radnode.errors import FhirError
-from radnode.fhir_search import matches
-from radnode.fhir_store import OWN, Json, Stored
+from radnode.fhir_search import by_identifier, matches
+from radnode.fhir_store import OWN, Draft, Json, Stored
 from radnode_fhir.check import problems
 from radnode_fhir.parameters import PARAMETERS
 
@@ -34,13 +34,25 @@ class Writer:
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """What an entry will do: write `resource` as `kind`/`id`, or nothing where `there` has what it would make."""
+    """What an entry will do: write `resource` as `kind`/`id`, or nothing where `there` has what it would make.
+
+    fresh: nobody has this id yet.
+    """
 
     kind: str
     id: str
     full_url: str
     resource: Json
     there: Stored | None = None
+    fresh: bool = False
+
+    @property
+    def address(self) -> str:
+        return f"{self.kind}/{self.id}"
+
+
+Found = Mapping[tuple[str, str], Sequence[Stored]]
+"""(kind, condition) -> what it finds, the oldest first."""
 
 
 def transact(session: Session, bundle: Mapping[str, Any], writer: Writer, now: float) -> list[Stored]:
@@ -51,12 +63,12 @@ def transact(session: Session, bundle: Mapping[str, Any], writer: Writer, now: f
     entries = bundle.get("entry", [])
     if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
         raise FhirError(400, "structure", "The entries of a Bundle are objects.")
-    planned = [plan(session, entry, writer) for entry in entries]
-    names = [(p.kind, p.id) for p in planned if p.there is None]
+    found = looked_up(session, entries)
+    planned = [plan(session, entry, writer, found) for entry in entries]
+    names = [p.address for p in planned if p.there is None]
     if len(set(names)) < len(names):
         raise FhirError(400, "invalid", "Two entries of the transaction write the same resource.")
-    addresses = {p.full_url: f"{p.kind}/{p.id}" for p in planned if p.full_url}
-    written = [write(session, p, addresses, writer, now) for p in planned]
+    written = write(session, planned, writer, now)
     changed = [w for w in written if w.changed]
     if writer.source != OWN:
         fhir_reports.link(session, changed, now)
@@ -69,7 +81,32 @@ def keep(session: Session, bundle: Mapping[str, Any], now: float) -> None:
     transact(session, bundle, Writer(), now)
 
 
-def plan(session: Session, entry: Mapping[str, Any], writer: Writer) -> Planned:
+def looked_up(session: Session, entries: Sequence[Mapping[str, Any]]) -> Found:
+    """What the conditions by one identifier find, all in a few statements: a transaction has one for nearly each entry."""
+    wanted: dict[str, dict[tuple[str, str], str]] = {}
+    for entry in entries:
+        for kind, query in conditions_of(entry):
+            pairs = parse_qsl(query, keep_blank_values=True)
+            system, bar, code = pairs[0][1].rpartition("|") if pairs else ("", "", "")
+            if len(pairs) == 1 and pairs[0][0] == "identifier" and bar and system and code and "," not in pairs[0][1]:
+                wanted.setdefault(kind, {})[system, code] = query
+    found: dict[tuple[str, str], Sequence[Stored]] = {}
+    for kind, queries in wanted.items():
+        there = by_identifier(session, kind, list(queries))
+        found |= {(kind, query): there.get(name, ()) for name, query in queries.items()}
+    return found
+
+
+def conditions_of(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(kind, condition) of an entry, of which nothing is known to be right yet."""
+    request = entry.get("request")
+    url = str(request.get("url", "")) if isinstance(request, dict) else ""
+    kind, _, query = url.partition("?")
+    if isinstance(request, dict) and kind in PARAMETERS:
+        yield from ((kind, c) for c in (query, str(request.get("ifNoneExist", ""))) if c)
+
+
+def plan(session: Session, entry: Mapping[str, Any], writer: Writer, known: Found) -> Planned:
     request, resource = entry.get("request"), entry.get("resource")
     if not isinstance(request, dict) or not isinstance(resource, dict):
         raise FhirError(400, "structure", "Each entry has a request and a resource; only POST and PUT are supported.")
@@ -83,27 +120,30 @@ def plan(session: Session, entry: Mapping[str, Any], writer: Writer) -> Planned:
         raise FhirError(400, "invalid", f"{url} is no place for a {resource.get('resourceType')}.")
     if method == "POST" and not named and not query:
         condition = str(request.get("ifNoneExist", ""))
-        there = the_one(session, kind, condition, writer, any_source=True) if condition else None
-        fresh = fresh_id(full_url, writer)
-        return Planned(kind=kind, id=there.id if there else fresh, full_url=full_url, resource=resource, there=there)
+        there = the_one(session, kind, condition, writer, known, any_source=True) if condition else None
+        chosen, fresh = (there.id, False) if there else fresh_id(full_url, writer)
+        return Planned(kind=kind, id=chosen, full_url=full_url, resource=resource, there=there, fresh=fresh)
     if method != "PUT" or bool(named) == bool(query):
         raise FhirError(400, "not-supported", f"{method} {url} is not supported in a transaction.")
     if named and not ID.fullmatch(named):
         raise FhirError(400, "value", f"{named!r} is no id.")
-    found = fhir_store.get(session, kind, named) if named else the_one(session, kind, query, writer)
+    found = fhir_store.get(session, kind, named) if named else the_one(session, kind, query, writer, known)
     expected(found, str(request.get("ifMatch", "")))
-    chosen = named or (found.id if found else fresh_id(full_url, writer))
+    name = named or (found.id if found else "")
+    chosen, fresh = (name, False) if name else fresh_id(full_url, writer)
     if writer.source != OWN and resource.get("id", chosen) != chosen:
         raise FhirError(400, "invalid", f"The resource says that its id is {resource['id']!r}.")
-    return Planned(kind=kind, id=chosen, full_url=full_url, resource=resource)
+    return Planned(kind=kind, id=chosen, full_url=full_url, resource=resource, fresh=fresh)
 
 
-def the_one(session: Session, kind: str, query: str, writer: Writer, *, any_source: bool = False) -> Stored | None:
+def the_one(
+    session: Session, kind: str, query: str, writer: Writer, known: Found, *, any_source: bool = False
+) -> Stored | None:
     """What a condition finds. Others must name one; the node itself takes its own before that of others."""
     pairs = parse_qsl(query, keep_blank_values=True)
     if not pairs:
         raise FhirError(412, "multiple-matches", "A condition without a parameter finds everything.")
-    found = matches(session, kind, pairs, 100)
+    found = known[kind, query] if (kind, query) in known else matches(session, kind, pairs, 100)
     if writer.source == OWN:
         mine = [s for s in found if s.source == OWN]
         return next(iter(mine or (found if any_source else ())), None)
@@ -118,29 +158,55 @@ def expected(found: Stored | None, tag: str) -> None:
         raise FhirError(412, "conflict", "The resource has another version by now.")
 
 
-def fresh_id(full_url: str, writer: Writer) -> str:
-    """The node's own resources have the same id for ever; those of others any that nobody has."""
+def fresh_id(full_url: str, writer: Writer) -> tuple[str, bool]:
+    """An id, and whether nobody has it: the node's own resources have the same for ever, those of others any new one."""
     own = writer.source == OWN and full_url.startswith(URN)
-    return full_url.removeprefix(URN) if own else str(uuid.uuid4())
+    return (full_url.removeprefix(URN), False) if own else (str(uuid.uuid4()), True)
 
 
-def write(session: Session, planned: Planned, addresses: Mapping[str, str], writer: Writer, now: float) -> Stored:
-    if planned.there is not None:
-        return planned.there
+def write(session: Session, planned: Sequence[Planned], writer: Writer, now: float) -> list[Stored]:
+    """What became of each, in their order. Conditional references are resolved last, as FHIR has it."""
+    addresses = {p.full_url: p.address for p in planned if p.full_url}
+    before = {s.address: s for s in fhir_store.addressed(session, [p.address for p in planned if not p.fresh])}
+    done = {p.address: p.there for p in planned if p.there is not None}
+    todo = [p for p in planned if p.there is None]
+    late = {p.address for p in todo if any(CONDITIONAL.fullmatch(target) for target in references(p.resource))}
+    for some in ([p for p in todo if p.address not in late], *([p] for p in todo if p.address in late)):
+        drafts = [drafted(session, p, addresses, before.get(p.address), writer) for p in some]
+        for stored in fhir_store.put_all(session, drafts, writer.source, now):
+            done[stored.address] = stored
+    return [done[p.address] for p in planned]
+
+
+def drafted(
+    session: Session, planned: Planned, addresses: Mapping[str, str], last: Stored | None, writer: Writer
+) -> Draft:
     resource: Json = addressed(session, planned.resource, addresses, writer)
     if writer.source != OWN:
-        resource = checked(session, planned, resource, writer)
-    return fhir_store.put(session, planned.kind, planned.id, resource, writer.source, now)
+        resource = checked(planned, resource, last, writer)
+    return Draft(kind=planned.kind, id=planned.id, resource=resource, fresh=planned.fresh)
 
 
-def checked(session: Session, planned: Planned, resource: Json, writer: Writer) -> Json:
+def references(value: Any) -> Iterator[str]:
+    """Every reference in a resource."""
+    if isinstance(value, list):
+        for item in value:
+            yield from references(item)
+    elif isinstance(value, dict):
+        target = value.get("reference")
+        if isinstance(target, str):
+            yield target
+        for item in value.values():
+            yield from references(item)
+
+
+def checked(planned: Planned, resource: Json, last: Stored | None, writer: Writer) -> Json:
     """What another system may write: valid R4, and nothing that the node itself says. Raises FhirError."""
     wrong = problems(resource)
     if wrong:
         raise FhirError(422, "invalid", f"{planned.kind}: {'; '.join(wrong)}")
     if planned.kind == "Subscription":
         resource = subscriptions.accepted(resource, writer.hooks)
-    last = fhir_store.get(session, planned.kind, planned.id)
     meta = {"source": f"urn:radnode:posted-by:{writer.source}", **resource.get("meta", {})}
     if last is not None and last.source == OWN:
         meta = resource.get("meta", {})
@@ -172,7 +238,7 @@ def addressed(session: Session, value: Any, addresses: Mapping[str, str], writer
 def resolved(session: Session, target: str, writer: Writer) -> str:
     conditional = CONDITIONAL.fullmatch(target)
     if conditional:
-        found = the_one(session, conditional.group(1), conditional.group(2), writer)
+        found = the_one(session, conditional.group(1), conditional.group(2), writer, {})
         if found is None:
             raise FhirError(412, "not-found", f"Nothing is found by the reference {target}.")
         return found.address
