@@ -1,11 +1,14 @@
 """Images per second into radnode, DCMTK's storescp and Orthanc: the same files, in one run, in turn.
 
-python benchmarks/receive.py [--slices 500] [--rounds 3] [--associations 1,4] [--only radnode,storescp,orthanc,disk]
+python benchmarks/receive.py [--slices 500] [--rounds 3] [--associations 1,4] [--only "radnode,storescp,storescp flushed,orthanc,disk"]
 
 Senders are DCMTK's storescu, everything with TCP_NODELAY=1 (without it, each image waits 45 ms for a delayed ACK). Each
 sender sends every slice; with four associations each sends its own study. radnode answers after fsync of file and
-folder and the commit of the row; storescp and Orthanc (as Debian sets it up) do not flush. Only the ratios of one run carry over.
-`disk` receives nothing: threads write, flush and name the same bytes as radnode does, one thread for each association.
+folder and the commit of the row; Orthanc flushes the file, storescp nothing. Only the ratios of one run carry over.
+
+storescp +B      writes what it receives as it comes (bit preserving), without building a data set
+storescp flushed the same, with fsync of file and folder before it answers (`flush_on_close.c`, needs a C compiler)
+disk             receives nothing: threads write, flush and name the bytes as radnode does, one for each association
 """
 
 import argparse
@@ -20,7 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -85,12 +88,18 @@ def radnode(folder: Path) -> Iterator[tuple[Send, Clear]]:
 
 
 @contextmanager
-def storescp(folder: Path, *options: str) -> Iterator[tuple[Send, Clear]]:
-    out, port = folder / "storescp", free_port()
-    out.mkdir(exist_ok=True)
+def storescp(folder: Path, *options: str, preload: Path | None = None) -> Iterator[tuple[Send, Clear]]:
+    out, port = Path(tempfile.mkdtemp(prefix="storescp-", dir=folder)), free_port()
     command = ["/usr/bin/storescp", "--fork", *options, "-aet", "RADNODE", "-od", str(out), str(port)]
-    with running(command, port):
+    with running(command, port, {"LD_PRELOAD": str(preload)} if preload else {}):
         yield partial(send, port), partial(empty, out)
+
+
+def flushed_storescp(folder: Path) -> AbstractContextManager[tuple[Send, Clear]]:
+    library = folder / "flush_on_close.so"
+    source = ROOT / "benchmarks" / "flush_on_close.c"
+    subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"], check=True)
+    return storescp(folder, "+B", preload=library)
 
 
 @contextmanager
@@ -147,8 +156,10 @@ def disk(folder: Path) -> Iterator[tuple[Send, Clear]]:
 
 
 @contextmanager
-def running(command: Sequence[str], port: int) -> Iterator[None]:
-    process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def running(command: Sequence[str], port: int, environment: dict[str, str] | None = None) -> Iterator[None]:
+    process = subprocess.Popen(
+        command, env=ENVIRONMENT | (environment or {}), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         wait_until(lambda: listens(port), 30, f"{command[0]} on port {port}")
         yield
@@ -188,10 +199,10 @@ RECEIVERS = {
     "radnode": radnode,
     "storescp": storescp,
     "storescp +B": lambda folder: storescp(folder, "+B"),
+    "storescp flushed": flushed_storescp,
     "orthanc": orthanc,
     "disk": disk,
 }
-"""storescp +B writes what it receives as it comes (bit preserving), without building a data set."""
 
 
 def measure(
@@ -244,7 +255,7 @@ def print_table(rates: dict[tuple[str, int], list[float]], names: Sequence[str],
             median = statistics.median(found)
             ratio = statistics.median(rates["radnode", count]) / median if "radnode" in names else float("nan")
             print(
-                f"{count} associations  {name:12} {median:7.0f}  ({min(found):.0f} to {max(found):.0f})  {ratio:5.2f}"
+                f"{count} associations  {name:16} {median:7.0f}  ({min(found):.0f} to {max(found):.0f})  {ratio:5.2f}"
             )
 
 
