@@ -59,7 +59,7 @@ def audit_event(facts: AuditFacts) -> Json:
 
 def agent(name: str, address: str, *, requestor: bool) -> Json:
     where: Json = {"network": {"address": address, "type": "2"}} if address else {}
-    return {"who": {"display": name}, "requestor": requestor, **where}
+    return {"who": {"display": name}, "name": name, "requestor": requestor, **where}
 
 
 def entities(facts: AuditFacts) -> list[Json]:

@@ -28,6 +28,7 @@ class Scope(StrEnum):
     FHIR_WRITE = "fhir.write"
     DICOM_WRITE = "dicom.write"
     METRICS_READ = "metrics.read"
+    AUDIT_READ = "audit.read"
 
 
 @dataclass(frozen=True, kw_only=True)

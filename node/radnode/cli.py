@@ -35,7 +35,9 @@ COMMANDS = {
     "retention": "radnode.cli_keep:retention",
 }
 """Commands of other modules, imported only when they are asked for."""
-ROLES = frozenset({"serve", "receive", "schedule", "work", "deliver", "web", "hl7", "run", "demo", "migrate", "check"})
+ROLES = frozenset(
+    {"serve", "receive", "schedule", "work", "deliver", "web", "hl7", "narrate", "run", "demo", "migrate", "check"}
+)
 """Commands on whose behalf the node works by itself: what they change is nobody's act."""
 PARENT = click.option("--parent", type=int, default=None, hidden=True, help="The supervisor's process id.")
 
@@ -91,7 +93,7 @@ def cli(verbose: bool) -> None:
 @cli.command()
 def serve() -> None:
     """Every role of the node, until it is stopped."""
-    from radnode import accounts_start
+    from radnode import accounts_start, application
     from radnode import serve as supervisor
     from radnode.start import role, stop_on_signals
 
@@ -99,7 +101,8 @@ def serve() -> None:
     accounts_start.refuse_unsafe(settings)
     if words := accounts_start.first_words(settings):
         click.echo(words)
-    supervisor.serve(settings, stop_on_signals())
+    with application.told(settings, "serve"):
+        supervisor.serve(settings, stop_on_signals())
 
 
 @cli.command()
@@ -108,7 +111,7 @@ def receive(parent: int | None) -> None:
     """Receive DICOM objects (C-ECHO, C-STORE)."""
     import time
 
-    from radnode import complete, start
+    from radnode import application, complete, start
     from radnode import receive as receiver
     from radnode.database import Database
 
@@ -116,18 +119,20 @@ def receive(parent: int | None) -> None:
     database = Database(settings.url)
     complete.hold(database, settings, now=time.time())
     database.close()
-    receiver.serve(settings)
+    with application.told(settings, "receive", parent):
+        receiver.serve(settings)
 
 
 @cli.command()
 @PARENT
 def schedule(parent: int | None) -> None:
     """Decide when studies are complete and which models read them."""
+    from radnode import application, start
     from radnode import schedule as clock
-    from radnode import start
 
     settings = start.role(parent)
-    clock.serve(settings, start.stop_on_signals())
+    with application.told(settings, "schedule", parent):
+        clock.serve(settings, start.stop_on_signals())
 
 
 @cli.command()
@@ -135,53 +140,59 @@ def schedule(parent: int | None) -> None:
 @PARENT
 def work(name: str, parent: int | None) -> None:
     """Run models: one worker, one job at a time."""
-    from radnode import start
+    from radnode import application, start
     from radnode import work as worker
 
     settings = start.role(parent)
-    worker.serve(settings, start.stop_on_signals(), name=name)
+    with application.told(settings, "work", parent):
+        worker.serve(settings, start.stop_on_signals(), name=name)
 
 
 @cli.command()
 @PARENT
 def deliver(parent: int | None) -> None:
     """Send results to where they are owed."""
+    from radnode import application, start
     from radnode import deliver as outbox
-    from radnode import start
 
     settings = start.role(parent)
-    outbox.serve(settings, start.stop_on_signals())
+    with application.told(settings, "deliver", parent):
+        outbox.serve(settings, start.stop_on_signals())
 
 
 @cli.command()
 @PARENT
 def hl7(parent: int | None) -> None:
     """Take orders over HL7 v2 (MLLP)."""
-    from radnode import hl7_listen, start
+    from radnode import application, hl7_listen, start
 
     settings = start.role(parent)
-    hl7_listen.serve(settings, start.stop_on_signals())
+    with application.told(settings, "hl7", parent):
+        hl7_listen.serve(settings, start.stop_on_signals())
 
 
 @cli.command()
 @PARENT
 def narrate(parent: int | None) -> None:
     """Have a language model write the texts of reports, where one is named."""
+    from radnode import application, start
     from radnode import narrate as writer
-    from radnode import start
 
     settings = start.role(parent)
-    writer.serve(settings, start.stop_on_signals())
+    with application.told(settings, "narrate", parent):
+        writer.serve(settings, start.stop_on_signals())
 
 
 @cli.command()
 @PARENT
 def web(parent: int | None) -> None:
     """The worklist page, the API and STOW-RS."""
-    from radnode import start
+    from radnode import application, start
     from radnode.web import app
 
-    app.serve(start.role(parent))
+    settings = start.role(parent)
+    with application.told(settings, "web", parent):
+        app.serve(settings)
 
 
 @cli.command()

@@ -5,12 +5,15 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Integer, delete, func, insert, inspect, select
 
+from radnode.audit import Kind
 from radnode.database import Database
 from radnode.tables import Table
+from radnode.tables_access import AuditRow
 
 AT_ONCE = 2000
-OF_A_START = frozenset({"peers", "policies", "refusals", "capabilities", "audit_head", "audit_records"})
-"""Tables that a new schema, a first start or `radnode check` fills."""
+LIFE = (Kind.START, Kind.STOP)
+OF_A_START = frozenset({"peers", "policies", "refusals", "capabilities", "audit_head", "audit"})
+"""Tables that a new schema, a first start or `radnode check` fills; the audit only with starts and stops."""
 
 
 @contextmanager
@@ -67,6 +70,8 @@ def is_empty(connection: Connection) -> bool:
     """Whether nothing happened here yet, but for what a first start writes by itself."""
     there = set(inspect(connection).get_table_names())
     known = [t for t in Table.metadata.sorted_tables if t.name in there - OF_A_START]
+    if "audit" in there and connection.scalar(select(AuditRow.number).where(AuditRow.kind.not_in(LIFE)).limit(1)):
+        return False
     return all(connection.execute(select(t).limit(1)).first() is None for t in known)
 
 

@@ -89,6 +89,8 @@ def test_what_must_hold_whatever_the_table_says() -> None:
         if one.path.startswith(("/users", "/tokens", "/audit")) or (changes and one.path.startswith("/peers")):
             assert one.need is Need.ADMINISTRATOR, one
             assert one.scope is None, one
+        if "AuditEvent" in one.path or one.scope is Scope.AUDIT_READ:  # the audit names everybody who read anything
+            assert (one.need, one.scope, changes) == (Need.ADMINISTRATOR, Scope.AUDIT_READ, False), one
         if one.scope is not None and changes:
             assert one.scope in (Scope.FHIR_WRITE, Scope.DICOM_WRITE), one
         if changes and one.scope is None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from click.testing import CliRunner
 from fhir.resources.R4B.auditevent import AuditEvent
@@ -19,7 +20,8 @@ from support.core import STUDY as CORE_STUDY
 from support.core import Node
 from support.results import add_job, add_study, four, prepare, record
 
-from radnode import audit, audit_syslog, events, pipeline
+from radnode import application, audit, audit_syslog, copy_tables, events, pipeline
+from radnode.accounts_tokens import Scope
 from radnode.audit import Act, Kind, Outcome
 from radnode.audit_messages import facts, message
 from radnode.cli import cli
@@ -349,3 +351,74 @@ def test_what_was_received_made_and_sent_is_told_of_with_its_patient(node: Node)
     assert told[0] == ("CT1", "received", CORE_STUDY, "P7")
     assert told[-1] == ("radnode", "sent", CORE_STUDY, "P7")
     assert batch.deliveries[0].uid in rows(node.database)[-1].detail
+
+
+def test_the_start_and_the_stop_of_the_application_are_told_also_when_it_fails(database: Database) -> None:
+    settings = Settings(database_url=database.url)
+    before = len(rows(database))
+    with pytest.raises(RuntimeError), application.told(settings, "web"):
+        assert rows(database)[-1].kind == "start"
+        raise RuntimeError
+    with application.told(settings, "work", parent=1):  # its supervisor has told it
+        pass
+    started, stopped = rows(database)[before:]
+    assert (started.kind, started.action) == ("start", "radnode web started")
+    assert (stopped.kind, stopped.action) == ("stop", "radnode web stopped")
+    assert started.who.endswith("at the command line") and started.detail.startswith("radnode ")
+    for row, code in ((started, "110120"), (stopped, "110121")):
+        assert 'csd-code="110100"' in message(audit.view(row)) and f'csd-code="{code}"' in message(audit.view(row))
+
+
+def test_a_new_database_with_nothing_but_starts_is_empty_to_a_restore(database: Database) -> None:
+    with database.engine.connect() as connection:
+        assert not copy_tables.is_empty(connection)  # people were shown something
+    with database.transaction() as session:
+        session.execute(delete(AuditRow))
+    with application.told(Settings(database_url=database.url), "serve"):
+        pass
+    with database.engine.connect() as connection:
+        assert copy_tables.is_empty(connection)
+
+
+def found(client: httpx.Client, query: str = "", **headers: str) -> list[AuditEvent]:
+    answer = client.get(f"/fhir/AuditEvent{query}", headers=headers)
+    assert answer.status_code == 200, answer.text
+    bundle = answer.json()
+    return [AuditEvent.model_validate(e["resource"]) for e in bundle.get("entry", ())]
+
+
+def test_the_audit_is_searched_and_read_as_audit_events_by_administrators_alone(tmp_path: Path) -> None:
+    here = people(tmp_path)
+    add_study(here.database, STUDY, patient_id="P1")
+    fill(here.database, 3)
+    with served(here) as client:
+        sign_in(client, READER)
+        assert client.get("/fhir/AuditEvent").status_code == 403 == client.get("/fhir/AuditEvent/1").status_code
+        client.cookies.clear()
+        for scope in (Scope.FHIR_READ, Scope.AUDIT_READ):
+            mine = {"authorization": f"Bearer {here.tokens[scope]}"}
+            assert client.get("/fhir/AuditEvent", headers=mine).is_success == (scope is Scope.AUDIT_READ)
+        by_study = found(client, f"?entity:identifier=urn:dicom:uid|urn:oid:{STUDY}", **mine)
+        assert len(by_study) == 3 and all(e.type.code == "110103" and e.action == "R" for e in by_study)
+        newest, *_ = found(client, "?_count=1", **mine)
+        assert newest.type.code == "110101"  # that the audit was read is told as well
+        assert {a.name for e in found(client, "?agent-name=PERSON", **mine) for a in e.agent if a.requestor} == {
+            "person 0", "person 1", "person 2",
+        }  # fmt: skip
+        assert (
+            len(
+                found(client, "?patient:identifier=P1&type=http://dicom.nema.org/resources/ontology/DCM|110103", **mine)
+            )
+            == 3
+        )
+        assert found(client, "?patient:identifier=P2", **mine) == [] == found(client, "?date=lt2001", **mine)
+        assert len(found(client, "?date=ge2001&action=R&subtype=110122,110137&outcome=0", **mine)) == 0
+        one = client.get(f"/fhir/AuditEvent/{by_study[0].id}", headers=mine)
+        assert one.json()["entity"][-1]["detail"][0]["valueString"] == by_study[0].id
+        assert client.get("/fhir/AuditEvent/999999", headers=mine).status_code == 404
+        assert client.get("/fhir/AuditEvent?colour=red", headers=mine).status_code == 400
+        writer = {"authorization": f"Bearer {here.tokens[Scope.FHIR_WRITE]}"}
+        made = client.post("/fhir/AuditEvent", json=one.json(), headers=writer)
+        assert made.status_code in (400, 404, 405, 422), made.text
+    assert problems(here.database) == ()
+    here.database.close()

@@ -135,6 +135,8 @@ TABLE: tuple[Line, ...] = (
     line("POST", "/dicom-web/studies", READER, Scope.DICOM_WRITE, RECEIVED),
     line("POST", "/dicom-web/studies/{study_uid}", READER, Scope.DICOM_WRITE, RECEIVED),
     line("GET", "/fhir/metadata", PUBLIC),
+    line("GET", "/fhir/AuditEvent", ADMINISTRATOR, Scope.AUDIT_READ, Kind.AUDIT),
+    line("GET", "/fhir/AuditEvent/{number}", ADMINISTRATOR, Scope.AUDIT_READ, Kind.AUDIT),
     line("GET", "/fhir/{kind}", READER, FHIR, LISTED),
     line("GET", "/fhir/{kind}/{resource_id}", READER, FHIR, SEEN),
     line("GET", "/fhir/{kind}/{resource_id}/_history", READER, FHIR, SEEN),

@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from sqlalchemy.exc import IntegrityError, OperationalError
 from starlette.concurrency import run_in_threadpool
 
-from radnode import fhir_search, fhir_store
+from radnode import audit_search, fhir_search, fhir_store
 from radnode import fhir_transaction as transactions
 from radnode.database import Database
 from radnode.errors import FhirError
@@ -45,6 +45,20 @@ def reading(made: APIRouter, database: Database) -> None:
     def metadata(request: Request) -> Response:
         """The CapabilityStatement."""
         return answer(capability(base(request)))
+
+    @made.get(f"/{audit_search.KIND}")
+    @guarded
+    def audit(request: Request) -> Response:
+        """Who saw, changed and sent what, the newest first."""
+        with database.reading() as session:
+            page = audit_search.search(session, request.query_params.multi_items())
+        return answer(searchset(request, audit_search.KIND, page))
+
+    @made.get(f"/{audit_search.KIND}/{{number}}")
+    @guarded
+    def audit_event(request: Request, number: str) -> Response:
+        with database.reading() as session:
+            return handed_over(there(audit_search.read(session, number), audit_search.KIND))
 
     @made.get("/{kind}")
     @guarded

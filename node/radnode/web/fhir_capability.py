@@ -3,6 +3,7 @@
 from importlib.metadata import version
 from typing import Any
 
+from radnode import audit_search
 from radnode_fhir.parameters import COMMON, PARAMETERS, Parameter
 
 Json = dict[str, Any]
@@ -12,7 +13,7 @@ INTERACTIONS = ("read", "vread", "history-instance", "search-type", "create", "u
 
 def capability(base: str) -> Json:
     """base: the address of the endpoint."""
-    resources = [resource(kind) for kind in PARAMETERS]
+    resources = [*(resource(kind) for kind in PARAMETERS), audit()]
     reads = "Reports of the node itself are read and searched only; those of other systems are taken and read by its triage."
     return {
         "resourceType": "CapabilityStatement",
@@ -54,6 +55,16 @@ def resource(kind: str) -> Json:
     if pointing:
         made["searchRevInclude"] = pointing
     return made
+
+
+def audit() -> Json:
+    """The record of who saw, changed and sent what: for administrators, and tokens with the scope audit.read."""
+    return {
+        "type": audit_search.KIND,
+        "interaction": [{"code": "read"}, {"code": "search-type"}],
+        "versioning": "no-version",
+        "searchParam": [{"name": name, "type": kind} for name, kind in audit_search.PARAMETERS.items()],
+    }
 
 
 def points(parameter: Parameter, kind: str) -> bool:
