@@ -3,7 +3,7 @@
 A copy comes by C-STORE or STOW-RS as a report (TID 1500) of the same study that takes the place of one of ours (Predecessor
 Documents Sequence), or that holds findings with our tracking UIDs. It is no image: it starts no new revision. What it
 leaves as it was is accepted, what it says otherwise is edited; what it says is absent, or leaves out although it takes the
-place of ours, is rejected. It changes no result.
+place of ours, is rejected; what a signed one holds beside ours is a finding that the model had not made. It changes no result.
 """
 
 import logging
@@ -21,6 +21,7 @@ from radnode.settings import Settings
 from radnode.states import JobState, StudyState
 from radnode.tables import InstanceRow, JobRow, ReportRow, ResultRow, StudyRow
 from radnode.verdicts import REMARK_LENGTH, Ruling, Verdict
+from radnode_inference.findings import uid_from
 
 if TYPE_CHECKING:
     from radnode_dicom_sr import Document, ReadFinding
@@ -35,7 +36,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Copy:
-    """One edited copy. who: the people whom it names, "" for none. signed: by a person who stands for it, or made by one."""
+    """One edited copy. who: the people whom it names, "" for none. signed: by a person who stands for it, or made by one.
+
+    added: findings that are none of ours, by tracking UID. model: whose report it takes the place of, "" for none or several.
+    """
 
     sop_uid: str
     calling_ae: str
@@ -44,6 +48,8 @@ class Copy:
     replaces: bool
     ours: "Mapping[str, ReadFinding]"
     theirs: "Mapping[str, ReadFinding]"
+    added: "Mapping[str, ReadFinding]"
+    model: str
 
 
 def copies(session: Session, settings: Settings, study_uid: str, arrived: Sequence[InstanceRow]) -> tuple[Copy, ...]:
@@ -55,12 +61,15 @@ def copies(session: Session, settings: Settings, study_uid: str, arrived: Sequen
         select(ResultRow).where(ResultRow.study_uid == study_uid, ResultRow.kind == "sr").order_by(ResultRow.created_at)
     ).all()
     own = {row.uid: document for row in rows if (document := read(settings.data / row.file))}
-    found = (copy(row, read(settings.data / row.file), own) for row in reports) if own else ()
+    models = {row.uid: row.model for row in rows}
+    found = (copy(row, read(settings.data / row.file), own, models) for row in reports) if own else ()
     return tuple(c for c in found if c)
 
 
-def copy(row: InstanceRow, said: "Document | None", own: "Mapping[str, Document]") -> Copy | None:
-    """own: every report that the node made of the study, the newest last."""
+def copy(
+    row: InstanceRow, said: "Document | None", own: "Mapping[str, Document]", models: Mapping[str, str]
+) -> Copy | None:
+    """own: every report that the node made of the study, the newest last; models: whose each is."""
     if said is None:
         return None
     replaced = [own[uid] for uid in said.predecessors if uid in own]
@@ -70,6 +79,9 @@ def copy(row: InstanceRow, said: "Document | None", own: "Mapping[str, Document]
     theirs = {f.tracking_uid: f for f in said.findings if f.tracking_uid in ours}
     if not replaced and not theirs:
         return None
+    of = {models[uid] for uid in said.predecessors if uid in own}
+    known = {f.tracking_uid for d in own.values() for f in d.findings}
+    new = [f for f in said.findings if f.tracking_uid not in known and f.concept and not f.time_point]
     return Copy(
         sop_uid=row.sop_uid,
         calling_ae=row.calling_ae,
@@ -78,6 +90,8 @@ def copy(row: InstanceRow, said: "Document | None", own: "Mapping[str, Document]
         replaces=bool(replaced),
         ours=ours,
         theirs=theirs,
+        added={f.tracking_uid or uid_from(("added", row.sop_uid, at)): f for at, f in enumerate(new)},
+        model=of.pop() if len(of) == 1 else "",
     )
 
 
@@ -116,7 +130,7 @@ def record(session: Session, study_uid: str, edited: Copy, now: float) -> None:
         for uid, (model, said) in standing(session, study_uid).items()
         for ruling, comment in [judge(edited, uid)]
         if ruling
-    ]
+    ] + additions(study_uid, edited, who, now)
     for verdict in made:
         verdicts.rule(session, verdict)
         because = f" ({verdict.comment})" if verdict.comment else ""
@@ -125,6 +139,27 @@ def record(session: Session, study_uid: str, edited: Copy, now: float) -> None:
     if not made:
         sentence = f"A copy of a report of the node came from {edited.calling_ae}; it says nothing new of a finding that stands."
         events.write(session, study_uid, Action.RETURNED, sentence, now)
+
+
+def additions(study_uid: str, edited: Copy, who: str, now: float) -> list[Verdict]:
+    """What a person found and the model had not, where a signed copy takes the place of one model's report."""
+    if not (edited.signed and edited.model):
+        return []
+    found = {uid: described(finding)[:REMARK_LENGTH] for uid, finding in edited.added.items()}
+    return [
+        Verdict(
+            study_uid=study_uid, model=edited.model, tracking_uid=uid, said=words, ruling=Ruling.ADDED, comment=words,
+            who=who[:128], at=now,
+        )
+        for uid, words in found.items()
+    ]  # fmt: skip
+
+
+def described(finding: "ReadFinding") -> str:
+    """ "Nodule, left, lung, Volume 1.2 ml"."""
+    codes = (finding.concept, finding.laterality, finding.site)
+    numbers = (f"{m.concept.meaning} {m.value:.4g} {m.unit.value}" for m in finding.measurements)
+    return ", ".join([*(c.meaning for c in codes if c), *numbers])
 
 
 def judge(edited: Copy, uid: str) -> tuple[Ruling | None, str]:

@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -168,6 +169,18 @@ def taken_out(ds: Dataset) -> None:
     holder.ContentSequence = Sequence([c for c in holder.ContentSequence if named(c) != "125007"])
 
 
+def one_more(ds: Dataset) -> None:
+    """A second group beside ours: another thing, with numbers and places of its own."""
+    holder = next(i for i in walk(ds) if any(named(c) == "125007" for c in i.get("ContentSequence", ())))
+    group = deepcopy(next(c for c in holder.ContentSequence if named(c) == "125007"))
+    for item in walk(group):
+        if named(item) == "112040":
+            item.UID = generate_uid()
+        if named(item) == "272741003":
+            item.ConceptCodeSequence[0].CodeValue, item.ConceptCodeSequence[0].CodeMeaning = "24028007", "Right"
+    holder.ContentSequence.append(group)
+
+
 def nobody(ds: Dataset) -> None:
     ds.VerificationFlag = "UNVERIFIED"
     del ds.VerifyingObserverSequence
@@ -204,6 +217,23 @@ def test_a_finding_that_a_copy_denies_or_leaves_out_is_rejected(node: Node, chan
     [verdict] = after(node, change)
     assert verdict.ruling == Ruling.REJECTED
     assert comment in verdict.comment
+
+
+def test_a_finding_that_a_signed_copy_holds_beside_ours_is_one_that_the_model_missed(node: Node) -> None:
+    kept, found = after(node, one_more)
+    assert (kept.ruling, found.ruling, found.model) == (Ruling.ACCEPTED, Ruling.ADDED, "ct-lung")
+    assert found.tracking_uid != kept.tracking_uid
+    assert found.comment.startswith("Nodule, Right, Lung, ") and "Long axis 18 mm" in found.comment
+    assert state(node) == (StudyState.READ, 1)
+    with node.database.reading() as session:
+        [month] = verdicts.agreement(session)
+    assert (month.accepted, month.added, month.found) == (1, 1, 0.5)
+
+
+def test_what_is_beside_ours_counts_only_from_a_person_and_in_the_place_of_our_report(node: Node) -> None:
+    assert after(node, one_more, nobody) == ()
+    [verdict] = after(node, one_more, replaces=False)
+    assert verdict.ruling == Ruling.ACCEPTED
 
 
 def test_a_copy_that_nobody_signed_accepts_nothing_but_may_edit(node: Node) -> None:
