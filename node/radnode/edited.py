@@ -90,7 +90,7 @@ def copy(
         replaces=bool(replaced),
         ours=ours,
         theirs=theirs,
-        added={f.tracking_uid or uid_from(("added", row.sop_uid, at)): f for at, f in enumerate(new)},
+        added={f.tracking_uid or uid_from(("added", row.sop_uid, f"{at}")): f for at, f in enumerate(new)},
         model=of.pop() if len(of) == 1 else "",
     )
 
