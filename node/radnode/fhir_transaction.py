@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 
 from sqlalchemy.orm import Session
 
-from radnode import fhir_reports, fhir_store, subscriptions
+from radnode import fhir_reports, fhir_store, final_reports, subscriptions
 from radnode.errors import FhirError
 from radnode.fhir_search import by_identifier, matches
 from radnode.fhir_store import OWN, Draft, Json, Stored
@@ -26,10 +26,14 @@ CONDITIONAL = re.compile(r"([A-Z][A-Za-z]+)\?(.+)")
 
 @dataclass(frozen=True, kw_only=True)
 class Writer:
-    """Who writes. source: OWN, or another system by name. hooks: where subscriptions may send to, as beginnings of addresses."""
+    """Who writes. source: OWN, or another system by name. hooks: where subscriptions may send to, as beginnings of addresses.
+
+    reads: whether a person's final report marks its study as read.
+    """
 
     source: str = OWN
     hooks: tuple[str, ...] = ()
+    reads: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +76,8 @@ def transact(session: Session, bundle: Mapping[str, Any], writer: Writer, now: f
     changed = [w for w in written if w.changed]
     if writer.source != OWN:
         fhir_reports.link(session, changed, now)
+    if writer.reads:
+        final_reports.by_fhir(session, changed, now)
     subscriptions.notify(session, changed, now)
     return written
 

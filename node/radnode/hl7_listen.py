@@ -9,6 +9,7 @@ import ipaddress
 import logging
 import threading
 import time
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +17,7 @@ import hl7
 from hl7.mllp import HL7StreamReader, HL7StreamWriter, InvalidBlockError, start_hl7_server
 from sqlalchemy.exc import SQLAlchemyError
 
-from radnode import hl7_orders, orders
+from radnode import final_reports, hl7_orders, orders
 from radnode.database import Database
 from radnode.hl7_orders import MessageError
 from radnode.settings import Settings
@@ -30,7 +31,7 @@ class Listener:
     """Answers each message of each connection, in order."""
 
     def __init__(self, settings: Settings, database: Database) -> None:
-        self.settings = settings.hl7
+        self.settings, self.read_by = settings.hl7, settings.reading.read_by
         self.database = database
         self.allowed = tuple(ipaddress.ip_network(a, strict=False) for a in self.settings.addresses)
         self.port_file = settings.data / "run" / "hl7.port"
@@ -91,7 +92,8 @@ class Listener:
                 return ""
             except (InvalidBlockError, asyncio.LimitOverrunError):
                 return "the bytes are no MLLP block, or too many"
-            answer = await asyncio.to_thread(take, self.database, raw, address, self.settings.encoding, time.time())
+            how = (self.settings.encoding, time.time(), self.read_by)
+            answer = await asyncio.to_thread(take, self.database, raw, address, *how)
             writer.writeblock(answer.encode())
             await asyncio.wait_for(writer.drain(), self.settings.message_s)
 
@@ -104,10 +106,10 @@ class Listener:
         return found[:-2]
 
 
-def take(database: Database, raw: bytes, address: str, encoding: str, now: float) -> str:
-    """Keep a message and what it orders in one transaction; the acknowledgement to answer with.
+def take(database: Database, raw: bytes, address: str, encoding: str, now: float, read_by: Collection[str] = ()) -> str:
+    """Keep a message, what it orders and what it says was read in one transaction; the acknowledgement to answer with.
 
-    Raises SQLAlchemyError when it cannot be kept: then there is no answer.
+    read_by: as in the settings. Raises SQLAlchemyError when it cannot be kept: then there is no answer.
     """
     message: hl7.Message | None = None
     received: hl7_orders.Received | None = None
@@ -116,7 +118,7 @@ def take(database: Database, raw: bytes, address: str, encoding: str, now: float
     try:
         text = hl7_orders.decoded(raw, encoding)
         message = hl7_orders.parsed(text)
-        received = hl7_orders.understood(message)
+        received = hl7_orders.understood(message, read_by)
     except MessageError as e:
         error = e
     except (
@@ -134,6 +136,7 @@ def take(database: Database, raw: bytes, address: str, encoding: str, now: float
         session.add(MessageRow(**row, answer=error.answer if error else "AA", reason=str(error or "")))
         for order in received.orders if received else ():
             orders.keep(session, order, now)
+        final_reports.by_hl7(session, received.finals if received else (), now)
     said = f"refused ({error})" if error else f"kept, {len(received.orders) if received else 0} orders"
     log.info("An HL7 message was %s", said, extra={"action": "hl7", "address": address})
     at = datetime.fromtimestamp(now, UTC).strftime("%Y%m%d%H%M%S")

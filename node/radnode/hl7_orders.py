@@ -3,15 +3,18 @@
 Reads HL7 v2.1 to v2.8 with python-hl7; only the fields that triage needs, wherever a version has them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import hl7
 
+from radnode.final_reports import Final
 from radnode.orders import Order
 from radnode.triage import Level
 
 TAKEN = frozenset({("ORM", "O01"), ("OMI", "O23"), ("OMG", "O19")})
+REPORT = ("ORU", "R01")
+"""Taken as well where the settings say that a final report marks its study as read."""
 CLASSES: Mapping[str, str] = {
     "E": "emergency",
     "I": "inpatient",
@@ -45,10 +48,11 @@ class MessageError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Received:
-    """A message that was understood. control_id: MSH-10. orders: one for each ORC or OBR."""
+    """A message that was understood. control_id: MSH-10. orders: one for each ORC or OBR. finals: what it says was read."""
 
     control_id: str
     orders: tuple[Order, ...]
+    finals: tuple[Final, ...] = ()
 
 
 def decoded(raw: bytes, encoding: str) -> str:
@@ -77,9 +81,14 @@ def parsed(text: str) -> hl7.Message:
     return message
 
 
-def understood(message: hl7.Message) -> Received:
-    """The orders of a message. Raises MessageError that says what is wrong, and where."""
+def understood(message: hl7.Message, read_by: Collection[str] = ()) -> Received:
+    """The orders of a message, and what it says was read (read_by: as in the settings).
+
+    Raises MessageError that says what is wrong, and where.
+    """
     kind = (value(message, "MSH", 9, 1), value(message, "MSH", 9, 2))
+    if kind == REPORT and "final-report" in read_by:
+        return Received(control_id=value(message, "MSH", 10), orders=(), finals=finals(message, read_by))
     if kind not in TAKEN:
         raise MessageError("AR", "200", "Only ORM^O01, OMI^O23 and OMG^O19 are taken here.", "MSH^1^9")
     if not value(message, "MSH", 12).startswith("2."):
@@ -87,7 +96,28 @@ def understood(message: hl7.Message) -> Received:
     groups = [g for g in grouped(message) if "OBR" in g]
     if not groups:
         raise MessageError("AE", "100", "The message holds no order: an OBR segment is missing.", "OBR")
-    return Received(control_id=value(message, "MSH", 10), orders=tuple(order(message, g) for g in groups))
+    ordered = tuple(order(message, g) for g in groups)
+    return Received(control_id=value(message, "MSH", 10), orders=ordered, finals=finals(message, read_by))
+
+
+def finals(message: hl7.Message, read_by: Collection[str]) -> tuple[Final, ...]:
+    """The examinations of a message that a person reported. OBR-25 (table 0123): F final, C corrected; ORC-5: CM completed."""
+    made = []
+    for group in (g for g in grouped(message) if "OBR" in g):
+        final = "final-report" in read_by and of(message, group, "OBR", 25).upper() in ("F", "C")
+        completed = "completed-order" in read_by and of(message, group, "ORC", 5).upper() == "CM"
+        if final or completed:
+            made.append(
+                Final(accession_number=accession(message, group), patient_id=patient(message), who=who(message, group))
+            )
+    return tuple(made)
+
+
+def who(message: hl7.Message, group: "Group") -> str:
+    """OBR-32, the principal result interpreter (NDL or CM: its first component is the person), else who sent the message."""
+    parts = group["OBR"][32] if len(group["OBR"]) > 32 else ""
+    names = str(parts).split("^")[0].split("&")[1:3]
+    return " ".join(n for n in reversed(names) if n) or value(message, "MSH", 3) or "the RIS"
 
 
 Group = dict[str, hl7.Segment]
@@ -108,17 +138,13 @@ def grouped(message: hl7.Message) -> list[Group]:
 def order(message: hl7.Message, group: Group) -> Order:
     placer = of(message, group, "ORC", 2) or of(message, group, "OBR", 2)
     filler = of(message, group, "ORC", 3) or of(message, group, "OBR", 3)
-    accession = of(message, group, "IPC", 1) or of(message, group, "OBR", 18) or filler or placer
-    if not accession:
-        raise MessageError("AE", "101", "No accession number: IPC-1, OBR-18, OBR-3 and OBR-2 are empty.", "OBR^1^18")
-    patient_id = value(message, "PID", 3) or value(message, "PID", 2)
-    if not patient_id:
-        raise MessageError("AE", "101", "PID-3, the patient's identifier, is missing.", "PID^1^3")
+    number = accession(message, group)
+    patient_id = patient(message)
     urgency = (of(message, group, "TQ1", 9) or of(message, group, "ORC", 7, 6) or of(message, group, "OBR", 27, 6)
                or of(message, group, "OBR", 5))  # fmt: skip
     return Order(
-        order_number=f"P:{placer}" if placer else f"F:{filler or accession}",
-        accession_number=accession,
+        order_number=f"P:{placer}" if placer else f"F:{filler or number}",
+        accession_number=number,
         patient_id=patient_id,
         issuer_of_patient_id=value(message, "PID", 3, 4),
         patient_class=CLASSES.get(value(message, "PV1", 2).upper(), ""),
@@ -127,6 +153,22 @@ def order(message: hl7.Message, group: Group) -> Order:
         cancelled=of(message, group, "ORC", 1).upper() in CANCELLED,
         said_at=value(message, "MSH", 7),
     )
+
+
+def accession(message: hl7.Message, group: Group) -> str:
+    found = of(message, group, "IPC", 1) or of(message, group, "OBR", 18)
+    found = found or of(message, group, "ORC", 3) or of(message, group, "OBR", 3)
+    found = found or of(message, group, "ORC", 2) or of(message, group, "OBR", 2)
+    if not found:
+        raise MessageError("AE", "101", "No accession number: IPC-1, OBR-18, OBR-3 and OBR-2 are empty.", "OBR^1^18")
+    return found
+
+
+def patient(message: hl7.Message) -> str:
+    found = value(message, "PID", 3) or value(message, "PID", 2)
+    if not found:
+        raise MessageError("AE", "101", "PID-3, the patient's identifier, is missing.", "PID^1^3")
+    return found
 
 
 def of(message: hl7.Message, group: Group, name: str, field: int, component: int = 1) -> str:

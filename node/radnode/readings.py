@@ -9,6 +9,7 @@ from radnode import events
 from radnode.database import Database
 from radnode.errors import RefusedError
 from radnode.events import Action
+from radnode.states import StudyState
 from radnode.tables import StudyRow
 from radnode.tables_triage import ReadingRow
 
@@ -38,16 +39,26 @@ def of_study(session: Session, study_uid: str) -> Reading | None:
 def mark(database: Database, study_uid: str, revision: int, who: str, now: float) -> None:
     """A person read what the study held at `revision`.
 
-    Raises RefusedError for a study that is not here, and where images came that this person has not seen.
+    Raises RefusedError for a study that is not here, while its images arrive, and where images came that this person has
+    not seen.
     """
     with database.transaction() as session:
         study = here(session, study_uid)
+        if study.state == StudyState.RECEIVING:
+            raise RefusedError(
+                "images of this study are still arriving; it can be marked as read once they are all here"
+            )
         if study.revision != revision:
             raise RefusedError("images of this study came that are newer than what you read; look at it again")
-        row = session.get(ReadingRow, study_uid) or ReadingRow(study_uid=study_uid)
-        row.revision, row.who, row.at = revision, who, now
-        session.add(row)
-        events.write(session, study_uid, Action.READING, f"Read by {who}: the study leaves the worklist.", now)
+        write(session, study, who, now)
+
+
+def write(session: Session, study: StudyRow, who: str, now: float) -> None:
+    """The study is read as it is now, in the caller's transaction."""
+    row = session.get(ReadingRow, study.study_uid) or ReadingRow(study_uid=study.study_uid)
+    row.revision, row.who, row.at = study.revision, who, now
+    session.add(row)
+    events.write(session, study.study_uid, Action.READING, f"Read by {who}: the study leaves the worklist.", now)
 
 
 def take_back(database: Database, study_uid: str, who: str, now: float) -> None:

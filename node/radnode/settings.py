@@ -13,6 +13,7 @@ from radnode.settings_monitoring import Monitoring
 from radnode.settings_narrative import Narrative
 from radnode.settings_pacs import Priors as Priors
 from radnode.settings_pacs import Reconcile as Reconcile
+from radnode.settings_reading import Reading
 
 AeTitle = Annotated[
     str,
@@ -275,6 +276,7 @@ class Settings(BaseSettings):
     ageing: Ageing = Ageing()
     patient_classes: tuple[ClassRule, ...] = ()
     hl7: Hl7 = Hl7()
+    reading: Reading = Reading()
     retention: Retention = Retention()
     log: Literal["sentences", "json"] = "sentences"  # how each line of the log is written
     monitoring: Monitoring = Monitoring()

@@ -96,7 +96,8 @@ def reading(made: APIRouter, database: Database) -> None:
 def writing(made: APIRouter, database: Database, settings: Settings) -> None:
     async def perform(request: Request, bundle: Callable[[Json], Json]) -> list[Stored]:
         body = await content(request)
-        writer = Writer(source=who(request), hooks=settings.fhir.hooks)
+        reads = "final-report" in settings.reading.read_by
+        writer = Writer(source=who(request), hooks=settings.fhir.hooks, reads=reads)
         return await run_in_threadpool(written, database, bundle(body), writer)
 
     def single(request: Request, url: str, **conditions: str) -> Awaitable[list[Stored]]:
