@@ -57,25 +57,22 @@ def main() -> None:
 def show(day: Day, took_s: float, trials: int) -> int:
     """Print what happened; 1 when something did not hold."""
     plan, cases = day.plan, day.cases
-    waits = day_simulated.waits_min(cases, plan)
-    longest = day_simulated.longest_unflagged_min(cases, waits)
-    alone = day_simulated.longest_unflagged_min(
-        cases, day_simulated.simulated(cases, plan, lambda c: c.reading_s, ageing=False)
-    )
+    longest = day_simulated.longest_unflagged_min(cases, day_simulated.waits_min(cases, plan, "free"))
+    alone = day_simulated.longest_as_planned_min(plan, ageing=False)
     own = [c.when("reported") - c.when("arrived") for c in cases if c.own and "reported" in c.happened]
     print(f"{len(cases)} studies, {plan.readers} readers, {took_s:.0f} s at {plan.scale:g} times the speed")
     print(f"{day.looked} pages compared, {day.rows_compared} rows, every one in the order of the policy")
     if day.came_back:
         print(f"{day.came_back} studies came back to the list after they were read, because images came later")
     gap_s = statistics.fmean(day.gaps_s)
-    print(f"a free reader waited {gap_s:.2f} s for this program (mean), {max(day.gaps_s):.1f} s (longest)")
+    print(f"this program had the page {gap_s:.2f} s after a reader asked (mean), {max(day.gaps_s):.1f} s (longest)")
     if own:
         middle, most = statistics.median(own), max(own)
         print(
             f"{len(own)} reports of the node itself, {middle:.1f} s after the first image (median), {most:.1f} s (longest)"
         )
     print(
-        f"longest wait of an unflagged study: {longest:.0f} min, limit {plan.limits_min[2]:g}; without ageing {alone:.0f}"
+        f"longest wait of an unflagged study: {longest:.0f} min, limit {plan.limits_min[2]:g}; without ageing {alone:.0f} (simulated)"
     )
     print(f"\n{'group':<12}{'studies':>8}{'real':>8}{'simulated':>11}{'interval for a day':>22}{'same readings':>15}")
     rows = day_simulated.agreement(cases, plan, trials, [g * plan.scale for g in day.gaps_s])
@@ -83,7 +80,7 @@ def show(day: Day, took_s: float, trials: int) -> int:
         print(
             f"{r.group:<12}{r.studies:>8}{r.real:>8.1f}{r.expected:>11.1f}{f'{r.low:.1f} to {r.high:.1f}':>22}{r.same:>15.1f}"
         )
-    good = longest <= plan.limits_min[2] and all(r.holds for r in rows)
+    good = longest <= plan.limits_min[2] < alone and all(r.holds for r in rows)
     print("\nEverything holds." if good else "\nSOMETHING DOES NOT HOLD.")
     return 0 if good else 1
 

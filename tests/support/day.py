@@ -68,7 +68,7 @@ class Case:
     reading_s: float
     uid: str = ""
     files: tuple[Path, ...] = ()
-    happened: dict[str, float] = field(default_factory=dict)  # arrived, reported, amended, raised, taken, read
+    happened: dict[str, float] = field(default_factory=dict)  # arrived, reported, amended, raised, free, taken, read
     revision: int = 1
 
     @property

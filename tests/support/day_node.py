@@ -44,7 +44,9 @@ class Day:
     looked: int = 0
     rows_compared: int = 0
     came_back: int = 0  # studies that later images brought back to the list
-    gaps_s: list[float] = field(default_factory=list)  # real seconds that a free reader waited for this program
+    gaps_s: list[float] = field(
+        default_factory=list
+    )  # real seconds from a reader's asking until this program had looked at the page
     _began: float = 0.0
     _due: list[tuple[float, int, str]] = field(default_factory=list)
     _free: list[float] = field(default_factory=list)
@@ -155,8 +157,10 @@ class Day:
         if wanted and case is not None:
             case.happened["taken"] = time.time()
             ready = max(self._began + self._free[reader] / self.plan.scale, min(waiting))
+            case.happened["free"] = ready
             self.gaps_s.append(case.happened["taken"] - ready)
-            self._free[reader] = self.now() + case.reading_s
+            # what this program takes to look at the page is no part of a reader's day: the reading began when it asked
+            self._free[reader] = (ready - self._began) * self.plan.scale + case.reading_s
             self._later(self._free[reader], case, "end")
         return True
 

@@ -5,10 +5,9 @@ import random
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from scipy.stats import t as student
-from support.day import NEVER, READING_S, Case, Plan, Said
+from support.day import NEVER, READING_S, Case, Plan, Said, a_day
 
 from radnode.settings import Ageing
 from radnode.simulation.room import Room
@@ -42,9 +41,9 @@ class Agreement:
         return self.low <= self.real <= self.high
 
 
-def waits_min(cases: Sequence[Case], plan: Plan) -> Mapping[int, float]:
-    """Case number -> simulated minutes from the first image until somebody took the study."""
-    return {c.number: (c.when("taken") - c.when("arrived")) * plan.scale / 60 for c in cases}
+def waits_min(cases: Sequence[Case], plan: Plan, until: str = "taken") -> Mapping[int, float]:
+    """Case number -> simulated minutes from the first image until somebody took the study (or asked: "free")."""
+    return {c.number: max(0.0, c.when(until) - c.when("arrived")) * plan.scale / 60 for c in cases}
 
 
 def of_group(cases: Sequence[Case], group: str) -> list[Case]:
@@ -100,22 +99,39 @@ def simulated(
     return {by_arrival[id(r.arrival)].number: r.wait_s / 60 for r in reads}
 
 
-def at_once(waits: Mapping[int, float], gap_s: Callable[[], float]) -> dict[int, float]:
-    """Waits in which a study that an idle reader took at once also waited for the test itself."""
-    return {number: wait or gap_s() / 60 for number, wait in waits.items()}
+def as_planned(plan: Plan) -> list[Case]:
+    """The cases of a plan as a machine without delays would have them, those of the node's own model without a report."""
+    cases = a_day(plan)
+    for case in cases:
+        moments = {
+            "arrived": case.at,
+            "reported": case.reported_at,
+            "amended": case.amended_at,
+            "raised": case.raised_at,
+        }
+        case.happened |= {what: at / plan.scale for what, at in moments.items() if at < NEVER}
+    return cases
+
+
+def longest_as_planned_min(plan: Plan, *, ageing: bool) -> float:
+    """The longest wait of an unflagged study of a plan: what the limit of the plan is worth without ageing."""
+    cases = as_planned(plan)
+    return longest_unflagged_min(cases, simulated(cases, plan, lambda c: c.reading_s, ageing=ageing))
 
 
 def agreement(cases: Sequence[Case], plan: Plan, trials: int, gaps_s: Sequence[float]) -> list[Agreement]:
     """Reality beside `trials` simulated days with the same arrivals and flags, and reading times drawn anew.
 
-    gaps_s: simulated seconds that readers lost between two studies, because the test itself takes its time.
+    gaps_s: simulated seconds from a reader's asking until the test had looked at the page: every study waits that much longer.
     """
     chance = random.Random(plan.seed + 1)
-    mean_s = statistics.fmean(gaps_s)
+    gap_min = statistics.fmean(gaps_s) / 60
     real = waits_min(cases, plan)
-    same = at_once(simulated(cases, plan, lambda c: c.reading_s + mean_s), lambda: mean_s)
-    draw = partial(chance.choice, gaps_s)
-    runs = [at_once(simulated(cases, plan, lambda _: chance.uniform(*READING_S) + draw()), draw) for _ in range(trials)]
+    same = {number: wait + gap_min for number, wait in simulated(cases, plan, lambda c: c.reading_s).items()}
+    runs = [
+        {number: wait + chance.choice(gaps_s) / 60 for number, wait in day.items()}
+        for day in (simulated(cases, plan, lambda _: chance.uniform(*READING_S)) for _ in range(trials))
+    ]
     made = []
     for group in GROUPS:
         numbers = [c.number for c in of_group(cases, group)]
