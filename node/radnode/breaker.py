@@ -47,7 +47,7 @@ class Breaker:
         with self._lock:
             if self._failures < LIMIT:
                 return True
-            if now < self._until or self._trying:
+            if 0.0 < self._until - now <= LONGEST_S or self._trying:  # more: the clock was turned back
                 return False
             self._trying = True
             return True

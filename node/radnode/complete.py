@@ -134,7 +134,7 @@ def count_in(database: Database, arrived: Arrived, *, since: float, now: float) 
             study = new_study(session, arrived, now)
         elif study.state != StudyState.RECEIVING:
             reopen(session, study, arrived, now)
-        extend(session, study, arrived, since)
+        extend(session, study, arrived, since, now)
     return True
 
 
@@ -180,8 +180,8 @@ def reopen(session: Session, study: StudyRow, arrived: Arrived, now: float) -> N
     events.write(session, study.study_uid, Action.REOPENED, sentence, now)
 
 
-def extend(session: Session, study: StudyRow, arrived: Arrived, since: float) -> None:
-    """Fill in what the headers say, count, and begin the quiet time anew."""
+def extend(session: Session, study: StudyRow, arrived: Arrived, since: float, now: float) -> None:
+    """Fill in what the headers say, count, and begin the quiet time anew. The clock may have been turned back since."""
     for header in arrived.headers:
         for column, keyword in ATTRIBUTES.items():
             if not getattr(study, column):
@@ -189,7 +189,7 @@ def extend(session: Session, study: StudyRow, arrived: Arrived, since: float) ->
     modalities = {h.text("Modality") for h in arrived.headers} | set(study.modalities.split("\\"))
     study.modalities = "\\".join(sorted(modalities - {""}))[:255]
     study.last_instance_at = max(study.last_instance_at, arrived.last_at)
-    study.due_at = max(study.due_at, max(arrived.last_at, since) + arrived.quiet_s)
+    study.due_at = max(study.due_at, max(min(arrived.last_at, now), since) + arrived.quiet_s)
     session.flush()
     counted = select(func.count()).where(*of_study(study.study_uid))
     study.instances = session.scalar(counted) or 0
@@ -261,11 +261,12 @@ def lacking(session: Session, study_uid: str) -> str:
 
 
 def hold(database: Database, settings: Settings, *, now: float) -> None:
-    """The node was not listening until now: every study that is being received gets its whole quiet time again."""
+    """The node was not listening until now, or its clock was set: every study that is being received gets its whole
+    quiet time again."""
     with database.transaction() as session:
         query = select(StudyRow).where(StudyRow.state == StudyState.RECEIVING).with_for_update()
         for study in session.scalars(query):
-            study.due_at = max(study.due_at, now + quiet_of(session, settings, study.calling_ae, ""))
+            study.due_at = now + quiet_of(session, settings, study.calling_ae, "")
 
 
 def quiet_of(session: Session, settings: Settings, calling_ae: str, address: str) -> float:

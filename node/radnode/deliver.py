@@ -192,9 +192,9 @@ def turn(outbox: Outbox, workers: list[Lane], stop: threading.Event) -> None:
             for lane in workers:
                 if lane.address.name in due:
                     lane.due.set()
-            if now >= beat_at:
+            if time.monotonic() >= beat_at:
                 outbox.renew([lane.token for lane in workers if lane.token], now + LEASE_S)
-                beat_at = now + BEAT_S
+                beat_at = time.monotonic() + BEAT_S
             patience.worked()
         except SQLAlchemyError as e:
             stop.wait(patience.failed(e))

@@ -4,11 +4,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from radnode import audit_syslog, capabilities, complete, notify, pipeline, retention
+from radnode import audit_syslog, capabilities, clock, notify, pipeline, retention
 from radnode.database import Database
 from radnode.patience import Patience
 from radnode.policy_shadow import Shadow
@@ -40,12 +40,15 @@ class Clock:
         self._watch, self._shadow = Watch(database, settings), Shadow(database, settings)
         self._scheduler = BackgroundScheduler(timezone=UTC)
         self._patience: dict[str, Patience] = {}
+        self._jumps, self._jumped = clock.Jumps(), 0.0
+        self._looking, self._ended = threading.Lock(), threading.Event()
+        self._looker = threading.Thread(target=self._keep_looking, name="clock", daemon=True)
 
     def __enter__(self) -> "Clock":
         logging.getLogger("apscheduler").setLevel(
             logging.ERROR
         )  # a turn that takes longer than its interval is no news
-        complete.hold(self._database, self._settings, now=self._since)
+        clock.put_right(self._database, self._settings, now=self._since)
         self._every(TURN_S, self.turn)
         self._every(RECOVER_S, self.recover)
         self._every(PROBE_S, self.probe)
@@ -57,17 +60,40 @@ class Clock:
             self._guarded("sweep", lambda: retention.sweep(self._database, self._settings))
             self._every(RETENTION_S, self.let_go)
         self._scheduler.start()
+        self._looker.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._looker.join()
         self._scheduler.shutdown(wait=True)
 
     def turn(self) -> None:
         """One turn: settle, complete, route. Each crank turns also when the one before it failed."""
+        self._guarded("clock", self.look_at_the_clock)
+        if self._jumped:  # and not yet put right: a part of a study would look complete
+            return
         self._guarded("settle", lambda: pipeline.settle(self._database, self._settings, since=self._since))
         wait_s = self._settings.complete.evidence_wait_s
         self._guarded("complete", lambda: pipeline.complete(self._database, wait_s))
         self._guarded("route", lambda: pipeline.route(self._database, self._settings, self._cards))
+
+    def look_at_the_clock(self) -> None:
+        """When it was set, waits begin anew by the new one, and so do the scheduler's, which knows no other clock."""
+        with self._looking:
+            self._jumped = self._jumps.look() or self._jumped  # what failed is done at the next look
+            if not self._jumped:
+                return
+            self._since = time.time()
+            for job in self._scheduler.get_jobs():
+                job.modify(next_run_time=datetime.now(UTC))
+            clock.put_right(self._database, self._settings, now=self._since)
+            log.warning("The clock was set; waits begin anew.", extra={"action": "clock", "jump_s": self._jumped})
+            self._jumped = 0.0
+
+    def _keep_looking(self) -> None:
+        while not self._ended.wait(TURN_S):
+            self._guarded("clock", self.look_at_the_clock)
 
     def recover(self) -> None:
         self._guarded("recover", lambda: pipeline.recover(self._database, self._settings))

@@ -189,9 +189,9 @@ def serve(settings: Settings, stop: threading.Event) -> None:
             while not stop.wait(POLL_S):
                 try:
                     deliver_due(database, settings.deliver, client, time.time())
-                    if time.time() >= link_at:
+                    if time.monotonic() >= link_at:
                         fhir_reports.link_waiting(database, time.time())
-                        link_at = time.time() + LINK_S
+                        link_at = time.monotonic() + LINK_S
                     patience.worked()
                 except Exception as e:  # a thread that ends would leave all subscribers without news
                     stop.wait(patience.failed(e))

@@ -1,0 +1,105 @@
+"""The clock of the machine is set while the node works: nothing is taken for complete too early, nothing waits for ever."""
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import time_machine
+from support.core import STUDY, Node
+
+from radnode import clock, studies
+from radnode.breaker import LIMIT, Breaker
+from radnode.schedule import Clock
+from radnode.settings import Complete
+from radnode.states import DeliveryState, StudyState
+from radnode.tables import JobRow, StudyRow
+from radnode.tables_fhir import NotificationRow
+
+
+def state(node: Node) -> str:
+    with node.database.reading() as session:
+        found = studies.study(session, STUDY)
+    return "" if found is None else found.state
+
+
+def wait_until_routed(node: Node, seconds: float) -> float:
+    """How long it took, by the monotonic clock."""
+    begun = time.monotonic()
+    while state(node) not in (StudyState.ROUTED, StudyState.READ):
+        assert time.monotonic() - begun < seconds, f"it is {state(node)}"
+        time.sleep(0.02)
+    return time.monotonic() - begun
+
+
+def test_a_jump_is_noticed_once_and_small_corrections_are_not() -> None:
+    jumps = clock.Jumps()
+    assert jumps.look() == 0.0
+    with time_machine.travel(datetime.now(UTC) + timedelta(hours=2)):
+        assert jumps.look() == pytest.approx(7200, abs=5)
+        assert jumps.look() == 0.0
+    assert jumps.look() == pytest.approx(-7200, abs=5)
+    with time_machine.travel(datetime.now(UTC) + timedelta(seconds=0.5)):
+        assert jumps.look() == 0.0
+
+
+def test_a_clock_that_is_set_back_by_hours_holds_nothing_up(node: Node) -> None:
+    """The scheduler goes by the wall clock: without help it would turn its next crank only in two hours."""
+    node.settings = node.settings.model_copy(update={"complete": Complete(quiet_s=2.0)})
+    with Clock(node.settings, node.database, ()):
+        node.arrive(time.time())
+        end = time.monotonic() + 30
+        while not state(node):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        with time_machine.travel(datetime.now(UTC) - timedelta(hours=2)):
+            wait_until_routed(node, 40)
+
+
+def test_a_clock_that_is_set_forward_does_not_make_a_part_look_complete(node: Node) -> None:
+    node.settings = node.settings.model_copy(update={"complete": Complete(quiet_s=5.0)})
+    with Clock(node.settings, node.database, ()):
+        node.arrive(time.time())
+        end = time.monotonic() + 30
+        while not state(node):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        with time_machine.travel(datetime.now(UTC) + timedelta(days=1)):
+            assert wait_until_routed(node, 60) > 4.0
+
+
+def test_what_waits_waits_no_longer_than_it_could_after_the_clock_was_set_back(node: Node) -> None:
+    node.add_study()
+    node.add_job()
+    later = time.time() + 7200
+    with node.database.transaction() as session:
+        session.get_one(JobRow, 1).due_at = later
+        session.get_one(JobRow, 1).beat_at = later
+        row = {"subscription_id": "1", "kind": "Observation", "resource_id": "1", "state": DeliveryState.OWED}
+        session.add(NotificationRow(**row, created_at=0.0, due_at=later, claimed_until=later))
+    now = time.time()
+    clock.put_right(node.database, node.settings, now=now)
+    with node.database.reading() as session:
+        job, owed = session.get_one(JobRow, 1), session.get_one(NotificationRow, 1)
+        assert job.due_at <= now + 90 and job.beat_at is not None and job.beat_at <= now
+        assert owed.due_at <= now + node.settings.deliver.retry_max_s
+        assert owed.claimed_until <= now + clock.CLAIM_S
+
+
+def test_every_time_to_come_of_the_tables_is_bounded() -> None:
+    """A column that is added later is thought of here."""
+    from radnode.settings import Settings
+    from radnode.tables import Table
+
+    known = {f"{c.class_.__tablename__}.{c.key}" for c, _ in clock.bounds(Settings())}
+    names = {"due_at", "claimed_until", "alive_until", "beat_at"}
+    found = {f"{t.name}.{c.name}" for t in Table.metadata.sorted_tables for c in t.columns if c.name in names}
+    assert found - known == {f"{StudyRow.__tablename__}.due_at"}  # `complete.hold` gives studies theirs
+
+
+def test_an_open_breaker_does_not_wait_for_a_clock_that_was_set_back(node: Node) -> None:
+    breaker = Breaker("pacs", node.database, lambda _: 30.0)
+    now = time.time()
+    for _ in range(LIMIT):
+        breaker.failed("away", now)
+    assert not breaker.lets(now + 1)
+    assert breaker.lets(now - 7200)
