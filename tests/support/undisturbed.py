@@ -26,6 +26,10 @@ ONE_MODEL = [
 ]
 
 
+UNHURRIED_S = 4.0
+"""The quiet time of the undisturbed node: a sender that a busy machine holds up for a while has not ended."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Undisturbed:
     """A study, and the SOP Instance UIDs of what a node that nobody killed made of it and delivered."""
@@ -38,7 +42,7 @@ def undisturbed(folder: Path, pacs: Orthanc, seeds: Sequence[int]) -> tuple[Undi
     """One study of each seed, read and delivered in peace; the PACS has forgotten them afterwards."""
     samples = [small_breast(folder / f"study-{seed}", seed=seed) for seed in seeds]
     found = []
-    with TestNode(folder, destinations=[to_orthanc(pacs)], rules=ONE_MODEL) as node:
+    with TestNode(folder, destinations=[to_orthanc(pacs)], rules=ONE_MODEL, quiet_s=UNHURRIED_S) as node:
         for sample in samples:
             PatientSender(lambda: node.receive_port).send(sample.files, seconds=300)
         for sample in samples:
