@@ -13,6 +13,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,8 +22,12 @@ sys.path.insert(0, str(ROOT / "tests"))
 from support import day_simulated  # noqa: E402
 from support.day import Plan, a_day, write_images  # noqa: E402
 from support.day_node import Day, node_for  # noqa: E402
+from support.day_simulated import Agreement  # noqa: E402
+
+from radnode.database import Database  # noqa: E402
 
 LIMITS_MIN = (60.0, 120.0, 480.0)
+RECORDED_TRIALS = 40
 
 
 def main() -> None:
@@ -51,10 +56,13 @@ def main() -> None:
                 print(node.log, file=sys.stderr)
                 raise
             took = time.monotonic() - began
-    sys.exit(show(day, took, chosen.trials))
+            database = Database(f"sqlite:///{node.data / 'radnode.db'}")
+            recorded = day_simulated.from_recording(database, plan, RECORDED_TRIALS)
+            database.close()
+    sys.exit(show(day, took, chosen.trials, recorded))
 
 
-def show(day: Day, took_s: float, trials: int) -> int:
+def show(day: Day, took_s: float, trials: int, recorded: Sequence[Agreement]) -> int:
     """Print what happened; 1 when something did not hold."""
     plan, cases = day.plan, day.cases
     longest = day_simulated.longest_unflagged_min(cases, day_simulated.waits_min(cases, plan, "free"))
@@ -74,15 +82,22 @@ def show(day: Day, took_s: float, trials: int) -> int:
     print(
         f"longest wait of an unflagged study: {longest:.0f} min, limit {plan.limits_min[2]:g}; without ageing {alone:.0f} (simulated)"
     )
-    print(f"\n{'group':<12}{'studies':>8}{'real':>8}{'simulated':>11}{'interval for a day':>22}{'same readings':>15}")
     rows = day_simulated.agreement(cases, plan, trials, [g * plan.scale for g in day.gaps_s])
-    for r in rows:
-        print(
-            f"{r.group:<12}{r.studies:>8}{r.real:>8.1f}{r.expected:>11.1f}{f'{r.low:.1f} to {r.high:.1f}':>22}{r.same:>15.1f}"
-        )
-    good = longest <= plan.limits_min[2] < alone and all(r.holds for r in rows)
+    table("the simulated room, with the arrivals and flags of the day", rows, same=True)
+    table("radnode triage simulate --from, on what the node recorded", recorded, same=False)
+    good = longest <= plan.limits_min[2] < alone and all(r.holds for r in (*rows, *recorded))
     print("\nEverything holds." if good else "\nSOMETHING DOES NOT HOLD.")
     return 0 if good else 1
+
+
+def table(title: str, rows: Sequence[Agreement], *, same: bool) -> None:
+    """Mean minutes that each group waited, really and simulated."""
+    heads = f"{'group':<12}{'studies':>8}{'real':>8}{'simulated':>11}{'interval for a day':>22}"
+    print(f"\n{title}\n{heads}" + ("  same readings" if same else ""))
+    for r in rows:
+        interval = f"{r.low:.1f} to {r.high:.1f}"
+        line = f"{r.group:<12}{r.studies:>8}{r.real:>8.1f}{r.expected:>11.1f}{interval:>22}"
+        print(line + (f"{r.same:>15.1f}" if same else ""))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ import click
 
 if TYPE_CHECKING:
     from radnode.settings import Ageing, TriageRule
-    from radnode.simulation.compare import Comparison
+    from radnode.simulation.compare import Comparison, Row
+    from radnode.simulation.room import Read
     from radnode.simulation.traffic import Arrival, Description
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -51,12 +52,12 @@ def simulate(
 
     try:
         described, (rules, ageing) = room_of(room, given), policy_of(policy)
-        traffic = None if since is None else past(rules, since, described, trials, seed)
+        traffic, really = (None, []) if since is None else past(rules, since, described, trials, seed)
     except ValueError as e:
         raise click.UsageError(str(e)) from e
     with click.progressbar(length=100, label="Simulating", hidden=as_json) as bar:
         result = compare.compare(
-            described, rules, traffic=traffic, studies=studies, trials=trials, seed=seed, interrupts=interrupts, ageing=ageing,
+            described, rules, traffic=traffic, really=really, studies=studies, trials=trials, seed=seed, interrupts=interrupts, ageing=ageing,
             progress=lambda part: bar.update(round(100 * part) - bar.pos),
         )  # fmt: skip
     if html is not None:
@@ -95,8 +96,8 @@ def policy_of(file: Path | None) -> tuple[Sequence["TriageRule"], "Ageing"]:
 
 def past(
     rules: Sequence["TriageRule"], since: datetime, room: "Description", trials: int, seed: int
-) -> list[list["Arrival"]]:
-    """The recorded traffic once per trial: only the reading times are drawn anew."""
+) -> tuple[list[list["Arrival"]], list["Read"]]:
+    """The recorded traffic once per trial, with reading times drawn anew; and how long each study really waited."""
     from radnode import settings
     from radnode.cli_peers import opened
     from radnode.simulation import recorded
@@ -107,23 +108,35 @@ def past(
         )
     if not came:
         raise ValueError(f"the node received no study since {since:%Y-%m-%d}")
-    return recorded.trials(came, room, trials, seed)
+    return recorded.trials(came, room, trials, seed), recorded.as_it_was(came, room)
 
 
 def table(result: "Comparison") -> None:
     from rich.console import Console
     from rich.table import Table
 
+    really = any(row.really for row in result.rows)
     shown = Table(title="Minutes that a study waits: mean ± 95 % confidence (theory), longest")
-    for name in ("", "studies", "in the order of arrival", "longest", "with triage", "longest"):
+    ways = ("in the order of arrival", "with triage", *(["as it was"] if really else []))
+    for name in ("", "studies", *(part for way in ways for part in (way, "longest"))):
         shown.add_column(name, justify="left" if not name else "right")
     for row in result.rows:
-        cells = []
-        for waits, exact in ((row.without, row.exact_without), (row.with_triage, row.exact_with)):
-            sure = f" ± {waits.half_width:.1f}" if result.trials > 1 else ""
-            cells += [
-                f"{waits.mean:.1f}{sure}" + (f" ({exact:.1f})" if exact is not None else ""),
-                f"{waits.longest:.0f}",
-            ]
-        shown.add_row(row.group, str(row.without.studies), *cells)
+        shown.add_row(row.group, str(row.without.studies), *cells(row, result.trials), *(was(row) if really else ()))
     Console().print(shown)
+    if really:
+        click.echo("As it was: until a study was marked as read, less the mean reading time.")
+
+
+def cells(row: "Row", trials: int) -> list[str]:
+    made = []
+    for waits, exact in ((row.without, row.exact_without), (row.with_triage, row.exact_with)):
+        sure = f" ± {waits.half_width:.1f}" if trials > 1 else ""
+        made += [
+            f"{waits.mean:.1f}{sure}" + (f" ({exact:.1f})" if exact is not None else ""),
+            f"{waits.longest:.0f}",
+        ]
+    return made
+
+
+def was(row: "Row") -> list[str]:
+    return [f"{row.really.mean:.1f} ({row.really.studies})", f"{row.really.longest:.0f}"] if row.really else ["–", "–"]

@@ -1,5 +1,6 @@
 """Studies that a person has read. A read study leaves the worklist until later images reopen it, or the mark is taken back."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Select, select
@@ -34,6 +35,13 @@ def of_study(session: Session, study_uid: str) -> Reading | None:
     if row is None or study is None or row.revision != study.revision:
         return None
     return Reading(who=row.who, at=row.at)
+
+
+def times(session: Session) -> Mapping[str, float]:
+    """Study UID -> when its present images were read, UTC epoch seconds."""
+    present = select(ReadingRow.study_uid, ReadingRow.at).join(StudyRow, StudyRow.study_uid == ReadingRow.study_uid)
+    found = session.execute(present.where(ReadingRow.revision == StudyRow.revision))
+    return {row.study_uid: row.at for row in found}
 
 
 def mark(database: Database, study_uid: str, revision: int, who: str, now: float) -> None:

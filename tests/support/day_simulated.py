@@ -7,11 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from scipy.stats import t as student
-from support.day import NEVER, READING_S, Case, Plan, Said, a_day
+from support.day import MEAN_READING_S, NEVER, READING_S, Case, Plan, Said, a_day
 
+from radnode.database import Database
 from radnode.settings import Ageing
+from radnode.simulation.compare import compare
+from radnode.simulation.recorded import as_it_was, recorded
+from radnode.simulation.recorded import trials as drawn
 from radnode.simulation.room import Room
-from radnode.simulation.traffic import Arrival
+from radnode.simulation.traffic import Arrival, Description
 from radnode.triage import DEFAULT_POLICY, Context, Level, Priority, Report, order, overdue_after, prioritise
 from radnode_fhir.read import Abnormality, Reported
 from radnode_inference.findings import Code
@@ -151,3 +155,26 @@ def agreement(cases: Sequence[Case], plan: Plan, trials: int, gaps_s: Sequence[f
 
 def longest_unflagged_min(cases: Sequence[Case], waits: Mapping[int, float]) -> float:
     return max(waits[c.number] for c in of_group(cases, "unflagged"))
+
+
+def from_recording(database: Database, plan: Plan, trials: int) -> list[Agreement]:
+    """What `radnode triage simulate --from` makes of the day as the node recorded it, beside how long studies really waited.
+
+    Real minutes become simulated ones. What people set is not simulated, and reading times are drawn as lognormal ones.
+    """
+    room = Description(readers=plan.readers, reading_min=MEAN_READING_S / 60 / plan.scale, reading_times="lognormal")
+    came = recorded(database, DEFAULT_POLICY, since=0.0)
+    result = compare(
+        room, DEFAULT_POLICY, traffic=drawn(came, room, trials, plan.seed), really=as_it_was(came, room),
+        ageing=Ageing.model_validate(plan.settings()),
+    )  # fmt: skip
+    made = []
+    for row in result.rows:
+        assert row.really is not None
+        half = row.with_triage.half_width * math.sqrt(trials + 1)  # for one day, not for the mean of the trials
+        mean = row.with_triage.mean
+        low, high, real = mean - half, mean + half, row.really.mean
+        numbers = {"real": real, "expected": mean, "low": low, "high": high, "same": mean}
+        scaled = {name: minutes * plan.scale for name, minutes in numbers.items()}
+        made.append(Agreement(group=row.group, studies=row.really.studies, **scaled))
+    return made

@@ -18,6 +18,7 @@ WARM_UP = 0.1
 """Part of each trial that is left out: the room begins empty."""
 
 GROUPS: Mapping[str, Group] = {
+    "all": lambda _: True,
     "diseased": lambda a: a.diseased is True,
     "diseased, missed by the AI": lambda a: a.diseased is True and not a.flag.abnormal,
     "not diseased": lambda a: a.diseased is False,
@@ -41,13 +42,17 @@ class Waits:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One group of studies, read in the order of arrival and in the order of the policy. exact: the closed form, where it holds."""
+    """One group of studies, read in the order of arrival and in the order of the policy. exact: the closed form, where it holds.
+
+    really: what the room did, where that was recorded.
+    """
 
     group: str
     without: Waits
     with_triage: Waits
     exact_without: float | None = None
     exact_with: float | None = None
+    really: Waits | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +75,7 @@ def compare(
     policy: Sequence[TriageRule],
     *,
     traffic: Sequence[Sequence[Arrival]] | None = None,
+    really: Sequence[Read] = (),
     studies: int = 5000,
     trials: int = 10,
     seed: int = 1,
@@ -77,7 +83,10 @@ def compare(
     ageing: Ageing | None = None,
     progress: Callable[[float], None] = lambda _: None,
 ) -> Comparison:
-    """Read the same studies both ways. traffic: what came, one list per trial; None: drawn from the description."""
+    """Read the same studies both ways. traffic: what came, one list per trial; None: drawn from the description.
+
+    really: how long those of them waited whose reading was recorded.
+    """
     worklist = by_worklist(overdue_after(ageing or Ageing()))
     without: list[list[Read]] = []
     triaged: list[list[Read]] = []
@@ -91,7 +100,7 @@ def compare(
         progress((trial + 1) / trials)
     known = exact(room, policy, interrupts=interrupts) if traffic is None else {}
     rows = (row(name, group, without, triaged) for name, group in GROUPS.items())
-    found = [r for r in rows if r is not None]
+    found = [with_really(r, really) for r in rows if r is not None]
     return Comparison(
         room=room,
         trials=trials,
@@ -145,6 +154,11 @@ def with_exact(row: Row, known: Mapping[str, tuple[float, float]]) -> Row:
         return row
     without, triaged = known[row.group]
     return replace(row, exact_without=without, exact_with=triaged)
+
+
+def with_really(row: Row, really: Sequence[Read]) -> Row:
+    group = GROUPS[row.group]
+    return replace(row, really=waits([really], group)) if any(group(r.arrival) for r in really) else row
 
 
 def row(name: str, group: Group, without: Sequence[Sequence[Read]], triaged: Sequence[Sequence[Read]]) -> Row | None:

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import select
 
-from radnode import orders, triage
+from radnode import orders, readings, triage
 from radnode.database import Database
 from radnode.settings import ClassRule, TriageRule
+from radnode.simulation.room import Read
 from radnode.simulation.traffic import Arrival, Description, reading_time
 from radnode.tables import ReportRow, StudyRow
 from radnode.triage import Priority
@@ -17,9 +18,13 @@ from radnode.worklist import Reader, summaries
 
 @dataclass(frozen=True, kw_only=True)
 class Came:
-    """One study as it came. before, flag: where a policy puts it without and with what the AI said; times in epoch seconds."""
+    """One study as it came. before, flag: where a policy puts it without and with what the AI said; times in epoch seconds.
+
+    read_at: when it was marked as read; None where nobody did, or images came since.
+    """
 
     at: float
+    read_at: float | None = None
     flagged_at: float
     before: Priority
     flag: Priority
@@ -37,6 +42,7 @@ def recorded(
         there = summaries(session, studies)
         reports = Reader(database, policy).reports(session, studies)
         contexts = orders.contexts(session, there, classes)
+        marked = readings.times(session)
     made = []
     for uid, study in there.items():
         context = replace(contexts[uid], set_level=None, comment="")
@@ -44,6 +50,7 @@ def recorded(
         made.append(
             Came(
                 at=at,
+                read_at=marked.get(uid),
                 flagged_at=max(at, issued.get(uid, at)),
                 before=triage.prioritise((), policy, context),
                 flag=triage.prioritise(reports[uid], policy, context),
@@ -69,3 +76,16 @@ def trials(came: Sequence[Came], room: Description, count: int, seed: int) -> li
             ]
         )  # fmt: skip
     return made
+
+
+def as_it_was(came: Sequence[Came], room: Description) -> list[Read]:
+    """How long each study that was marked as read really waited: until then, less the mean reading time of `room`."""
+    reading_s = room.reading_min * 60
+    return [
+        Read(
+            arrival=Arrival(at_s=c.at, reading_s=reading_s, flag=c.flag, flagged_at_s=c.flagged_at, before=c.before),
+            wait_s=max(0.0, c.read_at - c.at - reading_s),
+        )
+        for c in came
+        if c.read_at is not None
+    ]

@@ -163,15 +163,16 @@ def both(database: Database, settings: Settings, found: Run, tell: Callable[[flo
         policies["draft"] = parse(asked.draft, settings.ageing)
     made: dict[str, Any] = {}
     for at, (name, (rules, ageing)) in enumerate(policies.items()):
-        traffic = None
+        traffic, really = None, []
         if asked.since_days is not None:
             since = found.created_at - asked.since_days * DAY_S
             came = recorded.recorded(database, rules, since, settings.patient_classes)
             if not came:
                 raise ValueError("the node received no study in this time")
             traffic = recorded.trials(came, asked.room, asked.trials, asked.seed)
+            really = recorded.as_it_was(came, asked.room)
         compared = compare.compare(
-            asked.room, rules, traffic=traffic, studies=asked.studies, trials=asked.trials, seed=asked.seed,
+            asked.room, rules, traffic=traffic, really=really, studies=asked.studies, trials=asked.trials, seed=asked.seed,
             interrupts=asked.interrupts, ageing=ageing,
             progress=part_of(tell, at, len(policies)),
         )  # fmt: skip

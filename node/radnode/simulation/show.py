@@ -55,4 +55,5 @@ def row_json(row: Row) -> dict[str, object]:
         "studies": row.without.studies,
         "without": waits("without") | {"exact": row.exact_without},
         "with": waits("with_triage") | {"exact": row.exact_with},
+        "really": waits("really") if row.really else None,
     }
