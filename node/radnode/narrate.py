@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -42,10 +42,10 @@ class Due:
     version: float
 
 
-def turn(database: Database, settings: Settings, now: float) -> bool:
+def turn(database: Database, settings: Settings, now: float, rest: Callable[[float], object] = lambda _: None) -> bool:
     """Have one text written, or find out that there is none; False when no report is due.
 
-    No connection to the database is open while the language model thinks.
+    rest: called with the seconds for which the server asks to be left alone. No connection to the database is open while the language model thinks.
     """
     with database.reading() as session:
         due = next_due(session, settings, now)
@@ -54,14 +54,16 @@ def turn(database: Database, settings: Settings, now: float) -> bool:
         wanted = settings.narrative
         past = narrative_cases.similar(session, due.told, due.study_uid, wanted.language, wanted.examples)
     statements: Sequence[Statement] = ()
-    step, reason = Step.WRITTEN, ""
+    step, reason, wait_s = Step.WRITTEN, "", 0.0
     try:
         statements = write(wanted, due.told, past)
     except RefusedTextError as e:
         step, reason = Step.REFUSED, str(e)
     except NoAnswerError as e:
-        step, reason = Step.UNANSWERED, str(e)
+        step, reason, wait_s = Step.DENIED if e.permanent else Step.UNANSWERED, str(e), e.wait_s
     keep(database, settings, due, step, reason, statements)
+    if wait_s:
+        rest(wait_s)
     return True
 
 
@@ -145,7 +147,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     try:
         while not stop.is_set():
             try:
-                worked = turn(database, settings, time.time())
+                worked = turn(database, settings, time.time(), stop.wait)
             except Exception as e:
                 stop.wait(patience.failed(e))
                 continue

@@ -5,6 +5,7 @@ the lines that a person confirmed (narrative_cases). No name, number or date of 
 """
 
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,6 +21,9 @@ from radnode.settings_narrative import Narrative
 
 LARGEST = 256 * 1024
 """Bytes of an answer."""
+AGAIN = frozenset({408, 409, 425, 429})
+SHOWN = 200
+"""Characters of what a server says of an error."""
 LANGUAGES: Mapping[str, str] = {"en": "English", "zh-TW": "Traditional Chinese as written in Taiwan"}
 RULES = """You write the sentences of a radiology report from the findings of specialised AI models, as the generalist who \
 puts the specialists' findings into words. Answer with JSON only: {{"statements": [{{"finding": "F1", "text": "..."}}, ...]}}.
@@ -50,7 +54,14 @@ SCHEMA: Mapping[str, Any] = {
 
 
 class NoAnswerError(Exception):
-    """The language model could not be asked, or gave no answer. The message holds no secret."""
+    """The language model could not be asked, or gave no answer. The message holds no secret.
+
+    permanent: it would say the same again. wait_s: it asks not to be asked anything before.
+    """
+
+    def __init__(self, sentence: str, *, permanent: bool = False, wait_s: float = 0.0) -> None:
+        super().__init__(sentence)
+        self.permanent, self.wait_s = permanent, wait_s
 
 
 class RefusedTextError(Exception):
@@ -100,11 +111,17 @@ def ask(settings: Narrative, messages: Sequence[Mapping[str, str]]) -> str:
         raise NoAnswerError(str(e)) from e
     try:
         body = received(settings, wanted, headers)
-        text = json.loads(body)["choices"][0]["message"]["content"]
+        choice = json.loads(body)["choices"][0]
+        message, ended = choice["message"], choice.get("finish_reason")
+        text, refusal = message.get("content"), message.get("refusal")
     except httpx.HTTPError as e:
         raise NoAnswerError(f"it does not answer ({type(e).__name__})") from e
-    except (ValueError, KeyError, IndexError, TypeError, RecursionError) as e:
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as e:
         raise NoAnswerError("its answer is no chat completion") from e
+    if refusal or ended == "content_filter":
+        raise NoAnswerError(f"it refuses: {str(refusal or 'its filter held the answer back')[:SHOWN]}", permanent=True)
+    if ended == "length":
+        raise NoAnswerError("its answer was cut off: too many tokens", permanent=True)
     if not isinstance(text, str):
         raise NoAnswerError("its answer holds no text")
     return text
@@ -118,8 +135,6 @@ def received(settings: Narrative, wanted: Mapping[str, Any], headers: Mapping[st
         httpx.Client(timeout=settings.timeout_s, trust_env=False) as client,
         client.stream("POST", address, json=dict(wanted), headers=dict(headers)) as answer,
     ):
-        if answer.status_code != 200:
-            raise NoAnswerError(f"it answered {answer.status_code}")
         body = b""
         for part in answer.iter_bytes():
             body += part
@@ -127,4 +142,24 @@ def received(settings: Narrative, wanted: Mapping[str, Any], headers: Mapping[st
                 raise NoAnswerError(f"it did not end its answer within {settings.timeout_s:g} s")
             if len(body) > LARGEST:
                 raise NoAnswerError(f"its answer is larger than {LARGEST // 1024} kB")
+    if answer.status_code != 200:
+        raise failure(answer, body)
     return body
+
+
+def failure(answer: httpx.Response, body: bytes) -> NoAnswerError:
+    """An error of the server in its own words, which hold no secret of ours: 4xx is for good, but for those in AGAIN."""
+    try:
+        words = str(json.loads(body)["error"]["message"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        words = ""
+    said = f"it answered {answer.status_code}" + (f": {' '.join(words.split())[:SHOWN]}" if words else "")
+    permanent = 400 <= answer.status_code < 500 and answer.status_code not in AGAIN
+    return NoAnswerError(said, permanent=permanent, wait_s=retry_after(answer))
+
+
+def retry_after(answer: httpx.Response) -> float:
+    """Seconds, of Retry-After (RFC 9110 section 10.2.3); 0 where there is none, or a date; an hour at most."""
+    given = answer.headers.get("retry-after", "")
+    seconds = float(given) if re.fullmatch(r"\d{1,9}(\.\d{1,3})?", given) else 0.0
+    return min(seconds, 3600.0)

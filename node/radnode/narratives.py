@@ -20,13 +20,14 @@ class Step(StrEnum):
     WRITTEN = "written"  # by the language model, and accepted
     REFUSED = "refused"  # the language model's text does not say what the findings say
     UNANSWERED = "unanswered"  # the language model did not answer
+    DENIED = "denied"  # it will not answer this, however often it is asked
     SAVED = "saved"  # a person's text, not confirmed
     RESET = "reset"  # a person took the draft again
     CONFIRMED = "confirmed"
 
 
 PERSONS = frozenset({Step.SAVED, Step.RESET, Step.CONFIRMED})
-MODELS = frozenset({Step.WRITTEN, Step.REFUSED})
+MODELS = frozenset({Step.WRITTEN, Step.REFUSED, Step.DENIED})
 
 
 @dataclass(frozen=True, kw_only=True)

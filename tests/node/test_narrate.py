@@ -11,7 +11,7 @@ import httpx
 import pytest
 from sqlalchemy import select, update
 from support.filled import EHR, PACS, read
-from support.language_model import LanguageModel, honest, language_model, texts
+from support.language_model import LanguageModel, Raw, honest, language_model, texts
 from support.pages import serving
 from support.results import prepare
 
@@ -34,7 +34,7 @@ class Place:
     writer: LanguageModel
     lesion: str
 
-    def ask_again(self, answer: Callable[[dict[str, Any]], str | int], **settings: Any) -> str:
+    def ask_again(self, answer: Callable[[dict[str, Any]], str | int | Raw], **settings: Any) -> str:
         """The lesion's report is new again and a language model is asked about it; the study's page afterwards."""
         with self.database.transaction() as session:
             session.execute(update(ReportRow).where(ReportRow.study_uid == self.lesion).values(updated_at=time.time()))
@@ -200,3 +200,66 @@ def test_a_key_that_cannot_be_read_is_named_without_being_told(place: Place) -> 
     page = place.ask_again(honest, api_key="env:RADNODE_TEST_NO_SUCH_KEY")
     assert "the environment variable RADNODE_TEST_NO_SUCH_KEY is not set" in page
     assert len(place.writer.asked) == asked
+
+
+def error(status: int, message: str, **headers: str) -> Raw:
+    """An error as OpenAI's servers answer it (https://platform.openai.com/docs/guides/error-codes)."""
+    return Raw(
+        body={"error": {"message": message, "type": "x", "param": None, "code": None}}, status=status, headers=headers
+    )
+
+
+def choice(message: dict[str, Any], finish_reason: str) -> Raw:
+    whole = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": finish_reason, "logprobs": None}
+    return Raw(body={"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m", "choices": [whole]})
+
+
+FOR_GOOD: dict[str, tuple[Raw, str]] = {
+    "a wrong key": (error(401, "Incorrect API key provided."), "it answered 401: Incorrect API key provided."),
+    "an unknown model": (error(404, "The model `x` does not exist."), "it answered 404: The model `x` does not exist."),
+    "a setting it does not take": (error(400, "Unsupported value: &lt;b&gt;"), "it answered 400: Unsupported value: &amp;lt;b"),
+    "a refusal": (choice({"content": None, "refusal": "I cannot help with that."}, "stop"), "it refuses: I cannot help"),
+    "a filter": (choice({"content": ""}, "content_filter"), "it refuses: its filter held the answer back"),
+    "an answer that was cut off": (choice({"content": '{"statements": [{"fin'}, "length"), "its answer was cut off"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", FOR_GOOD)
+def test_what_it_would_say_again_it_is_not_asked_again_and_the_page_says_why(place: Place, what: str) -> None:
+    answer, why = FOR_GOOD[what]
+    page = place.ask_again(lambda given: answer)
+    assert f"It gave no text: {why}" in page.partition('id="texts"')[2]
+    assert "The template stands." in page and "the language model refused to answer" in page
+    asked = len(place.writer.asked)
+    assert not narrate.turn(place.database, place.settings, time.time() + 3600)
+    assert len(place.writer.asked) == asked
+
+
+BROKEN: dict[str, Raw] = {
+    "no JSON": Raw(body=b"<html>502 Bad Gateway</html>", status=200),
+    "JSON that is cut off": Raw(body=b'{"choices": [{"message": {"content": "'),
+    "no choices": Raw(body={"choices": []}),
+    "a list of choices that are none": Raw(body={"choices": ["x"]}),
+    "content in parts": choice({"content": [{"type": "text", "text": "x"}]}, "stop"),
+    "an error of the server": error(503, "The engine is currently overloaded."),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_what_is_no_answer_is_asked_for_again_later(place: Place, what: str) -> None:
+    page = place.ask_again(lambda given: BROKEN[what])
+    assert "It gave no text: " in page.partition('id="texts"')[2]
+    place.writer.answer = honest
+    assert narrate.turn(place.database, place.settings, time.time() + 3600)
+    assert "Written by the language model" in place.client.get(f"/studies/{place.lesion}").text
+
+
+def test_one_that_is_asked_too_often_is_left_alone_for_as_long_as_it_says(place: Place) -> None:
+    with place.database.transaction() as session:
+        session.execute(update(ReportRow).where(ReportRow.study_uid == place.lesion).values(updated_at=time.time()))
+    place.writer.answer = lambda given: error(429, "Rate limit reached.", **{"retry-after": "17"})
+    rests: list[float] = []
+    assert narrate.turn(place.database, place.settings, time.time(), rests.append)
+    assert rests == [17.0]
+    page = place.client.get(f"/studies/{place.lesion}").text
+    assert "It gave no text: it answered 429: Rate limit reached." in page

@@ -8,8 +8,17 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Answer = Callable[[dict[str, Any]], str | int]
-"""From what was asked (the findings and past cases of the prompt) to the text of the answer, or to an HTTP status."""
+Answer = Callable[[dict[str, Any]], "str | int | Raw"]
+"""From what was asked (the findings and past cases of the prompt) to the text of the answer, to an HTTP status, or to a whole answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Raw:
+    """A whole answer: its body (a dict as JSON), status and headers."""
+
+    body: dict[str, Any] | bytes
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -53,10 +62,14 @@ def language_model(answer: Answer = honest) -> Iterator[LanguageModel]:
                 made.hang.wait(60)
                 self.close_connection = True
                 return
-            status = said if isinstance(said, int) else 200
-            content = json.dumps({"choices": [{"message": {"role": "assistant", "content": said}}]}).encode()
-            self.send_response(status)
+            if not isinstance(said, Raw):
+                message = {"role": "assistant", "content": said}
+                said = Raw(body={"choices": [{"message": message}]}, status=said if isinstance(said, int) else 200)
+            content = said.body if isinstance(said.body, bytes) else json.dumps(said.body).encode()
+            self.send_response(said.status)
             self.send_header("content-type", "application/json")
+            for name, value in said.headers.items():
+                self.send_header(name, value)
             self.send_header("content-length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)

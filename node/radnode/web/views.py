@@ -42,6 +42,7 @@ STEPS: Mapping[Step, str] = {
     Step.WRITTEN: mark("written by the language model"),
     Step.REFUSED: mark("the language model's text was refused"),
     Step.UNANSWERED: mark("the language model did not answer"),
+    Step.DENIED: mark("the language model refused to answer"),
     Step.SAVED: mark("saved as a draft"),
     Step.RESET: mark("draft taken again"),
     Step.CONFIRMED: mark("confirmed"),
