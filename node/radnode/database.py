@@ -1,10 +1,11 @@
 """The connection to the database: SQLite in WAL mode by default, PostgreSQL by URL."""
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, ExceptionContext, create_engine, event
 from sqlalchemy.orm import Session, sessionmaker
 
 from radnode import audit
@@ -14,6 +15,9 @@ SQLITE_PRAGMAS = (
     "PRAGMA busy_timeout=30000",
     "PRAGMA foreign_keys=ON",
 )
+
+
+READ_ONLY = "readonly database"
 
 
 class Database:
@@ -61,5 +65,11 @@ def connect(url: str, *, flush_commits: bool = True) -> Engine:
         connection.isolation_level = None  # the driver must not begin transactions by itself
         for pragma in (*SQLITE_PRAGMAS, f"PRAGMA synchronous={'FULL' if flush_commits else 'NORMAL'}"):
             connection.execute(pragma)
+
+    @event.listens_for(engine, "handle_error")
+    def let_go(context: ExceptionContext) -> None:
+        """A connection that was made while the disk was read-only stays so: it and its like are made anew."""
+        if isinstance(context.original_exception, sqlite3.OperationalError):
+            context.is_disconnect = context.is_disconnect or READ_ONLY in str(context.original_exception)
 
     return engine

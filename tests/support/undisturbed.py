@@ -8,6 +8,7 @@ or one that was made from a part of the study.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from support.node_process import TestNode, to_orthanc
 from support.orthanc import Orthanc
@@ -38,9 +39,12 @@ class Undisturbed:
     results: frozenset[str]
 
 
-def undisturbed(folder: Path, pacs: Orthanc, seeds: Sequence[int]) -> tuple[Undisturbed, ...]:
-    """One study of each seed, read and delivered in peace; the PACS has forgotten them afterwards."""
-    samples = [small_breast(folder / f"study-{seed}", seed=seed) for seed in seeds]
+def undisturbed(folder: Path, pacs: Orthanc, seeds: Sequence[int], **how: Any) -> tuple[Undisturbed, ...]:
+    """One study of each seed, read and delivered in peace; the PACS has forgotten them afterwards.
+
+    how: of `small_breast`.
+    """
+    samples = [small_breast(folder / f"study-{seed}", seed=seed, **how) for seed in seeds]
     found = []
     with TestNode(folder, destinations=[to_orthanc(pacs)], rules=ONE_MODEL, quiet_s=UNHURRIED_S) as node:
         for sample in samples:
