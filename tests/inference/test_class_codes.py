@@ -19,12 +19,16 @@ from radnode_inference.models.chest_ct import lung_codes
 
 NOT_IN_PS3_16 = {
     "254837009": "Malignant neoplasm of breast",
-    "427685000": "HER2 positive carcinoma of breast",
+    "427685000": "Human epidermal growth factor 2 positive carcinoma of breast",
     "706970001": "Triple negative malignant neoplasm of breast",
     "427359005": "Solitary nodule of lung",
     "87433001": "Pulmonary emphysema",
 }
-"""SNOMED CT disorders that DICOM has no use for; looked up in November 2026 in several public FHIR guides and code lists."""
+"""SNOMED CT disorders that DICOM has no use for, each with the guide that lists it under this meaning (read November 2026):
+427685000 in the value set HER2ReceptorStatusVS of HL7's ICHOM breast cancer guide 1.0.0 (expanded from the international edition of
+July 2023); 427359005 in the imaging module of the German Medical Informatics Initiative and, like 87433001 (value set
+IncidentalFinding), in HL7 Lithuania's lung guide; 254837009 and 706970001 in several code lists.
+"""
 
 
 def entries(given: Any) -> Iterator[tuple[str, str, str]]:
