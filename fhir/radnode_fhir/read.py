@@ -17,6 +17,8 @@ PROBABILITIES = frozenset({"111047", "111012", "122157"})
 MILLILITRES = {"ml": 1.0, "mL": 1.0, "cm3": 1.0, "mm3": 0.001, "L": 1000.0, "l": 1000.0}
 MILLIMETRES = {"mm": 1.0, "cm": 10.0, "m": 1000.0}
 DEAD = frozenset({"entered-in-error", "cancelled"})
+FINAL = frozenset({"final", "amended", "corrected", "appended"})
+"""The status of a report that somebody stands for (https://hl7.org/fhir/R4/valueset-diagnostic-report-status.html)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,7 @@ class Reported:
     """What one DiagnosticReport says. status: its FHIR status; `abnormalities` is empty for a retracted one.
 
     comparisons: what changed since an earlier study, one sentence for each thing that was compared.
+    confirmed_by: the people who stand for a final report, by name; "" for none.
     accession_number, patient_id, study_uid: "" where the report does not say. model: the Device's name, "" for none.
     """
 
@@ -50,6 +53,7 @@ class Reported:
     patient_id: str
     abnormalities: tuple[Abnormality, ...]
     comparisons: tuple[str, ...] = ()
+    confirmed_by: str = ""
 
     @property
     def retracted(self) -> bool:
@@ -79,7 +83,13 @@ def facts(bundle: Mapping[str, Any]) -> Reported:
         patient_id=str(report.get("subject", {}).get("identifier", {}).get("value", "")),
         abnormalities=found,
         comparisons=() if status in DEAD else tuple(c for o in observations if (c := comparison(o))),
+        confirmed_by=interpreters(report) if status in FINAL else "",
     )
+
+
+def interpreters(report: Mapping[str, Any]) -> str:
+    """Who interpreted a report, by name."""
+    return ", ".join(str(p["display"]) for p in report.get("resultsInterpreter", ()) if p.get("display"))
 
 
 def named_results(

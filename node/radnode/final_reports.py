@@ -15,11 +15,9 @@ from radnode.fhir_store import OWN, Json, Stored
 from radnode.states import StudyState
 from radnode.tables import ReportRow, StudyRow
 from radnode.tables_triage import ReadingRow
-from radnode_fhir.read import DEAD
+from radnode_fhir.read import DEAD, FINAL
 
 BY_REPORT = " (final report)"
-FINAL = frozenset({"final", "amended", "corrected", "appended"})
-"""Of a FHIR report: what a person stands for (https://hl7.org/fhir/R4/valueset-diagnostic-report-status.html)."""
 PEOPLE = frozenset({"Practitioner", "PractitionerRole"})
 
 

@@ -290,7 +290,8 @@ def reported(report: Report, prefix: str) -> Answer:
     partial = " (PARTIAL: not every image was read)" if "PARTIAL:" in report.said.conclusion else ""
     text = "; ".join(found) if found else "no finding"
     outcome = Outcome.FINDING if found else Outcome.CLEAR
-    return Answer(model=report.model, outcome=outcome, text=f"{prefix}{text}{partial}{mark}")
+    by = f" – confirmed by {report.said.confirmed_by}" if report.said.confirmed_by else ""
+    return Answer(model=report.model, outcome=outcome, text=f"{prefix}{text}{partial}{mark}{by}")
 
 
 def delivery_counts(session: Session, recent: Select[str]) -> Mapping[tuple[str, str], int]:

@@ -62,3 +62,16 @@ def test_only_an_own_page_marks_a_study_that_is_here(tmp_path: Path) -> None:
         assert client.post(address, data={}).status_code == 422
         assert client.get(address).status_code == 405
     node.database.close()
+
+
+def test_while_images_arrive_a_study_cannot_be_marked_and_the_pages_say_so(tmp_path: Path) -> None:
+    node = fill(tmp_path)
+    with serving(node.settings) as client:
+        refused = client.post(f"/worklist/{node.arriving}/read", data={"revision": "1"})
+        assert refused.status_code == 409 and "still arriving" in refused.text
+        assert node.arriving in listed(client)
+        rows = client.get("/").text
+        assert rows.count("<button disabled") == 1
+        story = client.get(f"/studies/{node.arriving}").text
+        assert "Images are still arriving" in story and "Mark as read" not in story
+    node.database.close()

@@ -137,6 +137,9 @@ def test_a_confirmed_report_is_final_with_the_person_s_name_here_and_wherever_re
     done = send(client, node.lesion, "confirm", text="A nodule in the left lung.\nCT in three months.")
     assert done.status_code == 200
     assert "Confirmed by Dr Lin" in done.text
+    head = done.text.partition('id="verified"')[2].partition("</p>")[0]
+    assert "ct-lung: confirmed by Dr Lin, 20" in head and "not verified" not in done.text
+    assert "confirmed by Dr Lin" in client.get("/").text
     made = reported(client, node.lesion)
     assert (made["id"], made["status"]) == (before["id"], "final")
     assert made["resultsInterpreter"] == [{"type": "Practitioner", "display": "Dr Lin"}]
