@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test check faults docs train-demo day lock setup packages viewers clean
+.PHONY: help demo serve test check faults fuzz docs train-demo day lock setup packages viewers clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TORCH := torch==2.13.0
@@ -26,7 +26,8 @@ help:
 	@echo "make serve       set up and keep a node running (settings: radnode.toml)"
 	@echo "make test        set up, check, and run every test"
 	@echo "make check       formatting, lint, types, import contracts, rules of the project"
-	@echo "make faults      kill -9 at every boundary and at random times (ROUNDS=20 KILLS=200 SEED=1)"
+	@echo "make faults      kill -9 at every boundary and at random times, and everything else that goes wrong (ROUNDS=20 KILLS=200 SEED=1)"
+	@echo "make fuzz        spoiled bytes for the listener, the readers, STOW, HL7, FHIR and the settings (RUNS=3000 SEED=1)"
 	@echo "make day         320 studies through a node in a quarter of an hour, against the policy and the simulation"
 	@echo "make docs        build the documentation as a site in site/"
 	@echo "make train-demo  train the demonstration weights again"
@@ -55,7 +56,11 @@ check: setup
 
 faults: setup packages
 	@RADNODE_FAULT_ROUNDS=$(or $(ROUNDS),20) RADNODE_FAULT_KILLS=$(or $(KILLS),200) RADNODE_FAULT_SEED=$(or $(SEED),1) \
-	  $(BIN)/python -m pytest -s tests/system/test_campaign.py tests/system/test_kill.py --timeout 7200 $(ARGS)
+	  $(BIN)/python -m pytest -s tests/system/test_faults.py tests/system/test_campaign.py tests/system/test_kill.py --timeout 7200 $(ARGS)
+
+fuzz: setup packages
+	@RADNODE_FUZZ_RUNS=$(or $(RUNS),3000) RADNODE_FUZZ_SEED=$(or $(SEED),1) \
+	  $(BIN)/python -m pytest -s tests/node/test_fuzz.py --timeout 7200 $(ARGS)
 
 day: setup
 	@$(BIN)/python benchmarks/day.py $(ARGS)

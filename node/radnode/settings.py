@@ -332,7 +332,7 @@ def load(**overrides: Any) -> Settings:
         raise SettingsError(
             "settings", f"The setting {key!r} is wrong: {first['msg']}.", "See deploy/radnode.toml."
         ) from e
-    except ValueError as e:  # TOML that does not parse
+    except (ValueError, RecursionError) as e:  # TOML that does not parse, or lists within lists without end
         raise SettingsError(
             "settings-file", f"The settings file {file} cannot be read: {e}.", "It must be TOML."
         ) from e
