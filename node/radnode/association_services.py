@@ -11,7 +11,7 @@ from io import BytesIO
 from pydicom.dataset import Dataset
 from pynetdicom.dsutils import decode, encode
 
-from radnode import commit_requests, commitment, evidence, modality_worklist
+from radnode import commit_requests, commitment, evidence, modality_worklist, orders
 from radnode.association_pdu import C_STORE_RQ, Command
 from radnode.database import Database
 from radnode.destinations.commit_data import COMMITMENT
@@ -115,7 +115,9 @@ class Services:
         if "worklist" not in caller.may:
             return Answer(status=NOT_AUTHORIZED, comment="This peer may not ask for the worklist.")
         try:
-            answers = list(modality_worklist.answers(request, self._reader.worklist(now).entries))
+            with self._database.reading() as session:
+                expected = orders.expected(session, now)
+            answers = list(modality_worklist.answers(request, self._reader.worklist(now).entries, expected))
         except RefusedError as e:
             return Answer(status=NO_MATCHING_IDENTIFIER, comment=str(e))
         implicit = syntax == SYNTAXES[1]

@@ -3,6 +3,7 @@
 Reads HL7 v2.1 to v2.8 with python-hl7; only the fields that triage needs, wherever a version has them.
 """
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -150,9 +151,19 @@ def order(message: hl7.Message, group: Group) -> Order:
         patient_class=CLASSES.get(value(message, "PV1", 2).upper(), ""),
         level=LEVELS.get(urgency.upper()),
         procedure=of(message, group, "OBR", 4, 2) or of(message, group, "OBR", 4),
+        patient_name="^".join(value(message, "PID", 5, n) for n in range(1, 4)).rstrip("^"),
+        study_uid=uid(of(message, group, "IPC", 3)),
+        modality=(of(message, group, "IPC", 5) or of(message, group, "OBR", 24))[:16],
+        scheduled_at=(of(message, group, "TQ1", 7) or of(message, group, "ORC", 7, 4) or of(message, group, "OBR", 36))[
+            :32
+        ],
         cancelled=of(message, group, "ORC", 1).upper() in CANCELLED,
         said_at=value(message, "MSH", 7),
     )
+
+
+def uid(text: str) -> str:
+    return text if re.fullmatch(r"[0-9.]{1,64}", text) else ""
 
 
 def accession(message: hl7.Message, group: Group) -> str:

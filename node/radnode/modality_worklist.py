@@ -1,7 +1,8 @@
 """The worklist as a C-FIND answer: the Modality Worklist information model (PS3.4 annex K), one item for each study to be read.
 
 In the order of the worklist, with Requested Procedure Priority (0040,1003): a RIS or PACS asks for the order in which it is to
-be read. Not a scheduler of modalities: every study of it was acquired already. Pure.
+be read. After them come the orders of which no image has arrived. Scheduled Procedure Step Status (0040,0020) tells the two
+apart: STARTED, SCHEDULED. Not a scheduler of modalities: no time or machine is assigned here. Pure.
 """
 
 import fnmatch
@@ -13,6 +14,8 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 
 from radnode.errors import RefusedError
+from radnode.orders import Order
+from radnode.triage import RANK, Level
 from radnode.worklist import Entry
 
 FIND = "1.2.840.10008.5.1.4.31"
@@ -54,27 +57,66 @@ STEP_KEYS: Mapping[str, Value] = {
     "ScheduledProcedureStepStartTime": lambda e: e.study.study_time,
     "ScheduledProcedureStepDescription": lambda e: e.study.study_description,
     "ScheduledProcedureStepID": lambda e: e.study.accession_number,
+    "ScheduledProcedureStepStatus": lambda _: "STARTED",
     "ScheduledPerformingPhysicianName": lambda _: "",
 }
 """Those of its Scheduled Procedure Step Sequence (0040,0100)."""
 
 
-def answers(request: Dataset, entries: Sequence[Entry]) -> Iterator[tuple[int, Dataset]]:
-    """(status, identifier) of every study that matches, the first to read first. Raises RefusedError for no request of this model."""
+ORDER_KEYS: Mapping[str, Callable[[Order], str]] = {
+    "PatientName": lambda o: o.patient_name,
+    "PatientID": lambda o: o.patient_id,
+    "IssuerOfPatientID": lambda o: o.issuer_of_patient_id,
+    "AccessionNumber": lambda o: o.accession_number,
+    "StudyInstanceUID": lambda o: o.study_uid,
+    "RequestedProcedureID": lambda o: o.accession_number,
+    "RequestedProcedureDescription": lambda o: o.procedure,
+    "RequestedProcedurePriority": lambda o: o.level.value if o.level else "ROUTINE",
+    "RequestedProcedureComments": lambda _: "Ordered; no image has arrived.",
+}
+ORDER_STEP_KEYS: Mapping[str, Callable[[Order], str]] = {
+    "Modality": lambda o: o.modality,
+    "ScheduledProcedureStepStartDate": lambda o: o.scheduled_at[:8],
+    "ScheduledProcedureStepStartTime": lambda o: re.split(r"[-+.]", o.scheduled_at[8:])[0],
+    "ScheduledProcedureStepDescription": lambda o: o.procedure,
+    "ScheduledProcedureStepID": lambda o: o.accession_number,
+    "ScheduledProcedureStepStatus": lambda _: "SCHEDULED",
+}
+"""The same of an order; keys that it does not have are empty."""
+
+
+def answers(
+    request: Dataset, entries: Sequence[Entry], expected: Sequence[Order] = ()
+) -> Iterator[tuple[int, Dataset]]:
+    """(status, identifier) of what matches: the studies, the first to read first, then the orders by their priority.
+
+    Raises RefusedError for no request of this model.
+    """
     if any(e.VR == "SQ" and len(e.value) > 1 for e in request):
         raise RefusedError("a sequence of the request has more than one item")
-    for entry in entries:
-        item = study(entry)
+    later = sorted(expected, key=lambda o: RANK[o.level or Level.ROUTINE])
+    for item in (*map(study, entries), *map(ordered, later)):
         if matches(request, item):
             yield (PENDING if kept(request, item) else PENDING_WITHOUT_SOME), shaped(request, item)
 
 
 def study(entry: Entry) -> Dataset:
     """Every key that is kept here, of one study."""
+    return item_of({k: value(entry) for k, value in KEYS.items()}, {k: value(entry) for k, value in STEP_KEYS.items()})
+
+
+def ordered(order: Order) -> Dataset:
+    """The same of one order."""
+    known = {k: value(order) for k, value in ORDER_KEYS.items()}
+    step = {k: value(order) for k, value in ORDER_STEP_KEYS.items()}
+    return item_of(dict.fromkeys(KEYS, "") | known, dict.fromkeys(STEP_KEYS, "") | step)
+
+
+def item_of(values: Mapping[str, str], of_step: Mapping[str, str]) -> Dataset:
     made, step = Dataset(), Dataset()
-    for keys, dataset in ((KEYS, made), (STEP_KEYS, step)):
-        for keyword, value in keys.items():
-            put(dataset, keyword, value(entry))
+    for of, dataset in ((values, made), (of_step, step)):
+        for keyword, value in of.items():
+            put(dataset, keyword, value)
     made.ScheduledProcedureStepSequence = Items([step])
     return made
 

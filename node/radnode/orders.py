@@ -10,13 +10,18 @@ from sqlalchemy.orm import Session
 from radnode import priorities
 from radnode.settings import ClassRule
 from radnode.studies import StudySummary
+from radnode.tables import StudyRow
 from radnode.tables_triage import OrderRow
 from radnode.triage import RANK, Context, Level
+
+EXPECTED_DAYS = 7.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
     """One ordered examination. patient_class: emergency, inpatient, outpatient or "". said_at: MSH-7, as it was written.
+
+    patient_name: as DICOM writes it. study_uid, modality, scheduled_at (as HL7 writes a time): "" where the order names none.
 
     order_number: the placer's as "P:NUMBER", else the filler's as "F:NUMBER". level: None where the order names no priority.
     """
@@ -28,6 +33,10 @@ class Order:
     patient_class: str = ""
     level: Level | None = None
     procedure: str = ""
+    patient_name: str = ""
+    study_uid: str = ""
+    modality: str = ""
+    scheduled_at: str = ""
     cancelled: bool = False
     said_at: str = ""
 
@@ -48,6 +57,8 @@ def keep(session: Session, order: Order, now: float) -> bool:
     row.accession_number, row.procedure = order.accession_number, order.procedure
     row.patient_id, row.issuer_of_patient_id = order.patient_id, order.issuer_of_patient_id
     row.patient_class, row.level = order.patient_class, order.level or ""
+    row.patient_name, row.study_uid = order.patient_name, order.study_uid
+    row.modality, row.scheduled_at = order.modality, order.scheduled_at
     row.cancelled, row.said_at, row.updated_at = order.cancelled, order.said_at, now
     return True
 
@@ -70,6 +81,16 @@ def of_accessions(session: Session, accessions: Sequence[str]) -> Mapping[str, t
     return {accession: tuple(orders) for accession, orders in found.items()}
 
 
+def expected(session: Session, now: float) -> tuple[Order, ...]:
+    """The orders of the last EXPECTED_DAYS that are not cancelled and of which no image has come, the oldest first."""
+    new = (OrderRow.updated_at >= now - EXPECTED_DAYS * 86400, OrderRow.cancelled.is_(False))
+    wanted = [from_row(row) for row in session.scalars(select(OrderRow).where(*new).order_by(OrderRow.id))]
+    numbers = {o.accession_number for o in wanted}
+    query = select(StudyRow.accession_number, StudyRow.patient_id)
+    here = {(n, p) for n, p in session.execute(query.where(StudyRow.accession_number != "")) if n in numbers}
+    return tuple(o for o in wanted if not here & {(o.accession_number, o.patient_id), (o.accession_number, "")})
+
+
 def from_row(row: OrderRow) -> Order:
     return Order(
         order_number=row.order_number,
@@ -79,6 +100,10 @@ def from_row(row: OrderRow) -> Order:
         patient_class=row.patient_class,
         level=Level(row.level) if row.level else None,
         procedure=row.procedure,
+        patient_name=row.patient_name,
+        study_uid=row.study_uid,
+        modality=row.modality,
+        scheduled_at=row.scheduled_at,
         cancelled=row.cancelled,
         said_at=row.said_at,
     )

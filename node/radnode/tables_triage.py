@@ -18,6 +18,10 @@ class OrderRow(Table):
     patient_class: Mapped[str] = mapped_column(String(16), default="")  # emergency, inpatient, outpatient or ""
     level: Mapped[str] = mapped_column(String(16), default="")  # STAT, HIGH, ROUTINE or ""
     procedure: Mapped[str] = mapped_column(Text, default="")
+    patient_name: Mapped[str] = mapped_column(Text, default="")  # as DICOM writes it (PS3.5 section 6.2.1)
+    study_uid: Mapped[str] = mapped_column(UID, default="")
+    modality: Mapped[str] = mapped_column(String(16), default="")
+    scheduled_at: Mapped[str] = mapped_column(String(32), default="")  # as the message writes it
     cancelled: Mapped[bool] = mapped_column(default=False)
     said_at: Mapped[str] = mapped_column(String(32), default="")  # MSH-7 of the message that holds
     updated_at: Mapped[float] = mapped_column(Float)

@@ -13,8 +13,9 @@ from support import dcmtk
 from support.receiver import Receiver, receiver
 from support.results import add_study, bundle
 
-from radnode import modality_worklist, priorities
+from radnode import modality_worklist, orders, priorities
 from radnode.errors import RefusedError
+from radnode.hl7_listen import take
 from radnode.peers import Peer, add_peer
 from radnode.tables import ReportRow
 from radnode.triage import Level
@@ -153,3 +154,47 @@ def test_small_pdus_and_implicit_vr_carry_the_same(node: Receiver, tmp_path: Pat
     answers = asked(node, tmp_path / "small", "PatientID", options=("-xi", "-pdu", "4096"))
     assert uids(answers) == ["1.2.2", "1.2.3", "1.2.1", "1.2.4"]
     assert [a.PatientID for a in answers] == ["P2", "P3", "P1", "P4"]
+
+
+OMI = (
+    "MSH|^~\\&|RIS|HOSP|RADNODE||20261122101600||OMI^O23^OMI_O23|M2|P|2.5.1\r"
+    "PID|1||{patient}^^^HOSP||OGAWA^Mei\rPV1|1|O\rORC|NW|{number}\rTQ1|1||||||20261123081500||S\r"
+    "OBR|1|{number}||71260^CT chest\rIPC|{accession}|RP1|1.2.{number}|SPS|CT\r"
+)
+
+
+def test_orders_without_images_come_after_the_studies_and_go_when_their_images_come(
+    node: Receiver, tmp_path: Path
+) -> None:
+    for number, accession, patient in ((78, "A78", "P9"), (1, "A1", "P1"), (2, "A1", "P7")):
+        message = OMI.format(number=number, accession=accession, patient=patient)
+        assert "MSA|AA" in take(node.database, message.encode(), "127.0.0.1", "utf-8", time.time())
+    with node.database.reading() as session:
+        waiting = orders.expected(session, time.time())
+    assert [(o.accession_number, o.patient_id) for o in waiting] == [("A78", "P9"), ("A1", "P7")], (
+        "of A1 the images are P1's"
+    )
+    found = asked(node, tmp_path / "all", "ScheduledProcedureStepSequence[0].ScheduledProcedureStepStatus")
+    status = [i.ScheduledProcedureStepSequence[0].ScheduledProcedureStepStatus for i in found]
+    assert status == ["STARTED"] * 4 + ["SCHEDULED"] * 2
+    step = "ScheduledProcedureStepSequence[0]"
+    only = asked(
+        node, tmp_path / "one", f"{step}.ScheduledProcedureStepStatus=SCHEDULED", f"{step}.Modality=CT",
+        f"{step}.ScheduledProcedureStepStartDate=20261123", f"{step}.ScheduledProcedureStepStartTime",
+        "RequestedProcedureDescription", "PatientID=P9",
+    )  # fmt: skip
+    [item] = only
+    assert (str(item.PatientName), item.StudyInstanceUID, item.RequestedProcedurePriority) == (
+        "OGAWA^Mei",
+        "1.2.78",
+        "STAT",
+    )
+    assert (item.AccessionNumber, item.RequestedProcedureDescription) == ("A78", "CT chest")
+    assert item.ScheduledProcedureStepSequence[0].ScheduledProcedureStepStartTime == "081500"
+    cancelled = (
+        OMI.format(number=78, accession="A78", patient="P9").replace("ORC|NW", "ORC|CA").replace("101600", "101700")
+    )
+    assert "MSA|AA" in take(node.database, cancelled.encode(), "127.0.0.1", "utf-8", time.time())
+    with node.database.reading() as session:
+        assert [o.patient_id for o in orders.expected(session, time.time())] == ["P7"]
+        assert orders.expected(session, time.time() + 8 * 86400) == ()
