@@ -38,7 +38,7 @@ def restore(source: Path) -> None:
     A backup of SQLite may be restored into PostgreSQL and the other way round.
     """
     from radnode import restore as restores
-    from radnode.start import log_to_stderr
+    from radnode.logs import log_to_stderr
 
     log_to_stderr()
     settings, made = restores.restore(source)

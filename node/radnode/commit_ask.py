@@ -66,7 +66,9 @@ class Asker:
         except DeliveryError as e:
             wait = later_s(self.policy, max(i.attempt for i in items))
             commitment.later(self.database, items, str(e), time.time() + wait)
-            log.warning("%s cannot be asked what it keeps: %s", self.address.name, e, extra={"action": "commit"})
+            log.warning(
+                "%s cannot be asked what it keeps: %s", self.address.name, e.sentence, extra={"action": "commit"}
+            )
         return True
 
     def _ask(self, way: Way, items: Sequence[Unproven]) -> None:
@@ -144,7 +146,7 @@ class Answerer:
                 calling_ae=asked.called_ae, timeout_s=policy.timeout_s,
             )  # fmt: skip
         except DeliveryError as e:
-            log.warning("A storage commitment cannot be answered: %s", e, extra={"action": "commit"})
+            log.warning("A storage commitment cannot be answered: %s", e.sentence, extra={"action": "commit"})
             if asked.attempt >= GIVE_UP:
                 commit_requests.give_up(self.database, asked, str(e))
                 return

@@ -69,7 +69,7 @@ class Lane:
     def _send(self, batch: Batch) -> None:
         left = list(batch.deliveries)
         done = 0
-        error = ""
+        error = logged = ""
         try:
             destination = open_destination(self.address, calling_ae=self.calling_ae, timeout_s=self.policy.timeout_s)
             with destination.open(batch.deliveries) as sender:
@@ -77,17 +77,17 @@ class Lane:
                     done += self._send_one(sender, batch.token, left[0])
                     left.pop(0)
         except DeliveryError as e:
-            error = str(e)
+            error, logged = str(e), e.sentence
         except SQLAlchemyError:
             raise
         except Exception as e:  # whatever a peer or a library does, the results stay owed
             log.exception("delivery failed", extra={"action": "deliver", "study_uid": batch.study_uid})
-            error = f"{type(e).__name__}: see the log"
+            error = logged = f"{type(e).__name__}: see the log"
         self._note(error)
         if done:
             self.outbox.tell(batch.study_uid, time.time(), f"{count(done)} delivered to {self.address.name}.")
         if left:
-            self._fail(batch, left, error)
+            self._fail(batch, left, error, logged)
 
     def _note(self, error: str) -> None:
         """How it went, for the deliveries to come; what waited for a destination that is back waits no longer."""
@@ -112,7 +112,7 @@ class Lane:
         self.outbox.delivered(token, delivery, note, time.time(), commits=commit_ask.is_asked(self.address))
         return True
 
-    def _fail(self, batch: Batch, left: list[Delivery], error: str) -> None:
+    def _fail(self, batch: Batch, left: list[Delivery], error: str, logged: str) -> None:
         now = time.time()
         hopeless = [d for d in left if now - d.owed_since >= self.policy.give_up_after_days * 86400]
         again = [d for d in left if d not in hopeless]
@@ -127,7 +127,7 @@ class Lane:
                 )
                 self.outbox.tell(batch.study_uid, now, sentence)
         log.warning(
-            "%s owed to %s: %s", count(len(left)), self.address.name, error,
+            "%s owed to %s: %s", count(len(left)), self.address.name, logged,
             extra={"action": "deliver", "study_uid": batch.study_uid},
         )  # fmt: skip
 

@@ -7,7 +7,6 @@ import logging
 import signal
 import sys
 import time
-import traceback
 from dataclasses import replace
 from importlib import import_module
 from multiprocessing.connection import Connection
@@ -18,6 +17,7 @@ from radnode.errors import WithheldError
 from radnode.facts import only_inputs
 from radnode.faults import Point, crash_point
 from radnode.lifeline import die_with_parent
+from radnode.logs import log_to_stderr, told
 from radnode.profiles import omissions
 from radnode.results import hold, write_files
 from radnode.settings import Rule
@@ -46,7 +46,7 @@ def main(descriptor: int, parent: int) -> None:
             except DeclinedError as e:
                 answer = Declined(gate=e.gate, sentence=e.sentence, reasons=e.reasons)
             except Exception as e:
-                answer = Failed(sentence=f"{type(e).__name__}: {e}", details=traceback.format_exc())
+                answer = Failed(sentence=f"{type(e).__name__}: {e}", details=told(e))
             connection.send(answer)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
@@ -128,5 +128,5 @@ def device(card: ModelCard, wanted: str) -> str:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_stderr()
     main(int(sys.argv[1]), int(sys.argv[2]))

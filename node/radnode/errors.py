@@ -40,10 +40,15 @@ class StoreError(RadnodeError):
 
 
 class DeliveryError(RadnodeError):
-    """`permanent`: sending the same bytes again cannot help."""
+    """`permanent`: sending the same bytes again cannot help.
 
-    def __init__(self, sentence: str, *, permanent: bool = False) -> None:
-        super().__init__(sentence)
+    quoted: what the other system said in its own words, which may name a patient. It belongs to the message, for those
+    who may see the study; `sentence` is the message without it, for logs.
+    """
+
+    def __init__(self, sentence: str, *, permanent: bool = False, quoted: str = "") -> None:
+        super().__init__(f"{sentence}: {quoted[:300]}" if quoted else sentence)
+        self.sentence = sentence
         self.permanent = permanent
 
 

@@ -49,7 +49,7 @@ class EvidenceAsker:
     def ask(self, peer: Peer, studies: tuple[str, ...]) -> None:
         """Keep what this peer says of these studies, or why it says nothing."""
         timeout_s = min(TIMEOUT_S, self._settings.deliver.timeout_s)
-        error = ""
+        error = logged = ""
         try:
             with querying(peer, self._settings, timeout_s) as finder:
                 for study_uid in studies:
@@ -60,12 +60,12 @@ class EvidenceAsker:
                     known = None if not said or None in said else sum(many or 0 for many in said)
                     evidence.keep(self._database, study_uid, evidence.QUERY, peer.name, time.time(), instances=known)
         except DeliveryError as e:
-            error = str(e)
+            error, logged = str(e), e.sentence
         except Exception as e:  # whatever a peer or a library does, the study is not held up for longer than its wait
             log.exception("A peer cannot be asked.", extra={"action": "evidence"})
-            error = type(e).__name__
+            error = logged = type(e).__name__
         if error:
-            log.warning("%s cannot be asked what it has: %s", peer.name, error, extra={"action": "evidence"})
+            log.warning("%s cannot be asked what it has: %s", peer.name, logged, extra={"action": "evidence"})
             for study_uid in studies:
                 evidence.keep(self._database, study_uid, evidence.QUERY, peer.name, time.time(), error=error)
 

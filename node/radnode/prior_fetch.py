@@ -117,7 +117,7 @@ class PriorFinder:
                     chosen = fitting(study, finder.studies(PatientID=study.patient_id, StudyDate=span), rule)
             except DeliveryError as e:
                 error = str(e)
-                log.warning("%s cannot be asked for priors: %s", peer.name, e, extra={"action": "priors"})
+                log.warning("%s cannot be asked for priors: %s", peer.name, e.sentence, extra={"action": "priors"})
             except Exception as e:  # a study date that is none, a library that fails: other studies go on
                 error = type(e).__name__
                 log.exception("Priors cannot be looked for.", extra={"action": "priors", "study_uid": study.study_uid})

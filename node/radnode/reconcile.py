@@ -172,6 +172,6 @@ class Reconciler:
         try:
             ask(self._database, self._settings, peer, self._settings.reconcile.days, now)
         except DeliveryError as e:
-            log.warning("%s cannot be asked what it has: %s", peer.name, e, extra={"action": "reconcile"})
+            log.warning("%s cannot be asked what it has: %s", peer.name, e.sentence, extra={"action": "reconcile"})
         except Exception:
             log.exception("A peer cannot be asked what it has.", extra={"action": "reconcile"})

@@ -1,12 +1,7 @@
 """What every role does before its work: logs, settings, the data folder, the schema, and not outliving its supervisor."""
 
-import json
-import logging
 import signal
-import sys
 import threading
-import time
-from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
@@ -18,54 +13,11 @@ from radnode import settings as settings_module
 from radnode.database import Database
 from radnode.errors import SettingsError
 from radnode.lifeline import die_with, die_with_parent
+from radnode.logs import log_to_stderr
 from radnode.settings import Settings
 
 RESTORING = ".restore"
 """In a data folder: a restore that has not ended. No role starts there."""
-STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-
-
-class Sentences(logging.Formatter):
-    """One sentence, then the stable keys that were given as `extra`."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = super().format(record)
-        keys = " ".join(f"{k}={v}" for k, v in vars(record).items() if k not in STANDARD)
-        first, newline, rest = line.partition("\n")
-        return first + (f" [{keys}]" if keys else "") + newline + rest
-
-
-class JsonLines(logging.Formatter):
-    """One JSON object a line: at (ISO 8601, UTC), level, logger, sentence, error, and the stable keys."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, object] = {
-            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname,
-            "logger": record.name,
-            "sentence": record.getMessage(),
-        }
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
-        line |= {k: v for k, v in vars(record).items() if k not in STANDARD}
-        return json.dumps(line, default=str, ensure_ascii=False)
-
-
-def sentences() -> logging.Formatter:
-    """Times in UTC, whatever the zone of the machine, as in stories and data."""
-    made = Sentences("%(asctime)s %(levelname)s %(name)s: %(message)s")
-    made.converter = time.gmtime
-    made.default_msec_format = "%s,%03dZ"
-    return made
-
-
-def log_to_stderr(*, verbose: bool = False, lines: str = "sentences") -> None:
-    """lines: "sentences" or "json"."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines() if lines == "json" else sentences())
-    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler], force=True)
-    for name in ("httpx", "httpcore", "alembic", "apscheduler", "pynetdicom", "PIL", "asyncio"):
-        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def role(parent: int | None) -> Settings:

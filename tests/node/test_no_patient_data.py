@@ -1,10 +1,14 @@
 """A patient's name, ID and accession number stand on pages and in answers for those who may see them, and nowhere else:
 not in logs, metrics, errors, or addresses of the node's own pages."""
 
-import inspect
 import logging
 import re
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import httpx
@@ -12,13 +16,18 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import SQLAlchemyError
 from support.core import Node
+from support.delivering import delivering
 from support.filled import Filled, fill
 from support.pages import serving
+from support.receiver import wait_until
+from support.results import add_job, add_study, four, record
 
 from radnode import pipeline
-from radnode.settings import Web
-from radnode.start import Sentences
-from radnode.tables import EventRow, StudyRow
+from radnode.destinations.dimse import judge
+from radnode.errors import DeliveryError
+from radnode.logs import JsonLines, Sentences
+from radnode.settings import Deliver, Destination, Web
+from radnode.tables import DeliveryRow, EventRow, StudyRow
 from radnode.web import app
 
 NAME, PATIENT_ID, ACCESSION, BIRTH = "ZZMUSTERMANN", "ZZPID4711", "ZZACC0815", "19420229"
@@ -70,8 +79,8 @@ def test_no_address_on_any_page_holds_patient_data(client: httpx.Client, filled:
     assert found > 100
 
 
-def test_the_page_is_served_without_an_access_log() -> None:
-    assert "access_log=False" in inspect.getsource(app.serve)
+def test_the_page_is_served_without_an_access_log(filled: Filled) -> None:
+    assert app.configuration(filled.settings).access_log is False
 
 
 def test_metrics_and_health_hold_none(client: httpx.Client) -> None:
@@ -119,6 +128,90 @@ def test_an_error_of_the_database_is_told_without_the_values_of_the_statement(no
     with pytest.raises(SQLAlchemyError) as error, node.database.transaction() as session:
         session.execute(text("INSERT INTO nowhere (name) VALUES (:name)"), {"name": NAME})
     assert NAME not in str(error.value)
+
+
+class Blabber(BaseHTTPRequestHandler):
+    """A FHIR server that refuses everything and says whose it was."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        said = f'{{"resourceType": "OperationOutcome", "issue": [{{"diagnostics": "no patient {NAME} {PATIENT_ID}"}}]}}'
+        self.send_response(503)
+        self.end_headers()
+        self.wfile.write(said.encode())
+
+    do_GET = do_POST  # noqa: N815  the names are those of http.server
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@contextmanager
+def blabbing() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), Blabber) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/fhir"
+        server.shutdown()
+        thread.join()
+
+
+def test_what_other_systems_say_is_for_those_who_may_see_the_study_and_not_for_the_log(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    with blabbing() as url:
+        to = (Destination(name="ehr", kind="fhir", url=url),)
+        settings = node.settings.model_copy(update={"destinations": to, "deliver": Deliver(retry_s=0.1, timeout_s=5)})
+        add_study(node.database, "1.2.3")
+        record(node.database, settings.data, add_job(node.database, "1.2.3"), four("1.2.3"), to)
+        with delivering(settings):
+            wait_until(lambda: "owed to ehr" in told(caplog), 30, "a failed delivery")
+    with node.database.reading() as session:
+        assert NAME in session.scalars(select(DeliveryRow.error)).one()
+    assert "1 result owed to ehr: FHIR server answered 503" in told(caplog)
+    assert marks_in(told(caplog)) == []
+
+
+@pytest.mark.parametrize("comment", ["", NAME])
+def test_a_status_of_a_pacs_goes_to_the_log_without_its_comment(comment: str) -> None:
+    with pytest.raises(DeliveryError) as error:
+        judge(0xA700, comment)
+    assert error.value.sentence == "not stored: status 0xA700"
+    assert str(error.value) == f"not stored: status 0xA700{f': {NAME}' if comment else ''}"
+
+
+def test_errors_of_libraries_are_logged_without_the_values_that_they_quote() -> None:
+    def stumble() -> None:
+        try:
+            int(NAME)
+        except ValueError as e:
+            raise DeliveryError("it cannot be sent", quoted=NAME) from e
+
+    try:
+        stumble()
+    except DeliveryError as e:
+        record_ = logging.LogRecord(
+            "radnode", logging.ERROR, __file__, 1, "It failed.", (), (type(e), e, e.__traceback__)
+        )
+    for written in (Sentences("%(message)s").format(record_), JsonLines().format(record_)):
+        assert marks_in(written) == []
+        assert "ValueError" in written and "in stumble" in written and "it cannot be sent" in written
+
+
+def test_warnings_that_quote_elements_are_not_written(tmp_path: Path) -> None:
+    program = f"""
+import sys
+from pydicom.dataset import Dataset
+from radnode.logs import log_to_stderr
+if sys.argv[1] == "node": log_to_stderr()
+Dataset().PatientID = "{PATIENT_ID}" + "x" * 80
+Dataset().StudyDate = "{NAME}"
+"""
+    said = {
+        who: subprocess.run([sys.executable, "-c", program, who], capture_output=True, text=True, check=True).stderr
+        for who in ("plain", "node")
+    }
+    assert marks_in(said["plain"]) and not marks_in(said["node"]), said
 
 
 def test_a_log_line_that_named_a_patient_would_be_seen_here(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:

@@ -140,14 +140,14 @@ def judge(status: int, comment: str) -> str:
     0xA9xx is permanent as well: the data set does not match its SOP class. 0xA7xx (out of resources) and 0xCxxx (which
     some systems answer to anything that went wrong) may pass.
     """
-    said = f"status 0x{status:04X}" + (f", {comment}" if comment else "")
+    said = f"status 0x{status:04X}"
     if status == 0x0000:
         return ""
     if status in (0x0001, 0x0107, 0x0116) or 0xB000 <= status <= 0xBFFF:
-        return f"stored with a warning: {said}"
+        return f"stored with a warning: {said}" + (f": {comment}" if comment else "")
     if status in REFUSED_FOR_GOOD:
-        raise DeliveryError(f"{REFUSED_FOR_GOOD[status]}: {said}", permanent=True)
-    raise DeliveryError(f"not stored: {said}", permanent=0xA900 <= status <= 0xA9FF)
+        raise DeliveryError(f"{REFUSED_FOR_GOOD[status]}: {said}", permanent=True, quoted=comment)
+    raise DeliveryError(f"not stored: {said}", permanent=0xA900 <= status <= 0xA9FF, quoted=comment)
 
 
 def contexts_of(path: Path) -> tuple[tuple[str, str], ...]:

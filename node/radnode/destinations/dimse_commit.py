@@ -64,8 +64,8 @@ def check(status: Dataset, what: str) -> None:
     if "Status" not in status:
         raise DeliveryError(f"no answer to {what}")
     if status.Status != SUCCESS:
-        said = f", {status.ErrorComment}" if status.get("ErrorComment") else ""
-        raise DeliveryError(f"{what} was answered with 0x{status.Status:04X}{said}")
+        said = str(status.get("ErrorComment") or "")
+        raise DeliveryError(f"{what} was answered with 0x{status.Status:04X}", quoted=said)
 
 
 @contextmanager

@@ -107,8 +107,8 @@ def outcome(answers: Any, what: str) -> int:
     if status.Status == 0xA801:
         raise DeliveryError("it does not know this node as a destination of C-MOVE (0xA801)")
     if status.Status != 0 or failed:
-        said = f", {status.ErrorComment}" if status.get("ErrorComment") else ""
-        raise DeliveryError(f"{what} ended with 0x{status.Status:04X}: {done} came, {failed} failed{said}")
+        said = str(status.get("ErrorComment") or "")
+        raise DeliveryError(f"{what} ended with 0x{status.Status:04X}: {done} came, {failed} failed", quoted=said)
     return done
 
 

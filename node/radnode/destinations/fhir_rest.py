@@ -63,7 +63,8 @@ class Transactions:
             raise DeliveryError(f"{self.url} does not answer: {type(e).__name__}") from e
         if not answer.is_success:
             permanent = 400 <= answer.status_code < 500 and answer.status_code not in may_pass
-            raise DeliveryError(f"FHIR server answered {answer.status_code}{outcome(answer)}", permanent=permanent)
+            sentence = f"FHIR server answered {answer.status_code}"
+            raise DeliveryError(sentence, permanent=permanent, quoted=outcome(answer))
         check_entries(answer, may_pass)
 
     def search(self, query: str) -> list[dict[str, Any]]:
@@ -73,7 +74,7 @@ class Transactions:
         except httpx.HTTPError as e:
             raise DeliveryError(f"{self.url} does not answer: {type(e).__name__}") from e
         if answer.status_code in (401, 408, 425, 429) or answer.status_code >= 500:
-            raise DeliveryError(f"FHIR server answered {answer.status_code} to a search{outcome(answer)}")
+            raise DeliveryError(f"FHIR server answered {answer.status_code} to a search", quoted=outcome(answer))
         try:
             entries = answer.json().get("entry", ()) if answer.is_success else ()
             return [e["resource"] for e in entries if e.get("search", {}).get("mode", "match") == "match"]
@@ -91,7 +92,8 @@ def check_entries(answer: httpx.Response, may_pass: frozenset[int] = MAY_PASS) -
     for number, status in enumerate(statuses):
         if not status.startswith("2"):
             permanent = status.startswith("4") and status[:3] not in {str(s) for s in may_pass}
-            raise DeliveryError(f"entry {number} of the transaction: {status}", permanent=permanent)
+            sentence = f"entry {number} of the transaction was answered {status[:3]}"
+            raise DeliveryError(sentence, permanent=permanent, quoted=status[3:].strip())
 
 
 def outcome(answer: httpx.Response) -> str:
@@ -101,7 +103,7 @@ def outcome(answer: httpx.Response) -> str:
         words = issue.get("diagnostics") or issue.get("details", {}).get("text") or issue.get("code", "")
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         return ""
-    return f": {words}"[:300]
+    return str(words)
 
 
 def make(address: Address, *, calling_ae: str, timeout_s: float) -> FhirServer:

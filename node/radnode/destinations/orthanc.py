@@ -48,7 +48,7 @@ class Upload:
             raise DeliveryError("the answer is not Orthanc's") from e
         status = answer.get("Status") if isinstance(answer, dict) else None
         if status not in ("Success", "AlreadyStored"):
-            raise DeliveryError(f"Orthanc answered {status!r}")
+            raise DeliveryError("Orthanc did not store it", quoted=str(status))
         return "was there already" if status == "AlreadyStored" else ""
 
 
