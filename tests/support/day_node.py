@@ -52,6 +52,7 @@ class Day:
     _free: list[float] = field(default_factory=list)
     _sent: dict[str, tuple[Case, float, Future[list[Image]]]] = field(default_factory=dict)  # not yet on the page
     _looked_at: float = 0.0
+    _own_reports: int = 0  # as many as the node's own endpoint counts
     _modalities: ThreadPoolExecutor = field(init=False)
 
     def run(self) -> None:
@@ -205,7 +206,10 @@ class Day:
 
     def _ask_models(self) -> bool:
         """Whether the node's own model reported something new, by what its FHIR endpoint says."""
-        new = False
+        there = self.node.http.get("/fhir/DiagnosticReport", params={"_security": "AIAST", "_summary": "count"}).json()
+        if there["total"] == self._own_reports:
+            return False
+        self._own_reports, new = there["total"], False
         for case in self.cases:
             if not case.own or case.when("arrived") == NEVER or case.when("reported") < NEVER:
                 continue
