@@ -72,7 +72,7 @@ class Child:
         self._peers = Peers(settings, self._database)
         self._services = Services(settings, self._database)
         self._lock = threading.Lock()
-        self._connections: set[socket.socket] = set()
+        self._connections: dict[socket.socket, None] = {}  # the oldest first
         self._seated: set[socket.socket] = set()  # those with an association
 
     def run(self, lifeline: int, *, recovering: bool) -> None:
@@ -113,30 +113,43 @@ class Child:
         except OSError:  # another process was quicker, the caller is gone again, or no descriptor is free
             time.sleep(0.001)
             return
-        with self._lock:
-            full = len(self._connections) >= self._settings.max_associations + STRANGERS
-            if not full:
-                self._connections.add(connection)
-        if full:
+        if not self._make_room(connection):
             connection.close()
             return
         secured = listener is self._secured
         threading.Thread(target=self._serve, args=(connection, address[0], secured), daemon=True).start()
 
+    def _make_room(self, connection: socket.socket) -> bool:
+        """Keep a new connection. When there are too many, the one that has longest not asked for an association goes:
+        an honest caller asks at once, so that callers who open connections and say nothing shut nobody out."""
+        with self._lock:
+            if len(self._connections) >= self._settings.max_associations + STRANGERS:
+                slowest = next((c for c in self._connections if c not in self._seated), None)
+                if slowest is None:
+                    return False
+                del self._connections[slowest]
+                with suppress(OSError):
+                    slowest.shutdown(socket.SHUT_RDWR)  # its thread then ends
+            self._connections[connection] = None
+        return True
+
     def _secure(self, connection: socket.socket, address: str) -> socket.socket:
         """The connection over TLS, in place of the plain one. Raises ConnectionEndedError when they do not agree."""
         assert self._tls is not None
         connection.settimeout(min(ARTIM_S, self._settings.association_idle_s))
-        with self._lock:
-            self._connections.discard(connection)
+        secured: socket.socket = connection
         try:
-            secured = self._tls.wrap_socket(connection, server_side=True)
+            secured = handshake = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+            with self._lock:  # so that it can be ended in the middle of the handshake
+                self._connections.pop(connection, None)
+                self._connections[secured] = None
+            handshake.do_handshake()
         except (ssl.SSLError, OSError) as e:
-            connection.close()
+            with self._lock:
+                self._connections.pop(secured, None)
+            secured.close()
             why = getattr(e, "reason", "") or type(e).__name__
             raise ConnectionEndedError(f"TLS was not agreed on with {address}: {why}") from e
-        with self._lock:
-            self._connections.add(secured)
         return secured
 
     def _serve(self, connection: socket.socket, address: str, secured: bool) -> None:
@@ -204,7 +217,7 @@ class Child:
             self._slots.set(self._slot, len(self._seated))
         hang_up(connection)
         with self._lock:
-            self._connections.discard(connection)
+            self._connections.pop(connection, None)
 
     def _drain(self) -> None:
         deadline = time.monotonic() + DRAIN_S

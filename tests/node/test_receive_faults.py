@@ -7,9 +7,10 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from sqlalchemy import select
 from support.objects import dataset_of, encoded, image
@@ -17,6 +18,7 @@ from support.receiver import Receiver, receiver, wait_until
 from support.wire import Wire, association_request, pdv, store_command
 
 from radnode.faults import Point
+from radnode.receive_child import STRANGERS
 from radnode.tables import SendingRow
 
 
@@ -195,6 +197,27 @@ def test_a_stuck_or_slow_peer_blocks_nobody(tmp_path: Path) -> None:
             assert [quick.status(ds.SOPInstanceUID, encoded(ds)) for ds in objects] == [0] * len(objects)
         assert time.monotonic() - start < 10, "30 small objects took as long as a stuck peer is waited for"
         assert {r.sop_uid for r in node.rows()} == {ds.SOPInstanceUID for ds in objects}
+
+
+def test_many_half_open_connections_shut_nobody_out(tmp_path: Path) -> None:
+    """More than the process keeps, each with the first byte of a request; the oldest go when another comes."""
+    objects = [image(seed=n) for n in range(5)]
+    with (
+        receiver(tmp_path / "data", accept_unknown_callers=True, processes=1, max_associations=2) as node,
+        ExitStack() as wires,
+    ):
+        half_open = [wires.enter_context(Wire(node.port)) for _ in range(3 * STRANGERS)]
+        for wire in half_open:
+            with suppress(OSError):
+                wire.send(b"\x01")
+        begun = time.monotonic()
+        with Wire(node.port) as honest:
+            assert honest.associate()[0] == 2
+            assert [honest.status(ds.SOPInstanceUID, encoded(ds)) for ds in objects] == [0] * len(objects)
+            assert honest.release() == 6
+        assert time.monotonic() - begun < 10
+        assert half_open[0].read() == (0, b"")
+        assert psutil.Process(node.children[0]).num_threads() < 3 * STRANGERS
 
 
 def test_a_kill_of_the_whole_node_between_file_and_row_is_put_right_at_the_next_start(tmp_path: Path) -> None:
