@@ -6,11 +6,16 @@ from pathlib import Path
 
 import httpx
 import pytest
+from click.testing import CliRunner
 from support.filled import Filled, fill
 from support.pages import serving
+from support.results import add_study
 
+from radnode import readings, start
+from radnode.cli import cli
+from radnode.database import Database
 from radnode.settings import Ageing, Settings, TriageRule
-from radnode.simulation import compare, recorded, runs
+from radnode.simulation import compare, recorded, runs, show
 from radnode.simulation.draft import parse, written
 from radnode.simulation.room import Room, by_worklist
 from radnode.simulation.runs import LOST_S, Asked, State
@@ -134,6 +139,37 @@ def test_recorded_traffic_is_the_same_in_each_trial_but_for_the_reading_times(fi
     one, two = recorded.trials(came, Description(), 2, seed=1)
     assert [a.at_s for a in one] == [a.at_s for a in two] and len(one) == 7
     assert [a.reading_s for a in one] != [a.reading_s for a in two]
+
+
+def test_recorded_traffic_shows_beside_the_simulation_how_long_the_studies_really_waited(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path)
+    start.prepare(settings)
+    database = Database(settings.url)
+    now = time.time()
+    for number in range(4):
+        at = now - 5400 - 60 * number
+        add_study(database, f"1.{number}", state="read", first_instance_at=at - 9, last_instance_at=at)
+        if number < 3:  # the last one nobody read
+            readings.mark(database, f"1.{number}", 1, "Ada", at + 1200 + 600 * number)
+    room = Description(reading_min=10)
+    came = recorded.recorded(database, DEFAULT_POLICY, now - 86400)
+    result = compare.compare(
+        room, DEFAULT_POLICY, traffic=recorded.trials(came, room, 3, seed=1), really=recorded.as_it_was(came, room)
+    )
+    really = {row.group: row.really for row in result.rows}
+    assert set(really) == {"all", "ROUTINE"}
+    for waits in really.values():
+        assert waits is not None
+        assert (waits.studies, waits.mean, waits.longest) == (3, pytest.approx(20), pytest.approx(30))
+    done = CliRunner().invoke(
+        cli, ["triage", "simulate", "--from", "2000-01-01", "--trials", "2"], env={"RADNODE_DATA": str(tmp_path)}
+    )
+    assert done.exit_code == 0, done.output
+    assert "As it was: until a study was marked as read, less the mean reading time." in done.output
+    assert "20.0" in done.output and "(3)" in done.output
+    page = show.page(result)
+    assert "as it was" in page and "<td>3</td><td>20.0</td><td>30</td>" in page
+    database.close()
 
 
 def test_a_policy_as_text_is_the_policy() -> None:
