@@ -71,6 +71,20 @@ def test_every_file_of_deploy_that_the_documentation_names_is_there() -> None:
             assert (ROOT / name).exists(), f"{page.name}: {name}"
 
 
+def test_every_test_that_the_documentation_names_is_there() -> None:
+    files = list((ROOT / "tests").rglob("test_*.py"))
+    there = {name for file in files for name in re.findall(r"def (test_\w+)", file.read_text())}
+    named = {name for page in PAGES for name in re.findall(r"`(test_\w+(?:\.\.\.|\.py)?)`", page.read_text())}
+    assert len(named) > 30
+    for name in named:
+        if name.endswith(".py"):
+            assert name in {f.name for f in files}, name
+        elif name.endswith("..."):
+            assert any(t.startswith(name.removesuffix("...")) for t in there), name
+        else:
+            assert name in there, name
+
+
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")],
