@@ -29,7 +29,7 @@ help:
 	@echo "make faults      kill -9 at every boundary and at random times, and everything else that goes wrong (ROUNDS=20 KILLS=200 SEED=1)"
 	@echo "make fuzz        spoiled bytes for the listener, the readers, STOW, HL7, FHIR and the settings (RUNS=3000 SEED=1)"
 	@echo "make day         320 studies through a node in a quarter of an hour, against the policy and the simulation"
-	@echo "make docs        build the documentation as a site in site/"
+	@echo "make docs        build the documentation as a site in site/; make pictures: take its pictures anew"
 	@echo "make train-demo  train the demonstration weights again"
 	@echo "make audit       bandit and pip-audit; make sbom: what is installed, as CycloneDX"
 	@echo "make deploy-check hadolint, the schemas of Compose and Kubernetes"
@@ -65,7 +65,7 @@ fuzz: setup packages
 day: setup
 	@$(BIN)/python benchmarks/day.py $(ARGS)
 
-.PHONY: audit sbom api-fuzz deploy-check
+.PHONY: audit sbom api-fuzz deploy-check pictures
 audit: setup $(AUDIT)
 	@echo "bandit (what it is not asked for: deploy/bandit.yaml)"
 	@$(VENV)/audit/bin/bandit -q -c deploy/bandit.yaml -r $(SOURCES)
@@ -91,6 +91,9 @@ $(AUDIT): Makefile
 
 api-fuzz: setup
 	@RADNODE_FUZZ_EXAMPLES=$(or $(EXAMPLES),300) $(BIN)/python -m pytest tests/node/test_api_fuzz.py --timeout 7200 $(ARGS)
+
+pictures: setup packages
+	@PYTHONPATH=tests $(BIN)/python -m support.pictures docs/pictures
 
 docs: setup
 	@$(BIN)/python -m mkdocs build --strict --quiet
