@@ -81,7 +81,8 @@ class Orthanc:
         self.folder = folder
         self.http_port, self.dicom_port = free_ports(2)
         self.url = f"http://127.0.0.1:{self.http_port}"
-        self.http = httpx.Client(base_url=self.url, timeout=60.0)
+        # no connection is used twice: Orthanc ends idle ones, now and then just as the next request leaves
+        self.http = httpx.Client(base_url=self.url, timeout=60.0, limits=httpx.Limits(max_keepalive_connections=0))
         self._name = f"radnode-{uuid.uuid4().hex[:12]}"
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -3,7 +3,7 @@
 import logging
 import time
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 FIRST_S, LONGEST_S = 0.5, 10.0
 """Before the next try: doubled with each failure in a row."""
@@ -46,8 +46,8 @@ class Patience:
             self._told.clear()
 
     def _tell(self, error: Exception) -> None:
-        """A database or a disk that does not answer needs no traceback; all else does."""
-        expected = isinstance(error, SQLAlchemyError | OSError)
+        """A database or a disk that does not answer needs no traceback, and its words hold no data; all else is otherwise."""
+        expected = isinstance(error, OperationalError | InterfaceError | OSError)
         why = f"{type(error).__name__}: {first_line(error)}" if expected else type(error).__name__
         log.error(
             "%s: it fails and is tried again, ever more seldom (%s).", self._doing, why,
