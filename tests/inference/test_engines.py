@@ -56,6 +56,17 @@ def test_openvino_computes_the_network_and_calls_nobody(tmp_path: Path, monkeypa
         assert (openvino_cpu.opened(tmp_path, "fp32", 1)(given) - net(given)).abs().max() < 1e-5
 
 
+def test_an_instance_norm_goes_into_openvino_whole(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    net = nn.Sequential(nn.Conv3d(1, 4, 3), nn.InstanceNorm3d(4), nn.InstanceNorm3d(4, affine=True)).eval()
+    given = 100 + 5 * torch.rand(2, 1, 12, 12, 12)
+    openvino_cpu.convert(net, given[:1], tmp_path)
+    written = (tmp_path / "network.xml").read_text()
+    assert written.count('type="MVN"') == 1
+    with torch.inference_mode():
+        assert (openvino_cpu.opened(tmp_path, "fp32", 1)(given) - net(given)).abs().max() < 1e-4
+
+
 def test_without_a_comparison_single_precision_is_used(tmp_path: Path) -> None:
     net = network()
     chosen = choose(net, weights=tmp_path, sha256=SHA, device=CPU)

@@ -6,13 +6,15 @@ OpenVINO's own converter reports its use to its makers over the network, so the 
 import hashlib
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 NAME = "network.xml"
 HINTS = {"fp32": "f32", "bf16": "bf16"}
@@ -38,10 +40,10 @@ def convert(network: nn.Module, window: Tensor, folder: Path) -> str:
     from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
 
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), attention_whole(network):
             warnings.simplefilter("ignore")
             logging.getLogger().addFilter(quiet)
-            decoder = TorchFXPythonDecoder.from_exported_program(torch.export.export(network, (window,)))
+            decoder = TorchFXPythonDecoder.from_exported_program(norms_whole(torch.export.export(network, (window,))))
             frontend = FrontEndManager().load_by_framework("pytorch")
             model = frontend.convert(frontend.load(decoder))
             model.reshape(list(window.shape))
@@ -56,6 +58,35 @@ def convert(network: nn.Module, window: Tensor, folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     openvino.save_model(model, folder / NAME, compress_to_fp16=False)
     return digest(folder)
+
+
+@contextmanager
+def attention_whole(network: nn.Module) -> Iterator[None]:
+    """MONAI's attention as one operation while it is converted, which OpenVINO computes at once; afterwards as before."""
+    parts = [module for module in network.modules() if getattr(module, "use_flash_attention", None) is False]
+    for part in parts:
+        vars(part)["use_flash_attention"] = True
+    try:
+        yield
+    finally:
+        for part in parts:
+            vars(part)["use_flash_attention"] = False
+
+
+def norms_whole(exported: ExportedProgram) -> ExportedProgram:
+    """The program with each instance norm as a layer norm over the places, which is the same without weights.
+
+    OpenVINO's frontend takes an instance norm apart into means, in bfloat16 each rounded; a layer norm it computes in one go, in single
+    precision inside.
+    """
+    aten = torch.ops.aten
+    for node in exported.graph.nodes:
+        if node.op == "call_function" and node.target is aten.instance_norm.default:
+            x, weight, bias, _, _, of_its_input, _, eps, *_ = node.args
+            if weight is None and bias is None and of_its_input:
+                node.target = aten.layer_norm.default
+                node.args = (x, list(x.meta["val"].shape[2:]), None, None, eps)
+    return exported
 
 
 def quiet(record: logging.LogRecord) -> bool:

@@ -15,7 +15,8 @@ LUNG_IDENTITY = ModelIdentity(
     weights_version="",
     weights_sha256="",
     intended_use="Volumes and density of the lungs and airways on chest CT, as numbers beside the radiologist's reading. "
-    "Finds no nodules, effusions, emboli or consolidations.",
+    "Finds no nodules, effusions, emboli or consolidations. Which lung is the right one rests on the images' header: images mirrored "
+    "against it are not noticed.",
 )
 
 VOCO, VOCO_VERSION = "ct-voco", "1.0.0"
