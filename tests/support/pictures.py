@@ -49,7 +49,7 @@ def take(folder: Path) -> None:
             page.goto(f"{url}/")
             keep(page, folder, "worklist", 520)
             page.goto(f"{url}/studies/{node.lesion}")
-            keep(page, folder, "study", 1000)
+            keep(page, folder, "study", 720)
             page.goto(f"{url}/studies/{node.declined}")
             keep(page, folder, "declined", 840)
             page.goto(f"{url}/peers")
