@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from radnode.errors import SettingsError
+from radnode.node_lock import the_only_node
 from radnode.settings import Settings
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 30.0
@@ -98,8 +99,9 @@ class Supervisor:
         self._roles = tuple(watched)
 
     def run(self, stop: threading.Event) -> None:
-        """Raises SettingsError when another node serves this data folder, or a role says its settings are wrong."""
-        with the_only_one(self._settings.data):
+        """Raises SettingsError when another node serves this data folder or database, or a role says its settings are
+        wrong."""
+        with the_only_one(self._settings.data), the_only_node(self._settings.url):
             forget_ports(self._settings.data)
             said = False
             try:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.postgres import Postgres
 
-from radnode import serve
+from radnode import node_lock, serve
 from radnode.settings import Settings, Work
 
 
@@ -118,6 +119,24 @@ def test_no_role_outlives_a_supervisor_that_is_killed_and_the_node_starts_again(
     served.log.unlink()
     served.process = served.start()
     wait_for(lambda: served.said("radnode listens:"))
+
+
+def test_a_second_node_on_the_same_database_is_refused_and_a_third_follows_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(node_lock, "TAKEN_S", 0.5)
+    with Postgres() as server:
+        url = server.new_database()
+        with (
+            node_lock.the_only_node(url),
+            pytest.raises(serve.SettingsError, match="Another `radnode serve` uses this database"),
+            node_lock.the_only_node(url),
+        ):
+            pytest.fail("two nodes hold one database")
+        with node_lock.the_only_node(url), server.away():
+            pass  # its end asks nothing of a database that is gone
+        with node_lock.the_only_node(url):
+            pass
 
 
 def test_each_worker_has_the_same_name_after_a_restart_and_no_two_share_one(tmp_path: Path) -> None:
