@@ -1,4 +1,4 @@
-"""The start and the stop of the application in the audit: PS3.15 section A.5.3.1, Application Activity."""
+"""What the audit has to hear from the command line: starts and stops (PS3.15 section A.5.3.1), and what was shown there."""
 
 import logging
 from collections.abc import Iterator
@@ -34,11 +34,12 @@ def told(settings: Settings, name: str, parent: int | None = None) -> Iterator[N
             log.exception("The stop could not be told to the audit.", extra={"action": "stop", "role": name})
 
 
-def tell(settings: Settings, kind: Kind, action: str) -> None:
-    who = audit.at_the_command_line()
+def tell(settings: Settings, kind: Kind, action: str, *, study_uid: str = "", detail: str = "") -> None:
+    """A row of its own, for whoever types. What is to be shown is told of first."""
+    who, said = audit.at_the_command_line(), detail or f"radnode {version('radnode')}"
     database = Database(settings.url)
     try:
         with audit.acting(None), database.transaction() as session:
-            audit.note(session, Act(who=who, kind=kind, action=action, detail=f"radnode {version('radnode')}"))
+            audit.note(session, Act(who=who, kind=kind, action=action, study_uid=study_uid, detail=said))
     finally:
         database.close()

@@ -26,9 +26,11 @@ def audit() -> None:
 @click.option("--study", "study_uid", default="", help="Only of this study.")
 def list_(limit: int, who: str, study_uid: str) -> None:
     """The newest rows, the newest first."""
+    from radnode import application, settings
     from radnode import audit as chain
 
     with opened() as database, database.reading() as session:
+        application.tell(settings.load(), chain.Kind.AUDIT, "radnode audit list")
         for e in chain.newest(session, limit=limit, who=who, study_uid=study_uid):
             at = datetime.fromtimestamp(e.at, UTC).strftime("%Y-%m-%d %H:%M:%S")
             said = f"{e.kind} {e.outcome}: {e.action}{f' ({e.study_uid})' if e.study_uid else ''}"
@@ -62,7 +64,8 @@ def verify(ctx: click.Context, head: str) -> None:
 @click.option("--syslog", is_flag=True, help="Send what is new to the collector of the settings instead of printing.")
 def export(form: str, after: int, syslog: bool) -> None:
     """Every row, one line each: DICOM audit messages (PS3.15 A.5), FHIR AuditEvents, or plain JSON."""
-    from radnode import audit_syslog, settings
+    from radnode import application, audit_syslog, settings
+    from radnode.audit import Kind
 
     if syslog:
         with opened() as database:
@@ -70,6 +73,7 @@ def export(form: str, after: int, syslog: bool) -> None:
         click.echo(f"{sent} messages were sent.")
         return
     with opened() as database, database.reading() as session:
+        application.tell(settings.load(), Kind.AUDIT, "radnode audit export")
         for text in lines(session, form, after):
             click.echo(text)
 

@@ -19,10 +19,15 @@ def backup(to: Path, images: bool) -> None:
     It holds patient data and the secrets that stand in the settings: only its owner may read it. Secrets and
     certificates that the settings only name (file:, env:) are not in it.
     """
+    from radnode import application, settings
     from radnode import backup as backups
-    from radnode import settings
+    from radnode.audit import Kind
 
-    made = backups.backup(settings.load(), to, all_images=images)
+    loaded = settings.load()
+    made = backups.backup(loaded, to, all_images=images)
+    application.tell(
+        loaded, Kind.EXPORTED, "radnode backup", detail=f"{to}, {'all images' if images else 'open studies'}"
+    )
     kinds = "all images" if images else "the images of open studies"
     click.echo(f"{to}: {made.files} files, {made.bytes / MB:.1f} MB, {sum(made.rows.values())} rows, {kinds}.")
     if made.tables_left_out:

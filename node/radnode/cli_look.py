@@ -82,7 +82,8 @@ def describe(card: "ModelCard") -> list[str]:
 @click.pass_context
 def study(ctx: click.Context, uid: str) -> None:
     """Everything that happened to the study UID, and why."""
-    from radnode import settings, studies
+    from radnode import application, settings, studies
+    from radnode.audit import Kind
     from radnode.database import Database
     from radnode.start import prepare
 
@@ -97,6 +98,7 @@ def study(ctx: click.Context, uid: str) -> None:
     if story is None:
         click.echo(f"radnode: this node never received a study {uid}.", err=True)
         ctx.exit(1)
+    application.tell(loaded, Kind.SEEN, "radnode study", study_uid=uid)
     click.echo("\n".join(told(story)))
 
 

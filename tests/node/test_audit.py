@@ -328,10 +328,12 @@ def test_the_command_verifies_names_wrong_rows_and_hands_over(tmp_path: Path, mo
     said = run("verify")
     assert "3 rows, none changed" in said
     assert run("verify", "--head", said.split()[-1])
-    assert len([json.loads(line) for line in run("export", "--as", "json").splitlines()]) == 3
+    assert len([json.loads(line) for line in run("export", "--as", "json").splitlines()]) == 4  # with its own
     assert all(line.startswith("<AuditMessage>") for line in run("export", "--after", "1").splitlines())
     assert json.loads(run("export", "--as", "fhir").splitlines()[0])["resourceType"] == "AuditEvent"
     assert "person 2" in run("list", "--who", "person 2")
+    shown = [(r.kind, r.action) for r in rows(made)][-3:]  # whoever reads the audit stands in it
+    assert shown == [("audit", "radnode audit export")] * 2 + [("audit", "radnode audit list")]
     with made.transaction() as session:
         session.execute(update(AuditRow).where(AuditRow.number == 2).values(who="x"))
     assert "Row 2 was changed" in run("verify", code=1)

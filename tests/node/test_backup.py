@@ -219,6 +219,8 @@ def test_the_commands_say_what_they_did(node: Filled, tmp_path: Path, monkeypatc
     monkeypatch.setenv("RADNODE_DATA", str(node.settings.data))
     made = CliRunner().invoke(cli, ["backup", str(tmp_path / "b.tar")])
     assert made.exit_code == 0 and "images of open studies" in made.output, made.output
+    told = contents(node.settings.url)["audit"][-1]
+    assert (told["kind"], told["action"]) == ("exported", "radnode backup") and "open studies" in str(told["detail"])
     again = CliRunner().invoke(cli, ["restore", str(tmp_path / "b.tar")])
     assert again.exit_code == 1 and "not empty" in again.output
     monkeypatch.setenv("RADNODE_DATA", str(tmp_path / "data"))
