@@ -155,6 +155,25 @@ def colour(finding: Finding, position: int) -> tuple[int, int, int]:
     return palette[position % len(palette)]
 
 
+UNPAIRED_SITES = frozenset(
+    [
+        "10200004",
+        "12738006",
+        "15776009",
+        "15825003",
+        "28231008",
+        "32849002",
+        "44567001",
+        "69695003",
+        "71854001",
+        "78961009",
+        "80891009",
+        "30315005",
+        "818981001",
+    ]
+)
+"""SCT codes of liver, brain, pancreas, aorta, gallbladder, oesophagus, trachea, stomach, colon, spleen, heart, small bowel, abdomen."""
+
 UNPAIRED = frozenset(
     [
         "ABDOMEN",

@@ -76,6 +76,8 @@ def parametric_map(
     shared.PixelValueTransformationSequence = [dataset(RescaleIntercept="0", RescaleSlope="1", RescaleType="US")]
     shared.ParametricMapFrameTypeSequence = [dataset(FrameType=IMAGE_TYPE)]
     shared.RealWorldValueMappingSequence = [real_world_value(map_, low, high)]
+    if anatomy := frame_anatomy(context):
+        shared.FrameAnatomySequence = [anatomy]
     ds.SharedFunctionalGroupsSequence = [shared]
     ds.ReferencedSeriesSequence = [referenced_series(context.source, used)]
     groups = b"".join(group(context.source, i, rank) for rank, i in enumerate(used, start=1))
@@ -106,6 +108,20 @@ def image(ds: Dataset, source: Source, frames: int) -> None:
     if ds.get("BodyPartExamined") not in codes.UNPAIRED:
         ds.Laterality = ""  # a paired or unknown part: unknown for the series
     compression(ds, source)
+
+
+def frame_anatomy(context: Context) -> Dataset | None:
+    """What the frames show (PS3.3 C.7.6.16.2.8), as far as a finding names it: both sides, unless the images tell one.
+
+    The standard does without it; dcmqi 1.5.7, with which 3D Slicer reads maps, ends in a segmentation fault where it is missing.
+    """
+    site = next((s for f in context.findings.items if (s := codes.site(f))), None)
+    if site is None:
+        return None
+    header = context.source.headers[context.source.slices[0].sop_uid]
+    sides = (header.text(keyword) for keyword in ("ImageLaterality", "Laterality"))
+    side = next((s for s in sides if s in ("R", "L")), "U" if site.value in codes.UNPAIRED_SITES else "B")
+    return dataset(FrameLaterality=side, AnatomicRegionSequence=[codes.item(site)])
 
 
 def group(source: Source, index: int, rank: int) -> bytes:

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from support.findings import Scene, findings, lesion, scene
-from support.nrrd import in_order, places
+from support.findings import Scene, findings, lesion, saliency, scene
+from support.nrrd import in_order, nrrd, places
 from support.pixelmed import everything_said, pixelmed
-from support.validators import dciodvfy, segimage2itkimage, tid1500reader
+from support.validators import dciodvfy, paramap2itkimage, segimage2itkimage, tid1500reader
 
 from radnode_dicom_sr import DicomObject, Profile, build
 from radnode_inference.findings import Code, Finding, Kind, tracking_uid
@@ -120,3 +120,27 @@ def test_dcmqi_reads_the_voxels_where_the_finding_is(tmp_path: Path, orientation
         truth = place.lps()[finding.mask]
         assert len(points) == len(truth)
         assert np.abs(in_order(points) - in_order(truth)).max() < 0.01
+
+
+@pytest.mark.parametrize(("orientation", "enhanced"), [("axial", False), ("feet-first", False), ("sagittal", True)])
+def test_dcmqi_reads_each_number_of_a_parametric_map_where_it_is(
+    tmp_path: Path, orientation: str, enhanced: bool
+) -> None:
+    """Volumes go along the normal of their slices (`geometry.py`); of others dcmqi takes the frames in the wrong order."""
+    place = scene(tmp_path / "source", orientation=orientation, modality="MR", enhanced=enhanced)
+    map_ = saliency(place.volume.voxels)
+    made = findings(place, (lesion(place, "a", (0, 0, 0), 6.0),), maps=(map_,))
+    file = next(f for f in written(tmp_path, build(made, place.study)) if "-parametric-map" in f.name)
+    described = paramap2itkimage(file, tmp_path / "nrrd")
+    assert described["QuantityValueCode"]["CodeValue"] == map_.quantity.value
+    assert described["MeasurementUnitsCode"]["CodeValue"] == map_.unit.value
+    assert described["AnatomicRegionSequence"]["CodeMeaning"] == "Lung"
+    values, affine = nrrd(tmp_path / "nrrd" / "pmap.nrrd")
+    at = (affine @ np.c_[np.argwhere(values > -1e30), np.ones(values.size)].T)[:3]
+    index = np.rint(np.linalg.inv(place.volume.affine) @ np.r_[at, np.ones((1, values.size))])[:3].astype(int)
+    truth = map_.values[tuple(index)]
+    theirs = values.reshape(-1)
+    known = np.isfinite(truth)
+    assert known.sum() == np.isfinite(map_.values).sum() > 0
+    assert (theirs[known] == truth[known]).all()
+    assert (theirs[~known] < np.nanmin(map_.values)).all()

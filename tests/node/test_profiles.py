@@ -21,7 +21,7 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 from support.core import Node, opened
-from support.findings import Scene, findings, lesion, scene
+from support.findings import Scene, findings, lesion, saliency, scene
 from support.orthanc import Orthanc, free_ports
 from support.pages import serving
 from support.reading import NAME, receive, work
@@ -30,7 +30,7 @@ from support.storage_scp import storage_scp
 from radnode import capabilities, deliver, jobs
 from radnode.cli import cli
 from radnode.destinations import LABELMAP
-from radnode.profiles import SOP_CLASSES, Capability, plan
+from radnode.profiles import SOP_CLASSES, Capability, omissions, plan
 from radnode.retract import by_person
 from radnode.settings import Deliver, Destination, Settings
 from radnode_dicom_sr.read import read
@@ -298,3 +298,18 @@ def test_what_was_never_asked_is_tried() -> None:
     answer = Capability(destination="a", asked_at=1.0, taken={LABELMAP: ("1.2.840.10008.1.2",)})
     only = plan(address, answer)
     assert only.kinds == {"seg"} and only.labelled, "label maps are taken, binary ones are not"
+
+
+def test_a_map_that_is_not_made_is_named_with_its_reason_to_those_who_would_get_it(tmp_path: Path) -> None:
+    """Of images that hold several phases each no map is made (docs/decisions.md); without a map nothing is said."""
+    made = scene(tmp_path)
+    mapped = findings(made, maps=(saliency(made.volume.voxels),))
+    wanted = (
+        plan(Destination(name="pacs", kind="dimse"), None),
+        plan(Destination(name="ris", kind="dimse", results=("sr",)), None),
+    )
+    (told,) = omissions(wanted, mapped, {"sr", "seg", "key-image"})
+    assert (told.destination, told.kind) == ("pacs", "parametric-map")
+    assert "several phases" in told.reason
+    assert omissions(wanted, mapped, {"sr", "parametric-map"}) == ()
+    assert omissions(wanted, findings(made), {"sr"}) == ()

@@ -2,14 +2,15 @@
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-KINDS = {"unsigned char": np.uint8, "short": np.int16, "unsigned short": np.uint16}
+KINDS = {"unsigned char": np.uint8, "short": np.int16, "unsigned short": np.uint16, "float": np.float32}
 
 
-def nrrd(file: Path) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+def nrrd(file: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Voxels [k, j, i] and the affine (k, j, i, 1) -> LPS mm of an uncompressed or gzip NRRD file."""
     head, _, data = file.read_bytes().partition(b"\n\n")
     fields = dict(line.split(": ", 1) for line in head.decode().splitlines() if ": " in line)

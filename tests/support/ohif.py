@@ -43,8 +43,20 @@ GO = """center => { const s = window.services, id = s.viewportGridService.getAct
         v.render() }) }"""
 OUTLINES = """() => { const s = window.services, id = s.viewportGridService.getActiveViewportId();
     const v = s.cornerstoneViewportService.getCornerstoneViewport(id);
-    return [...document.querySelectorAll('svg.svg-layer polyline, svg.svg-layer polygon')].map(
-        p => [...p.points].map(at => Array.from(v.canvasToWorld([at.x, at.y])))) }"""
+    const numbers = p => p.points ? [...p.points].map(at => [at.x, at.y]) :
+        [...p.getAttribute('d').matchAll(/(-?[\\d.]+)[ ,]+(-?[\\d.]+)/g)].map(m => [+m[1], +m[2]]);
+    return [...document.querySelectorAll('svg.svg-layer polyline, svg.svg-layer polygon, svg.svg-layer path')].map(
+        p => numbers(p).map(at => Array.from(v.canvasToWorld(at)))) }"""
+PAINTED = """() => { const s = window.services, id = s.viewportGridService.getActiveViewportId();
+    const v = s.cornerstoneViewportService.getCornerstoneViewport(id), canvas = v.getCanvas(), sum = [0, 0, 0];
+    const {data} = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height), points = [];
+    for (let i = 0; i < data.length; i += 4) {
+        const most = Math.max(data[i], data[i + 1], data[i + 2]), least = Math.min(data[i], data[i + 1], data[i + 2]);
+        if (most - least > 40) points.push([i / 4 % canvas.width, Math.floor(i / 4 / canvas.width)]) }
+    points.forEach(at => v.canvasToWorld(at).forEach((c, axis) => sum[axis] += c));
+    const [a, b, c] = [[0, 0], [1, 0], [0, 1]].map(at => v.canvasToWorld(at));
+    const mm2 = Math.hypot(...b.map((x, axis) => x - a[axis])) * Math.hypot(...c.map((x, axis) => x - a[axis]));
+    return {area: points.length * mm2, center: points.length ? sum.map(x => x / points.length) : null} }"""
 SHOWN = """() => { const s = window.services, id = s.viewportGridService.getActiveViewportId();
     const v = s.cornerstoneViewportService.getCornerstoneViewport(id);
     return v && v.getCurrentImageId ? v.getCurrentImageId() : null }"""
@@ -147,6 +159,19 @@ class Ohif:
     def outlines(self) -> list[list[list[float]]]:
         """The lines drawn over the image, as points in LPS mm."""
         return cast(list[list[list[float]]], self.page.evaluate(OUTLINES))
+
+    def outlines_at(self, center: Sequence[float]) -> list[list[list[float]]]:
+        """The closed lines on the slice through a point in LPS mm, once they are drawn; a volume that loads late turns back."""
+        end = time.monotonic() + WAIT_MS / 1000
+        while not (lines := [line for line in self.outlines() if len(line) > 2]):
+            assert time.monotonic() < end, "no line was drawn"
+            self.turn_to(center)
+            self.page.wait_for_timeout(500)
+        return lines
+
+    def painted(self) -> dict[str, Any]:
+        """What the image itself shows in colour, pixel by pixel: area in mm2, and its center in LPS mm (None: nothing)."""
+        return cast(dict[str, Any], self.page.evaluate(PAINTED))
 
     def image(self) -> str:
         """What the active viewport shows: an address that ends in `/instances/UID/frames/NUMBER`."""

@@ -92,3 +92,13 @@ def segimage2itkimage(file: Path, folder: Path) -> dict[str, Any]:
         raise AssertionError("\n".join(lines))
     read: dict[str, Any] = json.loads(metas[0].read_text())
     return read
+
+
+def paramap2itkimage(file: Path, folder: Path) -> dict[str, Any]:
+    """dcmqi's description of a parametric map; it writes `pmap.nrrd` into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = said(program("paramap2itkimage"), "--inputDICOM", str(file), "--outputDirectory", str(folder), "-t", "nrrd")
+    if not (folder / "meta.json").exists():
+        raise AssertionError("\n".join(lines))
+    read: dict[str, Any] = json.loads((folder / "meta.json").read_text())
+    return read

@@ -3,7 +3,8 @@
 Pictures are kept in `test-output/viewers`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from support.viewers import chromium, viewers
 
 from radnode_dicom_sr import DicomObject, Profile, build
 from radnode_inference.findings import Findings
+from radnode_inference.study import Study
 
 pytestmark = pytest.mark.system
 
@@ -80,6 +82,47 @@ def test_ohif_shows_the_label_map_the_contours_and_the_printed_report(carried: C
         viewer.open("ct-test report as PDF")
         assert viewer.document().startswith("%PDF")
         viewer.picture_of_document("carrier-ohif-pdf")
+
+
+def dynamic(folder: Path) -> Scene:
+    """An MR whose one series holds every slice at two times, as GE and Philips scanners write a dynamic one."""
+
+    def at(number: int, ds: pydicom.Dataset) -> None:
+        ds.TemporalPositionIdentifier, ds.NumberOfTemporalPositions = number, 2
+
+    place = scene(folder, modality="MR", shape=(20, 64, 64), spacing=(2.5, 1.0, 1.0), seed=78, change=partial(at, 1))
+    for file in tuple(folder.glob("*.dcm")):
+        ds = pydicom.dcmread(file)
+        at(2, ds)
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = f"{ds.SOPInstanceUID}.2"
+        ds.InstanceNumber += 20
+        ds.save_as(folder / f"late-{file.name}")
+    return replace(place, study=Study.from_folder(folder))
+
+
+def test_ohif_draws_contours_over_a_series_that_holds_several_times(tmp_path: Path, shared_pacs: Orthanc) -> None:
+    """The one object of ours that it shows rightly there, so that a site can choose it (docs/decisions.md)."""
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    place = dynamic(tmp_path)
+    made = findings(place, (lesion(place, "a", (8, -10, 3.75), 8.0),))
+    for body in (
+        *(f.read_bytes() for f in tmp_path.glob("*.dcm")),
+        *(o.body for o in build(made, place.study, profile=Profile(rtstruct=True))),
+    ):
+        shared_pacs.upload(body)
+    truth = place.lps()[made.items[0].mask].mean(axis=0)
+    with (
+        viewers(shared_pacs) as address,
+        chromium() as browser,
+        Ohif(browser, address, place.study.study_uid, PICTURES) as viewer,
+    ):
+        viewer.open("ct-test contours")
+        assert [c["shown"] for c in viewer.contours()] == [True]
+        lines = viewer.outlines_at(truth)
+        viewer.picture("dynamic-ohif-contours")
+
+    for line in lines:
+        assert np.linalg.norm(middle_of_extent(line) - truth) < NEAR_MM
 
 
 def near(carried: Carried, centers: list[NDArray[np.float64]]) -> None:
