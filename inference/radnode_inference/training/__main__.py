@@ -21,6 +21,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for demo.safetensors and demo.json")
     parser.add_argument("--phantoms", type=Path, help="folder that keeps the prepared phantoms (default: thrown away)")
     parser.add_argument("--steps", type=int, help="optimiser steps (default: as the card says)")
+    parser.add_argument(
+        "--measure", action="store_true", help="only measure the weights in --out and write their card anew"
+    )
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -30,7 +33,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         phantoms = given.phantoms or Path(temporary)
         phantoms.mkdir(parents=True, exist_ok=True)
-        module.make(given.out, phantoms, given.steps or module.STEPS, LOG.info)
+        steps = given.steps or module.STEPS
+        if given.measure:
+            module.measure(given.out, phantoms, LOG.info, steps)
+        else:
+            module.make(given.out, phantoms, steps, LOG.info)
 
 
 if __name__ == "__main__":

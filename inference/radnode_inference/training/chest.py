@@ -1,7 +1,9 @@
 """Training of the small VoCo (SwinUNETR version 2, feature size 12) on generated chest CTs."""
 
 import os
+import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from radnode_inference.generator import chest
+from radnode_inference.generator.dicom_parts import Layout, Order
+from radnode_inference.generator.dicom_writer import write_chest
+from radnode_inference.load import load
+from radnode_inference.match import best_ct
 from radnode_inference.models.chest_ct.voco import from_state_dict, swin_unetr
-from radnode_inference.preprocess import body_bounds, ras_box, sample, window
+from radnode_inference.models.chest_ct.voco_enter import prepare as arrived
+from radnode_inference.models.chest_ct.voco_settings import VocoSettings
+from radnode_inference.preprocess import Box, body_bounds, ras_box, sample, window
+from radnode_inference.study import Study
 from radnode_inference.training import chest_card as card
 from radnode_inference.training.guards import guarded
 from radnode_inference.training.report import Log
@@ -33,6 +42,8 @@ STEPS = 600
 TRAINING, TUNING, HELD_OUT = range(2000, 2100), range(8200, 8212), range(9300, 9324)
 WEIGHTS = ((0.5, 0.6, 4.0), (0.7, 1.0, 1.5))
 """Of the classes in the cross-entropy, per stage: first nodules must be found at all, then vessels must not be called so."""
+LAYOUTS = (Layout.SIEMENS, Layout.GE, Layout.PHILIPS)
+"""Of the held-out studies' files, in turns: nobody trained on files, and each maker has its own."""
 HIGHEST_RATE = (2e-3, 1e-3)
 SECOND_STAGE = 0.4
 """Steps of the second stage as a part of those of the first."""
@@ -54,19 +65,47 @@ def prepare(seed: int) -> Case:
     whole = ras_box(shape, p.grid.affine, tuple(INPUT["spacing_mm"]))
     image = window(sample(p.hu, p.grid.affine, whole, outside=low), low, high)
     first, last = body_bounds(image, (INPUT["body_hu"] - low) / (high - low))
-    box = whole.crop(first, last)
+    at = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
+    return Case(image=image[at].contiguous(), labels=labels_on(whole.crop(first, last), p))
+
+
+def labels_on(box: Box, p: chest.ChestPhantom) -> Tensor:
+    """The truth at the places of `box`."""
     lung = sample((p.lung_right | p.lung_left).astype(np.float32), p.grid.affine, box)
     nodule = sample(p.nodule_mask.astype(np.float32), p.grid.affine, box)
-    labels = torch.where(nodule > 0.4, NODULE, torch.where(lung > 0.5, LUNG, BACKGROUND))
-    at = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
-    return Case(image=image[at].contiguous(), labels=labels)
+    return torch.where(nodule > 0.4, NODULE, torch.where(lung > 0.5, LUNG, BACKGROUND))
+
+
+def read_back(seed: int, layout: Layout) -> Case:
+    """The chest of a seed written as DICOM in a maker's layout, read and prepared as a study that arrives."""
+    p = chest.phantom(seed)
+    order = Order(patient_name="HELD^OUT", patient_id=str(seed), identity=str(seed), body_part="CHEST", layout=layout)
+    settings = VocoSettings(
+        spacing_mm=tuple(INPUT["spacing_mm"]), window_hu=tuple(INPUT["window_hu"]), body_hu=INPUT["body_hu"],
+        roi=tuple(INPUT["roi"]), overlap=INPUT["overlap"], classes=(),
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        write_chest(p, Path(folder), order)
+        series = best_ct(Study.from_folder(Path(folder))).series
+        image, box = arrived(load(series.headers, series.series_uid), settings, torch.device("cpu"))
+    return Case(image=image, labels=labels_on(box, p))
 
 
 def stored(seed: int, folder: Path) -> Case:
     """The prepared chest, made once and kept in `folder`."""
-    path = folder / f"chest-{seed}.safetensors"
+    return kept(folder / f"chest-{seed}.safetensors", lambda: prepare(seed))
+
+
+def held_out(seed: int, folder: Path) -> Case:
+    """The chest of a seed as `read_back` from files, kept likewise; the makers take turns."""
+    layout = LAYOUTS[seed % len(LAYOUTS)]
+    return kept(folder / f"chest-{seed}-{layout.value}.safetensors", lambda: read_back(seed, layout))
+
+
+def kept(path: Path, make: Callable[[], Case]) -> Case:
+    """The case that a file holds; `make` makes it when there is none yet."""
     if not path.exists():
-        case = prepare(seed)
+        case = make()
         partial = path.with_suffix(f".{os.getpid()}")
         save_file(
             {"image": case.image.half().contiguous(), "labels": case.labels.to(torch.uint8).contiguous()}, partial
@@ -163,15 +202,15 @@ def measure(out: Path, phantoms: Path, log: Log, steps: int) -> None:
     net = weights_in(out)
     log("measuring on held-out phantoms")
     tuning = (stored(s, phantoms) for s in TUNING)
-    held_out = (stored(s, phantoms) for s in HELD_OUT)
     written = card.card(
-        card.measured(net, tuning, held_out, INPUT),
+        card.measured(net, tuning, (held_out(s, phantoms) for s in HELD_OUT), INPUT),
         sha256=digest(out / "demo.safetensors"),
         settings=INPUT,
         trained=f"{len(TRAINING)} generated chests (seeds {TRAINING.start} to {TRAINING.stop - 1}), {steps} and then {second_steps(steps)} steps of {BATCH} windows, "
         f"bfloat16 autocast; "
         "stored in half precision.",
-        held_out=f"{len(HELD_OUT)} generated chests of other seeds ({HELD_OUT.start} to {HELD_OUT.stop - 1}); calibration and threshold "
+        held_out=f"{len(HELD_OUT)} generated chests of other seeds ({HELD_OUT.start} to {HELD_OUT.stop - 1}), written as DICOM in the layouts "
+        f"{', '.join(LAYOUTS)}, and read and prepared as studies that arrive; the network was trained on arrays. Calibration and threshold "
         f"chosen on {len(TUNING)} further ones.",
     )
     card.write(out, "demo.json", guarded(written, "chest", phantoms))
