@@ -75,3 +75,21 @@ def test_while_images_arrive_a_study_cannot_be_marked_and_the_pages_say_so(tmp_p
         story = client.get(f"/studies/{node.arriving}").text
         assert "Images are still arriving" in story and "Mark as read" not in story
     node.database.close()
+
+
+def test_a_person_reads_a_refusal_on_a_page_with_the_way_back_and_a_program_gets_json(tmp_path: Path) -> None:
+    node = fill(tmp_path)
+    with serving(node.settings) as client:
+        address, form = f"/worklist/{node.arriving}/read", {"revision": "1"}
+        story = f"{client.base_url.join('/studies')}/{node.arriving}?lang=en"
+        browser = {"accept": "text/html,application/xhtml+xml", "referer": story}
+        page = client.post(address, data=form, headers=browser)
+        assert page.status_code == 409 and page.headers["content-type"].startswith("text/html")
+        assert "still arriving" in page.text and f'href="/studies/{node.arriving}?lang=en">Back' in page.text
+        away = client.post(address, data=form, headers=browser | {"referer": "https://evil.example//x"})
+        assert '<a href="/">Back' in away.text
+        wrong = client.post(address, data={}, headers=browser)
+        assert wrong.status_code == 422 and "nothing was changed" in wrong.text
+        assert client.post(address, data=form).json()["detail"].startswith("Images of this study are still arriving")
+        assert client.get("/api/studies/9.9", headers=browser).headers["content-type"].startswith("application/json")
+    node.database.close()

@@ -24,6 +24,7 @@ from radnode.web import api, changes, dicomweb, fhir, metrics, pages
 from radnode.web.door import Door
 from radnode.web.guard import Guard
 from radnode.web.i18n import Language
+from radnode.web.refused import refusals
 from radnode.worklist import Reader
 
 STATIC = Path(__file__).parent / "static"
@@ -56,6 +57,7 @@ def create(settings: Settings) -> FastAPI:
     app.add_middleware(Door, web=settings.web, database=database)
     app.add_middleware(Language)
     app.add_middleware(Guard, host="" if settings.web.behind_proxy else settings.web.host)
+    refusals(app, settings)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.include_router(pages.router(settings, database, reader, store))
     app.include_router(changes.router(database))

@@ -3,6 +3,7 @@
 
 const QUIET_MS = 20000; // without news the page looks by itself: waiting times grow
 const note = document.getElementById("live");
+const texts = new Map(); // of each list, the rows as they were fetched last
 
 function busy(part) {
   // what a person is typing is not replaced
@@ -10,28 +11,49 @@ function busy(part) {
     field === document.activeElement ? field.value !== "" : field.type === "checkbox" || field.type === "hidden" ? false : field.value !== (field.defaultValue ?? field.value));
 }
 
+function rowsOf(text) {
+  // each row's text by its key: a list of a thousand rows is not parsed to find the few that changed
+  const parts = text.split(/(?=<tr[\s>])/).filter((part) => part.startsWith("<tr"));
+  return new Map(parts.map((part) => [/^<tr[^>]*? data-key="([^"]*)"/.exec(part)?.[1] ?? "", part]));
+}
+
+function parsed(text) {
+  const made = document.createElement("template");
+  made.innerHTML = text;
+  return made.content.firstElementChild;
+}
+
+function update(row, wanted) {
+  // only the cells that differ
+  if (wanted.dataset.level === "STAT" && row.dataset.level !== "STAT") tell(wanted);
+  for (const { name, value } of wanted.attributes) if (row.getAttribute(name) !== value) row.setAttribute(name, value);
+  [...wanted.cells].forEach((cell, at) => {
+    const old = row.cells[at];
+    if (old && old.innerHTML !== cell.innerHTML) old.innerHTML = cell.innerHTML;
+  });
+}
+
 function reconcile(body, text) {
   // table rows by their keys: only rows that changed are touched, and the focus stays where it was
-  const parsed = document.createElement("template");
-  parsed.innerHTML = text;
+  const before = texts.get(body);
+  const wanted = rowsOf(text);
   const here = new Map([...body.rows].map((row) => [row.dataset.key ?? "", row]));
   const focused = body.contains(document.activeElement) ? document.activeElement : null;
   const focusedRow = focused?.closest("tr");
   const which = focusedRow ? [...focusedRow.querySelectorAll("a, button")].indexOf(focused) : -1;
   let place = body.firstElementChild;
-  for (const wanted of [...parsed.content.children]) {
-    const row = here.get(wanted.dataset.key ?? "") ?? wanted;
-    here.delete(wanted.dataset.key ?? "");
-    if (row !== wanted && (row.innerHTML !== wanted.innerHTML || row.className !== wanted.className)) {
-      if (wanted.dataset.level === "STAT" && row.dataset.level !== "STAT") tell(wanted);
-      row.innerHTML = wanted.innerHTML;
-      row.className = wanted.className;
-      row.dataset.level = wanted.dataset.level ?? "";
-    } else if (row === wanted && wanted.dataset.level === "STAT") tell(wanted);
+  for (const [key, part] of wanted) {
+    let row = here.get(key);
+    here.delete(key);
+    if (!row) {
+      row = parsed(part);
+      if (row.dataset.level === "STAT") tell(row);
+    } else if (before?.get(key) !== part) update(row, parsed(part));
     if (row === place) place = place.nextElementSibling;
     else body.insertBefore(row, place);
   }
   for (const gone of here.values()) gone.remove();
+  texts.set(body, wanted);
   if (which >= 0 && focusedRow.isConnected) focusedRow.querySelectorAll("a, button")[which]?.focus();
 }
 
