@@ -4,14 +4,17 @@ import math
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pydicom
 import pytest
+from skimage.color import lab2rgb
 from skimage.draw import polygon2mask
 from support.findings import MODEL, Scene, findings, lesion, saliency, scene
 
-from radnode_dicom_sr import DicomObject, Profile, actionable, build, retraction, status
+from radnode_dicom_sr import DicomObject, Profile, actionable, build, codes, retraction, status
+from radnode_dicom_sr.identity import Kind as ObjectKind
 from radnode_dicom_sr.invariants import check
 
 EVERYTHING = Profile(pdf=True, kos=True, rtstruct=True, status=True)
@@ -189,3 +192,28 @@ def test_a_series_number_of_the_study_is_not_taken_again(tmp_path: Path) -> None
     place = scene(tmp_path / "b", shape=(4, 12, 12), change=taken)
     numbers = {int(pydicom.dcmread(BytesIO(o.body)).SeriesNumber) for o in build(findings(place), place.study)}
     assert int(number) not in numbers
+
+
+def test_every_object_of_every_kind_bears_the_marks_of_ai(place: Scene) -> None:
+    made = findings(place, maps=(saliency(place.volume.voxels),), partial_because="A phase is missing.")
+    objects = build(made, place.study, profile=EVERYTHING)
+    objects += (retraction(objects, MODEL, "The wrong series was read."),)
+    assert {o.kind for o in objects} == set(get_args(ObjectKind))
+    devices = set()
+    for o in objects:
+        ds = pydicom.dcmread(BytesIO(o.body))
+        assert (ds.ContentQualification, ds.SeriesDescription[:3]) == ("RESEARCH", "AI "), o.kind
+        (device,) = ds.ContributingEquipmentSequence
+        assert MODEL.weights_sha256 in device.SoftwareVersions, o.kind
+        devices.add(str(device.DeviceUID))
+    assert len(devices) == 1
+
+
+def test_segments_have_the_colours_of_their_findings(place: Scene) -> None:
+    """Decoded by the formula of PS3.3 C.10.7.1.1, and by skimage from CIELab to sRGB."""
+    made = findings(place)
+    (seg,) = opened(build(made, place.study), "seg")
+    for number, (finding, segment) in enumerate(zip(made.items, seg.SegmentSequence, strict=True)):
+        lightness, a, b = segment.RecommendedDisplayCIELabValue
+        lab = lightness * 100 / 65535, a * 255 / 65535 - 128, b * 255 / 65535 - 128
+        assert np.allclose(lab2rgb([[lab]])[0, 0] * 255, codes.colour(finding, number), atol=1)

@@ -190,6 +190,29 @@ def test_every_report_says_that_it_is_ai_and_by_which_weights(place: Scene) -> N
         assert report.ContributingEquipmentSequence[0].DeviceUID == observer.UID
 
 
+def test_a_report_lists_every_image_that_was_read_and_how_a_number_was_made(place: Scene) -> None:
+    """TID 1600 (image library) and the method of TID 1419, in the report with places and in the one without."""
+    by_voxels = Code(value="126030", scheme="DCM", meaning="Sum of segmented voxel volumes")
+    item = lesion(place, "a", (0, 0, 0), 6)
+    volume = replace(item.measurements[0], method=by_voxels)
+    items = (
+        replace(item, measurements=(volume, *item.measurements[1:])),
+        replace(item, tracking_id="b", mask=None, measurements=(volume,)),
+    )
+    made = findings(place, (items[0], replace(items[1], tracking_uid="2.25.7", kind=Kind.EXAMINATION)))
+    found = reports(build(made, place.study))
+    assert len(found) == 2
+    for report in found:
+        (library,) = (i for i in report.ContentSequence if name(i) == "111028")
+        listed = [
+            str(i.ReferencedSOPSequence[0].ReferencedSOPInstanceUID) for i in walk(library) if i.ValueType == "IMAGE"
+        ]
+        assert sorted(listed) == sorted(s.sop_uid for s in place.volume.sources)
+        (number,) = (i for g in groups(report) for i in g.ContentSequence if name(i) == "118565006")
+        (method,) = (i for i in number.ContentSequence if i.ValueType == "CODE")
+        assert (name(method), method.ConceptCodeSequence[0].CodeValue) == ("370129005", by_voxels.value)
+
+
 def test_other_weights_are_another_device(place: Scene) -> None:
     devices = set()
     for sha in ("ab" * 32, "cd" * 32):
