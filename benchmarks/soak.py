@@ -49,8 +49,7 @@ from radnode.settings import Settings  # noqa: E402
 from radnode.states import DeliveryState, StudyState  # noqa: E402
 from radnode.tables import DeliveryRow, EventRow, InstanceRow, JobRow, ReportRow, ResultRow, StudyRow  # noqa: E402
 
-SAMPLE_S, LOOK_S, QUIET_S, REST_S = 15.0, 5.0, 5.0, 300.0
-WARM_UP = 1 / 3
+SAMPLE_S, LOOK_S, QUIET_S, REST_S, WARM_UP, SENDERS = 15.0, 5.0, 5.0, 300.0, 1 / 3, 6
 GROWTH_MB, GROWTH, GROWTH_FILES = 16.0, 0.05, 8
 COUNTED = (InstanceRow, StudyRow, JobRow, ResultRow, ReportRow, DeliveryRow, EventRow)
 TO_DELIVERED, TO_WORKLIST = "radnode_last_image_to_delivered_seconds", "radnode_last_image_to_worklist_seconds"
@@ -76,11 +75,13 @@ class Sample:
 
 @dataclass(kw_only=True)
 class Load:
-    """What was sent: study -> SOP Instance UID -> SHA-256 of the acknowledged data set."""
+    """What was sent: study -> SOP Instance UID -> SHA-256 of the acknowledged data set. held_up: studies that were due while
+    all senders were busy, and were not sent."""
 
     sent: dict[str, dict[str, str]] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
     closed: set[str] = field(default_factory=set)
+    held_up: int = 0
 
 
 def main() -> None:
@@ -89,7 +90,7 @@ def main() -> None:
     parser.add_argument("--per-minute", type=float, default=4.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--p95", type=float, default=60.0, help="seconds from the last image to the delivered result")
-    parser.add_argument("--out", type=Path, help="every sample, as JSON")
+    parser.add_argument("--out", type=Path, help="every sample, a line of JSON each, as it is taken")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="radnode-soak-") as name:
         wrong = soak(Path(name), chosen)
@@ -111,7 +112,7 @@ def soak(folder: Path, chosen: argparse.Namespace) -> list[str]:
         began, stop = time.monotonic(), threading.Event()
         reader = threading.Thread(target=read_on, args=(node, load, stop), daemon=True)
         reader.start()
-        with ThreadPoolExecutor(4) as senders:
+        with ThreadPoolExecutor(SENDERS) as senders:
             samples += drive(node, load, senders, sources, folder / "copies", chosen, began)
         come_to_rest(node, load)
         stop.set()
@@ -119,8 +120,6 @@ def soak(folder: Path, chosen: argparse.Namespace) -> list[str]:
         samples.append(sample(node, began))
         wrong = [*load.errors, *memory(samples), *latency(node, chosen.p95), *nothing_lost(node, pacs, load)]
     show(samples, load, chosen)
-    if chosen.out:
-        chosen.out.write_text(json.dumps([vars(s) for s in samples]))
     return wrong
 
 
@@ -137,11 +136,17 @@ def drive(
     sendings: list[Future[None]] = []
     while (now := time.monotonic() - began) < chosen.minutes * 60:
         if now >= next_study:
-            sendings.append(senders.submit(one, node, load, sources[number % len(sources)], folder / str(number)))
+            if sum(not sending.done() for sending in sendings) < SENDERS:
+                sendings.append(senders.submit(one, node, load, sources[number % len(sources)], folder / str(number)))
+            else:
+                load.held_up += 1
             number += 1
             next_study += chance.expovariate(chosen.per_minute / 60)
         if now >= next_sample:
-            yield sample(node, began)
+            yield (seen := sample(node, began))
+            if chosen.out:
+                with chosen.out.open("a") as out:
+                    out.write(json.dumps(vars(seen)) + "\n")
             next_sample = now + SAMPLE_S
         time.sleep(max(0.0, min(next_study, next_sample) - (time.monotonic() - began)))
     for sending in sendings:
@@ -333,7 +338,8 @@ def show(samples: Sequence[Sample], load: Load, chosen: argparse.Namespace) -> N
     deepest, most = max(s.queue for s in samples), max(s.owed for s in samples)
     total = sum(sum(s.memory_mb.values()) for s in samples[-4:]) / len(samples[-4:])
     print(
-        f"  {chosen.minutes:.0f} min at {chosen.per_minute:g} studies a minute, seed {chosen.seed}: {len(load.sent)} sent"
+        f"  {chosen.minutes:.0f} min at {chosen.per_minute:g} studies a minute, seed {chosen.seed}: {len(load.sent)} sent, "
+        f"{load.held_up} more were due while every sender was busy"
     )
     print(f"  deepest queue {deepest:.0f}, most results owed {most:.0f}, all processes {total:.0f} MiB at the end")
     print("  rows at the end: " + ", ".join(f"{name} {count}" for name, count in samples[-1].rows.items()))

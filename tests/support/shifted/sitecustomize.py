@@ -8,7 +8,7 @@ from pathlib import Path
 
 import time_machine
 
-LOOK_S = 0.01
+LOOK_S = 0.05
 FILE = Path(os.environ["RADNODE_TEST_SHIFT"])
 
 
