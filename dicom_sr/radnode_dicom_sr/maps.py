@@ -78,6 +78,8 @@ def parametric_map(
     shared.RealWorldValueMappingSequence = [real_world_value(map_, low, high)]
     if anatomy := frame_anatomy(context):
         shared.FrameAnatomySequence = [anatomy]
+    elif ds.get("BodyPartExamined") not in codes.UNPAIRED:
+        ds.Laterality = ""  # a paired or unknown part: unknown for the series
     ds.SharedFunctionalGroupsSequence = [shared]
     ds.ReferencedSeriesSequence = [referenced_series(context.source, used)]
     groups = b"".join(group(context.source, i, rank) for rank, i in enumerate(used, start=1))
@@ -105,8 +107,6 @@ def image(ds: Dataset, source: Source, frames: int) -> None:
     ds.AcquisitionContextSequence = []
     ds.PixelPresentation, ds.PresentationLUTShape = "MONOCHROME", "IDENTITY"
     ds.ContentCreatorName = ""
-    if ds.get("BodyPartExamined") not in codes.UNPAIRED:
-        ds.Laterality = ""  # a paired or unknown part: unknown for the series
     compression(ds, source)
 
 
