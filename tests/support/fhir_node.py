@@ -33,4 +33,5 @@ def fhir_node(folder: Path, hooks: tuple[str, ...] = (), **more: Any) -> Iterato
     settings = Settings(data=folder, fhir=Fhir(hooks=hooks), **more)
     start.prepare(settings)
     with serving(settings) as client:
+        client.timeout = httpx.Timeout(60.0)  # a busy machine is no reason to fail
         yield FhirNode(url=str(client.base_url.join("/fhir")), client=client, settings=settings)
