@@ -86,8 +86,8 @@ def expected(session: Session, now: float) -> tuple[Order, ...]:
     new = (OrderRow.updated_at >= now - EXPECTED_DAYS * 86400, OrderRow.cancelled.is_(False))
     wanted = [from_row(row) for row in session.scalars(select(OrderRow).where(*new).order_by(OrderRow.id))]
     numbers = {o.accession_number for o in wanted}
-    query = select(StudyRow.accession_number, StudyRow.patient_id)
-    here = {(n, p) for n, p in session.execute(query.where(StudyRow.accession_number != "")) if n in numbers}
+    query = select(StudyRow.accession_number, StudyRow.patient_id).where(StudyRow.accession_number.in_(numbers))
+    here = {(number, patient) for number, patient in session.execute(query)}
     return tuple(o for o in wanted if not here & {(o.accession_number, o.patient_id), (o.accession_number, "")})
 
 
