@@ -21,12 +21,13 @@ from radnode.fetch_run import Fetcher
 from radnode.patience import Patience
 from radnode.peers import list_peers
 from radnode.prior_fetch import PriorFinder
+from radnode.pulse import Pulse
 from radnode.query import address_of
 from radnode.reconcile import Reconciler
 from radnode.settings import Deliver, Destination, Settings
 from radnode_inference.findings import uid_from
 
-POLL_S = 0.25
+POLL_S, LOOK_S = 0.25, 1.0
 SAME_S = 5.0
 """How long an association is kept for a report on it."""
 SURE = 2
@@ -165,12 +166,13 @@ def threads(settings: Settings, database: Database, stop: threading.Event) -> li
     turns: list[Callable[[], bool]] = [a.turn for a in askers]
     turns += [Answerer(settings, database).turn, EvidenceAsker(settings, database).turn]
     turns += [c(settings, database).turn for c in (PriorFinder, Fetcher, Reconciler)]
-    return [threading.Thread(target=run, args=(turn, stop), daemon=True) for turn in turns]
+    return [threading.Thread(target=run, args=(turn, database, stop), daemon=True) for turn in turns]
 
 
-def run(turn: Callable[[], bool], stop: threading.Event) -> None:
+def run(turn: Callable[[], bool], database: Database, stop: threading.Event) -> None:
     """Turn until `stop`; what fails is turned again."""
     patience = Patience(f"What {type(getattr(turn, '__self__', turn)).__name__} asks", "commit")
+    pulse = Pulse(database, LOOK_S)
     while not stop.is_set():
         try:
             worked = turn()
@@ -179,4 +181,4 @@ def run(turn: Callable[[], bool], stop: threading.Event) -> None:
             continue
         patience.worked()
         if not worked:
-            stop.wait(POLL_S)
+            pulse.wait(stop, POLL_S)

@@ -15,11 +15,13 @@ from radnode.errors import DeliveryError, NotTakenError
 from radnode.faults import Point, crash_point
 from radnode.outbox import Batch, Delivery, Outbox
 from radnode.patience import Patience
+from radnode.pulse import Pulse
 from radnode.settings import Deliver, Destination, Settings
 
 log = logging.getLogger(__name__)
 
 POLL_S = 0.05  # a result should stand in the PACS well within a second after its job
+LOOK_S = 0.5  # without news: what was postponed
 LEASE_S = 10.0  # a claim whose process is gone is free again after this; living ones are renewed
 BEAT_S = 2.5
 STOP_S = 2.0  # what is still in hand then is sent again by the next process
@@ -182,7 +184,8 @@ def turn(outbox: Outbox, workers: list[Lane], stop: threading.Event) -> None:
     """Wake the lanes of destinations that something is due for, and keep the claims of busy lanes alive."""
     released, beat_at = False, 0.0
     patience = Patience("The look for what is owed", "deliver")
-    while not stop.wait(POLL_S):
+    pulse = Pulse(outbox.database, LOOK_S)
+    while pulse.wait(stop, POLL_S):
         try:
             if not released:
                 outbox.release_lost()

@@ -12,6 +12,7 @@ from radnode import audit_syslog, capabilities, clock, notify, pipeline, retenti
 from radnode.database import Database
 from radnode.patience import Patience
 from radnode.policy_shadow import Shadow
+from radnode.pulse import Pulse
 from radnode.scores import Watch
 from radnode.settings import Settings
 from radnode.worklist import Reader
@@ -22,6 +23,8 @@ TURN_S = 0.15
 RECOVER_S = 1.0
 PROBE_S = 2.0
 NOTIFY_S = 0.5
+TURN_LOOK_S, NOTIFY_LOOK_S = 0.3, 2.0
+"""How often without news, for what only time brings: a study that is complete, one that aged."""
 WATCH_S = 10.0
 RETENTION_S = 60.0
 
@@ -40,6 +43,7 @@ class Clock:
         self._watch, self._shadow = Watch(database, settings), Shadow(database, settings)
         self._scheduler = BackgroundScheduler(timezone=UTC)
         self._patience: dict[str, Patience] = {}
+        self._turns, self._notices = Pulse(database, TURN_LOOK_S), Pulse(database, NOTIFY_LOOK_S)
         self._jumps, self._jumped = clock.Jumps(), 0.0
         self._looking, self._ended = threading.Lock(), threading.Event()
         self._looker = threading.Thread(target=self._keep_looking, name="clock", daemon=True)
@@ -73,6 +77,8 @@ class Clock:
         self._guarded("clock", self.look_at_the_clock)
         if self._jumped:  # and not yet put right: a part of a study would look complete
             return
+        if not self._turns.due():
+            return
         self._guarded("settle", lambda: pipeline.settle(self._database, self._settings, since=self._since))
         wait_s = self._settings.complete.evidence_wait_s
         self._guarded("complete", lambda: pipeline.complete(self._database, wait_s))
@@ -104,7 +110,8 @@ class Clock:
 
     def notify(self) -> None:
         """Owe the worklists of other systems the priorities that changed."""
-        self._guarded("notify", lambda: notify.tell(self._database, self._settings, self._reader, time.time()))
+        if self._notices.due():
+            self._guarded("notify", lambda: notify.tell(self._database, self._settings, self._reader, time.time()))
 
     def hand_over(self) -> None:
         """Send what is new in the audit to the collector of the settings."""

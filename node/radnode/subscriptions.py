@@ -26,13 +26,14 @@ from radnode.fhir_search import conditions
 from radnode.fhir_store import Json, Stored
 from radnode.outbox import changed as count_of
 from radnode.patience import Patience
+from radnode.pulse import Pulse
 from radnode.settings import Deliver, Settings
 from radnode.states import DeliveryState
 from radnode.tables_fhir import NotificationRow, ResourceRow
 
 log = logging.getLogger(__name__)
 
-POLL_S, LEASE_S, LINK_S = 0.1, 90.0, 2.0
+POLL_S, LOOK_S, LEASE_S, LINK_S = 0.1, 1.0, 90.0, 2.0
 BATCH = 50
 PAYLOADS = frozenset({"", "application/fhir+json", "application/json"})
 
@@ -186,7 +187,8 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     patience = Patience("The telling of subscribers", "notify")
     try:
         with httpx.Client(timeout=settings.deliver.timeout_s, follow_redirects=False) as client:
-            while not stop.wait(POLL_S):
+            pulse = Pulse(database, LOOK_S)
+            while pulse.wait(stop, POLL_S):
                 try:
                     deliver_due(database, settings.deliver, client, time.time())
                     if time.monotonic() >= link_at:

@@ -18,12 +18,14 @@ from radnode.errors import LostClaimError
 from radnode.jobs import Job
 from radnode.patience import Patience
 from radnode.profiles import Plan
+from radnode.pulse import Pulse
 from radnode.settings import Settings
 from radnode.states import JobState
 from radnode.triage import DEFAULT_POLICY
 from radnode_inference.model import DeclinedError, ModelCard
 
 POLL_S = 0.1
+LOOK_S = 0.5  # without news: what is tried again, what another worker lost
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,7 @@ class Worker:
     def run(self, stop: threading.Event) -> None:
         """Work until `stop`. An error outside a model is logged; the job is found again by its missing heartbeat."""
         patience = Patience("The worker", "work")
+        pulse = Pulse(self._database, LOOK_S)
         while not stop.is_set():
             try:
                 worked = self.turn(stop)
@@ -55,7 +58,7 @@ class Worker:
                 continue
             patience.worked()
             if not worked:
-                stop.wait(POLL_S)
+                pulse.wait(stop, POLL_S)
 
     def turn(self, stop: threading.Event) -> bool:
         """Claim a job, or else a run in shadow, and take it to its end; False when there was neither."""
