@@ -36,7 +36,7 @@ PAUSES = 2
 """Quiet times for which a sender may pause in an open association before its study is complete all the same."""
 STRANGERS = 32
 """Connections of a process that have not yet asked for an association, beyond its associations."""
-LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
+TEMPORARY_CONGESTION, LOCAL_LIMIT_EXCEEDED = (2, 3, 1), (2, 3, 2)
 """PS3.8 table 9-21."""
 
 log = logging.getLogger(__name__)
@@ -200,7 +200,11 @@ class Child:
         self, connection: socket.socket, address: str, secured: bool, calling_ae: str, called_ae: str
     ) -> Admission:
         """The peers table's word, then whether there is a seat."""
-        admission = self._peers.admit(calling_ae, called_ae, address, secured=secured)
+        try:
+            admission = self._peers.admit(calling_ae, called_ae, address, secured=secured)
+        except SQLAlchemyError as e:
+            tell("A caller was turned away: the database does not answer.", "reject", address, type(e).__name__)
+            return Admission(rejection=TEMPORARY_CONGESTION, sentence="The database of the node does not answer.")
         if admission.rejection is not None:
             return admission
         with self._lock:

@@ -18,7 +18,8 @@ from support.receiver import Receiver, receiver, wait_until
 from support.wire import Wire, association_request, pdv, store_command
 
 from radnode.faults import Point
-from radnode.receive_child import STRANGERS
+from radnode.peers import REFRESH_S
+from radnode.receive_child import STRANGERS, TEMPORARY_CONGESTION
 from radnode.tables import SendingRow
 
 
@@ -254,3 +255,19 @@ def test_a_disk_that_fills_up_is_a700_and_everything_acknowledged_stays(tmp_path
             assert kept(node) == acknowledged
     finally:
         subprocess.run(["umount", "-l", str(data)], check=True)
+
+
+def test_a_caller_is_turned_away_for_the_moment_while_the_database_does_not_answer(tmp_path: Path) -> None:
+    with receiver(tmp_path / "data", accept_unknown_callers=True, processes=1) as node:
+        with Wire(node.port) as wire:
+            assert wire.associate()[0] == 2
+        with node.database.engine.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE peers RENAME TO away")
+        time.sleep(REFRESH_S)
+        with Wire(node.port) as wire:
+            assert wire.associate() == (3, bytes((0, *TEMPORARY_CONGESTION)))
+        with node.database.engine.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE away RENAME TO peers")
+        with Wire(node.port) as wire:
+            assert wire.associate()[0] == 2
+        assert "Traceback" not in node.log.read_text()

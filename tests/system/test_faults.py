@@ -8,16 +8,19 @@ What it looks for: every acknowledged image byte for byte, exactly the current r
 import os
 import random
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
-from support.node_process import TestNode
+from support.node_process import ROLES, TestNode, to_orthanc
 from support.orthanc import Orthanc, free_ports
+from support.postgres import Postgres
 from support.proxy import Proxy, Trouble
-from support.sending import PatientSender
+from support.sending import PatientSender, listens
 from support.undisturbed import ONE_MODEL, Undisturbed, expect_nothing_lost, undisturbed
 
 from radnode.states import DeliveryState
@@ -27,9 +30,9 @@ SEED = int(os.environ.get("RADNODE_FAULT_SEED", "1"))
 ROUNDS = int(os.environ.get("RADNODE_FAULT_ROUNDS", "1"))
 QUIET_S = 5.0
 WAIT_S = 240.0
-TESTS = 9  # that need a study in each round
+TESTS = 11  # that need a study in each round
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(900 + 300 * ROUNDS)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(1500 + 300 * ROUNDS)]
 
 
 @dataclass(kw_only=True)
@@ -182,6 +185,113 @@ def test_a_clock_that_jumps_forward_and_back_loses_nothing(ground: Ground, chanc
     sender.send(again.sample.files)
     ground.shift.write_text("0")
     ground.rest(sender, again)
+
+
+# ------------------------------------------------------------------------------------------ PostgreSQL
+
+
+@dataclass(kw_only=True)
+class Served:
+    """A node on PostgreSQL, and the ports of its listener and of that of a second set of its roles."""
+
+    node: TestNode
+    server: Postgres
+    pacs: Orthanc
+    port: int
+    second_port: int
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, shared_pacs: Orthanc) -> Iterator[Served]:
+    port, second_port = free_ports(2)
+    with Postgres() as server:
+        node = TestNode(
+            tmp_path_factory.mktemp("served"),
+            destinations=[to_orthanc(shared_pacs)],
+            quiet_s=QUIET_S,
+            rules=ONE_MODEL,
+            database_url=server.new_database(),
+            receive={"port": port, "processes": 2},
+        )
+        with node:
+            yield Served(node=node, server=server, pacs=shared_pacs, port=port, second_port=second_port)
+
+
+def test_a_database_that_is_restarted_again_and_again_loses_nothing(
+    served: Served, references: list[Undisturbed], chance: random.Random
+) -> None:
+    study = references.pop()
+    sender = PatientSender(lambda: served.port)
+    with sender.in_background(study.sample.files, seconds=WAIT_S):
+        for _ in range(3):
+            time.sleep(chance.uniform(0.1, 1.5))
+            served.server.restart()
+    for _ in range(4):  # while it settles, reads and delivers
+        time.sleep(chance.uniform(0.5, 3.0))
+        served.server.restart()
+    expect_nothing_lost(served.node, sender, served.pacs, study, seconds=WAIT_S)
+
+
+def test_roles_without_a_database_wait_say_so_once_and_go_on(
+    served: Served, references: list[Undisturbed], chance: random.Random
+) -> None:
+    study = references.pop()
+    roles = [p for name in ROLES for p in served.node.role_processes(name)]
+    written = (served.node.folder / "node.log").stat().st_size
+    with served.server.away():
+        with pytest.raises(AssertionError, match="never acknowledged"):
+            PatientSender(lambda: served.port).send(study.sample.files[:1], seconds=2.0)
+        time.sleep(3.0)
+        used = sum(spent(p) for p in roles)
+        time.sleep(8.0)
+        used = sum(spent(p) for p in roles) - used
+        told = (served.node.folder / "node.log").read_bytes()[written:].decode()
+    assert used < 0.1 * 8.0 * len(ROLES), f"{used:.1f} s of processor time in 8 s"
+    assert told.count("it fails and is tried again") <= 20 and told.count("Traceback") == 0, told
+    assert len(told.splitlines()) < 60, told
+    sender = PatientSender(lambda: served.port)
+    sender.send(study.sample.files, seconds=WAIT_S)
+    expect_nothing_lost(served.node, sender, served.pacs, study, seconds=WAIT_S)
+    assert [p.pid for name in ROLES for p in served.node.role_processes(name)] == [p.pid for p in roles]
+
+
+def spent(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def test_two_sets_of_every_role_on_one_database_do_nothing_twice(
+    served: Served, references: list[Undisturbed], chance: random.Random
+) -> None:
+    first, second = references.pop(), references.pop()
+    senders = PatientSender(lambda: served.port), PatientSender(lambda: served.second_port)
+    with second_roles(served):
+        served.node.wait("the second listener", lambda: listens(served.second_port), seconds=WAIT_S)
+        with senders[1].in_background(second.sample.files, seconds=WAIT_S):
+            senders[0].send(first.sample.files, seconds=WAIT_S)
+        for study, sender in zip((first, second), senders, strict=True):
+            expect_nothing_lost(served.node, sender, served.pacs, study, seconds=WAIT_S)
+
+
+@contextmanager
+def second_roles(served: Served) -> Iterator[None]:
+    """The roles once more, each by itself, on the same data folder and database."""
+    environment = served.node.variables() | {"RADNODE_RECEIVE_PORT": str(served.second_port)}
+    log = (served.node.folder / "second.log").open("wb")
+    started = [
+        subprocess.Popen([served.node.program(), role], env=environment, cwd=served.node.folder, stdout=log, stderr=log)
+        for role in ROLES
+        if role != "web"
+    ]
+    try:
+        yield
+        assert [p.poll() for p in started] == [None] * len(started), (served.node.folder / "second.log").read_text()
+    finally:
+        for process in started:
+            process.terminate()
+        for process in started:
+            process.wait(60)
+        log.close()
 
 
 @contextmanager
