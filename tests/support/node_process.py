@@ -67,18 +67,21 @@ class TestNode(NodeProcess):
         peers: Sequence[Mapping[str, object]] = (),
         rules: Sequence[Mapping[str, object]] = (),
         data: Path | None = None,
+        database_url: str = "",
         **sections: Mapping[str, object],
     ) -> None:
         settings = quick_settings(destinations=destinations, quiet_s=quiet_s, **sections)
         settings |= {"peers": list(peers)} if peers else {}
         settings |= {"rules": list(rules)} if rules else {}
         settings |= {"data": data} if data else {}
+        settings |= {"database_url": database_url} if database_url else {}
         super().__init__(folder, settings, environment=environment)
         self.data = data or self.data
 
     def rows(self, table: type[Table], **equal: object) -> list[Any]:
         """The rows of a table, in the order of their keys, whose columns equal the values."""
-        database = Database(Settings.model_validate({"data": self.data}).url)
+        url = self.settings.get("database_url", "")
+        database = Database(Settings.model_validate({"data": self.data, "database_url": url}).url)
         try:
             with database.reading() as session:
                 return list(session.scalars(select(table).filter_by(**equal).order_by(*table.__table__.primary_key)))

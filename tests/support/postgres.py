@@ -6,6 +6,8 @@ import subprocess
 import tempfile
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -60,12 +62,21 @@ class Postgres:
         return f"postgresql+psycopg://radnode@127.0.0.1:{self.port}/{name}"
 
     def restart(self) -> None:
-        """Cut every connection as a crash does (SIGQUIT: immediate shutdown), and start again."""
+        """Cut every connection as a crash does, and start again."""
+        with self.away():
+            pass
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Cut every connection as a crash does (SIGQUIT: immediate shutdown); nobody listens until the end."""
         process, self._process = self._process, None
         assert process is not None
         process.send_signal(3)
-        process.wait(20)
-        self._start()
+        process.wait(60)
+        try:
+            yield
+        finally:
+            self._start()
 
     def stop(self) -> None:
         process, self._process = self._process, None
