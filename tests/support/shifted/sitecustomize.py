@@ -9,30 +9,38 @@ from pathlib import Path
 import time_machine
 
 LOOK_S = 0.05
-FILE = Path(os.environ["RADNODE_TEST_SHIFT"])
 
 
-def follow() -> None:
-    """Set this process's clock whenever the file changes."""
-    travel, ahead = None, 0.0
-    while True:
-        try:
-            wanted = float(FILE.read_text() or 0)
-        except (OSError, ValueError):
-            wanted = ahead
-        if wanted != ahead:
-            if travel is not None:
-                travel.stop()
-            travel, ahead = None, wanted
-            if wanted:
-                travel = time_machine.travel(datetime.now(UTC) + timedelta(seconds=wanted))
-                travel.start()
-        time.sleep(LOOK_S)
+class Shifted:
+    """The clock of this process; a process that was forked goes on with its parent's."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._travel: time_machine.travel | None = None
+        self._ahead = 0.0
+
+    def begin(self) -> None:
+        threading.Thread(target=self._follow, name="shifted", daemon=True).start()
+
+    def _follow(self) -> None:
+        while True:
+            try:
+                wanted = float(self._file.read_text() or 0)
+            except (OSError, ValueError):
+                wanted = self._ahead
+            if wanted != self._ahead:
+                self._set(wanted)
+            time.sleep(LOOK_S)
+
+    def _set(self, wanted: float) -> None:
+        if self._travel is not None:
+            self._travel.stop()
+        self._travel, self._ahead = None, wanted
+        if wanted:
+            self._travel = time_machine.travel(datetime.now(UTC) + timedelta(seconds=wanted))
+            self._travel.start()
 
 
-def begin() -> None:
-    threading.Thread(target=follow, name="shifted", daemon=True).start()
-
-
-begin()
-os.register_at_fork(after_in_child=begin)
+clock = Shifted(Path(os.environ["RADNODE_TEST_SHIFT"]))
+clock.begin()
+os.register_at_fork(after_in_child=clock.begin)
