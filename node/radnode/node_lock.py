@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from radnode.database import Database
 from radnode.errors import SettingsError
 
-NODE_LOCK = 0x52414432
+NODE_LOCK = 0x5241444E
 """PostgreSQL: the advisory lock of the one node of a database."""
 TAKEN_S = 40.0
 ALIVE = {"tcp_keepalives_idle": 10, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 3}

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from support.postgres import Postgres
 
-from radnode import node_lock, serve
+from radnode import migrations, node_lock, serve
 from radnode.settings import Settings, Work
 
 
@@ -133,6 +133,8 @@ def test_a_second_node_on_the_same_database_is_refused_and_a_third_follows_the_f
             node_lock.the_only_node(url),
         ):
             pytest.fail("two nodes hold one database")
+        with node_lock.the_only_node(url):
+            migrations.upgrade(url)  # as its roles do: under a lock of their own
         with node_lock.the_only_node(url), server.away():
             pass  # its end asks nothing of a database that is gone
         with node_lock.the_only_node(url):

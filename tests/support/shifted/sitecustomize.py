@@ -3,7 +3,6 @@
 import os
 import threading
 import time
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import time_machine
@@ -37,7 +36,7 @@ class Shifted:
             self._travel.stop()
         self._travel, self._ahead = None, wanted
         if wanted:
-            self._travel = time_machine.travel(datetime.now(UTC) + timedelta(seconds=wanted))
+            self._travel = time_machine.travel(time.time() + wanted)  # a datetime would set the zone as well
             self._travel.start()
 
 
