@@ -18,11 +18,14 @@ GEOMETRIES: dict[str, dict[str, Any]] = {
     "feet-first": {"seed": 37, "orientation": "axial", "patient_position": "FFP"},
     "sagittal": {"seed": 33, "orientation": "sagittal", "patient_position": "HFS"},
     "enhanced": {"seed": 37, "orientation": "axial", "patient_position": "HFP", "layout": Layout.ENHANCED},
+    "enhanced phases": {"seed": 38, "orientation": "axial", "patient_position": "HFP", "enhanced_phases": True},
 }
+"""enhanced: all phases in one image; enhanced phases: an image for each."""
 OTHERS: dict[str, dict[str, Any]] = {
-    "oblong pixels": {"seed": 34, "orientation": "sagittal", "patient_position": "HFS", "square_pixels": False}
+    "oblong pixels": {"seed": 34, "orientation": "sagittal", "patient_position": "HFS", "square_pixels": False},
+    "wide": {"seed": 33, "orientation": "sagittal", "patient_position": "HFS", "shape": (40, 80, 112)},
 }
-"""What OHIF cannot draw every outline of."""
+"""What OHIF cannot draw every outline of; more columns than rows."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 
 from radnode_inference.generator import breast as breast_generator
 from radnode_inference.generator import chest as chest_generator
+from radnode_inference.generator.dicom_enhanced import write_enhanced
 from radnode_inference.generator.dicom_parts import Layout, Order
 from radnode_inference.generator.dicom_writer import write_breast, write_chest
 from radnode_inference.generator.fields import Orientation
+from radnode_inference.generator.stacks import breast_series
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,8 +36,12 @@ def small_breast(
     patient_position: str = "HFP",
     layout: Layout = Layout.SERIES,
     square_pixels: bool = False,
+    enhanced_phases: bool = False,
 ) -> Sample:
-    """A dynamic breast MR that `mr-breast-kinetics` reads in a second or so; a series for each phase."""
+    """A dynamic breast MR that `mr-breast-kinetics` reads in a second or so; a series for each phase.
+
+    enhanced_phases: each phase is one enhanced image, instead of single-frame ones.
+    """
     phantom = breast_generator.phantom(
         seed,
         lesion=lesion,
@@ -55,7 +61,10 @@ def small_breast(
         patient_position=patient_position,
         layout=layout,
     )
-    files = write_breast(phantom, folder, order)
+    if enhanced_phases:
+        files = tuple(write_enhanced(s, folder, order) for s in breast_series(phantom, order))
+    else:
+        files = write_breast(phantom, folder, order)
     return Sample(study_uid=study_of(files), files=files, truth=phantom.lesion_mask, affine=phantom.grid.affine)
 
 

@@ -14,16 +14,17 @@ import pytest
 from numpy.typing import NDArray
 from playwright.sync_api import Browser
 from support.dwv import Dwv
-from support.geometries import GEOMETRIES, Delivered
+from support.geometries import GEOMETRIES, OTHERS, Delivered
 from support.ohif import Ohif
+from support.studies import Sample
 from support.viewers import chromium, viewers
 
 pytestmark = pytest.mark.system
 
 PICTURES = Path(__file__).resolve().parent.parent.parent / "test-output" / "viewers"
 NEAR_MM = 2.0
-CLASSIC = [name for name in GEOMETRIES if name != "enhanced"]
-"""dwv 0.36 gives every frame of an enhanced image of several phases one place, and so refuses what refers to it."""
+CLASSIC = [name for name in GEOMETRIES if not name.startswith("enhanced")]
+"""dwv 0.36 gives every frame of an enhanced image one place, and so refuses what refers to it."""
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +53,13 @@ class Opened:
         self.name, self.viewer = name, viewer
         self.sample = geometries.samples[name]
 
-    def slice_center(self, position: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The middle in LPS mm of the lesion's truth on the slice through `position`."""
-        affine = self.sample.affine
-        number = round(float((np.linalg.inv(affine) @ np.append(position, 1))[0]))
-        inside = np.argwhere(self.sample.truth[number])
-        assert len(inside), "the slice has nothing of the lesion"
-        return middle(affine, np.insert(inside, 0, number, axis=1))
+
+def slice_center(sample: Sample, position: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The middle in LPS mm of the lesion's truth on the slice through `position`."""
+    number = round(float((np.linalg.inv(sample.affine) @ np.append(position, 1))[0]))
+    inside = np.argwhere(sample.truth[number])
+    assert len(inside), "the slice has nothing of the lesion"
+    return middle(sample.affine, np.insert(inside, 0, number, axis=1))
 
 
 def middle(affine: NDArray[np.float64], indices: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -115,10 +116,10 @@ def test_ohif_draws_the_report_on_the_right_slice(ohif: Opened, geometries: Deli
     # graphic data count from the corner of the first pixel (PS3.3 C.10.5.1.1.1), positions from its centre
     points = np.array(measurement["points"], dtype=float).reshape(-1, 2)[:-1] - 0.5
     outline = origin + points @ steps
-    assert distance(origin + centroid(points) @ steps, ohif.slice_center(outline[0])) < NEAR_MM
+    assert distance(origin + centroid(points) @ steps, slice_center(ohif.sample, outline[0])) < NEAR_MM
     [lines] = [np.array(line) for line in viewer.outlines() if len(line) > 2]
     middle_drawn = centroid_in_space(lines, ohif.sample.affine)
-    assert distance(middle_drawn, ohif.slice_center(middle_drawn)) < NEAR_MM
+    assert distance(middle_drawn, slice_center(ohif.sample, middle_drawn)) < NEAR_MM
     said = {label.split(":")[0]: label.split(": ")[1] for label in measurement["labels"]}
     truth_ml = ohif.sample.truth.sum() * abs(np.linalg.det(ohif.sample.affine[:3, :3])) / 1000
     assert float(said["Volume"].removesuffix(" mL")) == pytest.approx(truth_ml, rel=0.2)
@@ -142,6 +143,27 @@ def test_ohif_draws_no_outline_in_a_wrong_place_where_pixels_are_oblong(
             assert distance(at, middle(sample.affine, np.argwhere(sample.truth))) < 10
 
 
+def test_ohif_draws_outline_and_mask_over_the_lesion_where_there_are_more_columns_than_rows(
+    geometries: Delivered, browser: Browser, address: str
+) -> None:
+    """As drawn: the centre that OHIF's own service computes takes columns for rows there, and lies 50 mm off."""
+    sample = geometries.samples["wide"]
+    center = middle(sample.affine, np.argwhere(sample.truth))
+    with Ohif(browser, address, sample.study_uid, PICTURES) as viewer:
+        viewer.open("mr-breast-kinetics findings")
+        assert viewer.measurements()
+        viewer.picture("wide-ohif-report")
+        [line] = [np.array(line) for line in viewer.outlines() if len(line) > 2]
+        at = centroid_in_space(line, sample.affine)
+        assert distance(at, slice_center(sample, at)) < NEAR_MM
+        viewer.open("mr-breast-kinetics segmentation")
+        assert len(viewer.segments()) == 1
+        viewer.turn_to(center)
+        painted = viewer.painted()
+        viewer.picture("wide-ohif-segmentation")
+    assert distance(painted["center"], slice_center(sample, painted["center"])) < NEAR_MM
+
+
 def test_ohif_lays_the_segmentation_over_the_lesion(ohif: Opened) -> None:
     ohif.viewer.open("mr-breast-kinetics segmentation")
     [segment] = ohif.viewer.segments()
@@ -152,7 +174,7 @@ def test_ohif_lays_the_segmentation_over_the_lesion(ohif: Opened) -> None:
 
 def test_ohif_lays_the_parametric_map_over_the_lesion(ohif: Opened) -> None:
     """The signal enhancement ratio is positive where tissue enhances, most of which is the lesion."""
-    if ohif.name not in CLASSIC:  # OHIF would lay it over other slices: none is made, and the study's page says so
+    if ohif.name == "enhanced":  # OHIF would lay it over other slices: none is made, and the study's page says so
         assert not any("parametric" in entry for entry in ohif.viewer.listed())
         return
     ohif.viewer.open("mr-breast-kinetics parametric")
@@ -162,7 +184,7 @@ def test_ohif_lays_the_parametric_map_over_the_lesion(ohif: Opened) -> None:
     assert 0.5 < shown["most"] < 10
 
 
-@pytest.mark.parametrize("name", CLASSIC)
+@pytest.mark.parametrize("name", [*CLASSIC, *OTHERS])
 def test_dwv_shows_segmentation_and_report_where_the_lesion_is(
     name: str, geometries: Delivered, browser: Browser, address: str
 ) -> None:
@@ -177,10 +199,14 @@ def test_dwv_shows_segmentation_and_report_where_the_lesion_is(
     with Dwv(browser, address) as viewer:
         viewer.load([d.SOPInstanceUID for d in files if d.SeriesInstanceUID == source])
         [segment] = viewer.segments(viewer.load([seg.SOPInstanceUID]))
-        [outline] = viewer.outlines(viewer.load([report.SOPInstanceUID]))
+        outlines = viewer.outlines(viewer.load([report.SOPInstanceUID]))
         viewer.picture(PICTURES / f"{name}-dwv.png", center)
     assert distance(segment["center"], center) < NEAR_MM
     assert segment["voxels"] == pytest.approx(sample.truth.sum(), rel=0.2)
+    if name == "oblong pixels":  # the outline is given in space, which dwv 0.36 does not draw: the mask shows the place
+        assert not outlines
+        return
+    [outline] = outlines
     assert outline["trackingUid"] == seg.SegmentSequence[0].TrackingUID
     [image] = [d for d in files if d.SOPInstanceUID == outline["sop"]]
     along = np.linalg.inv(sample.affine) @ np.append(np.array(image.ImagePositionPatient, dtype=float), 1)
