@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.stats import chi2
+from scipy.special import chdtri
 
 EMPTY = 0.5
 """Added to each class, so that one without studies makes no infinite index."""
@@ -37,7 +37,7 @@ def index_by_chance(classes: int, reference: int, current: int, chance: float) -
     """
     if classes < 2:
         return 0.0
-    return float(chi2.ppf(1 - chance, classes - 1)) * (1 / reference + 1 / current)
+    return float(chdtri(classes - 1, chance)) * (1 / reference + 1 / current)
 
 
 def used_classes(reference: Sequence[int], current: Sequence[int]) -> int:

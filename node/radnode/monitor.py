@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 from radnode import drift
 from radnode.drift import Sums
@@ -289,7 +289,7 @@ def share_at_most(happened: int, of: int) -> float:
 
     Against the share itself, every tenth reference of 100 would be so low by chance that later rulings looked like a change.
     """
-    return float(beta.ppf(0.9, happened + 0.5, of - happened + 0.5))
+    return float(betaincinv(happened + 0.5, of - happened + 0.5, 0.9))
 
 
 def alarm(kind: Kind, value: float, limit: float, since: float, model: str, version: str, scanner: str) -> Alarm:

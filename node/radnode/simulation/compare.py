@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from radnode.settings import Ageing, TriageRule
 from radnode.simulation import queueing
@@ -172,7 +172,7 @@ def waits(trials: Sequence[Sequence[Read]], group: Group) -> Waits:
     means = [statistics.fmean(values) for values in by_trial if values]
     every = sorted(value for values in by_trial for value in values)
     n = len(means)
-    half = float(student.ppf(0.975, n - 1)) * statistics.stdev(means) / math.sqrt(n) if n > 1 else math.nan
+    half = float(stdtrit(n - 1, 0.975)) * statistics.stdev(means) / math.sqrt(n) if n > 1 else math.nan
     return Waits(
         studies=len(every),
         mean=statistics.fmean(means),
