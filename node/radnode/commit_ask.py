@@ -21,7 +21,7 @@ from radnode.fetch_run import Fetcher
 from radnode.patience import Patience
 from radnode.peers import list_peers
 from radnode.prior_fetch import PriorFinder
-from radnode.pulse import Pulse
+from radnode.pulse import Pulse, keep_turning
 from radnode.query import address_of
 from radnode.reconcile import Reconciler
 from radnode.settings import Deliver, Destination, Settings
@@ -172,13 +172,4 @@ def threads(settings: Settings, database: Database, stop: threading.Event) -> li
 def run(turn: Callable[[], bool], database: Database, stop: threading.Event) -> None:
     """Turn until `stop`; what fails is turned again."""
     patience = Patience(f"What {type(getattr(turn, '__self__', turn)).__name__} asks", "commit")
-    pulse = Pulse(database, LOOK_S)
-    while not stop.is_set():
-        try:
-            worked = turn()
-        except Exception as e:
-            stop.wait(patience.failed(e))
-            continue
-        patience.worked()
-        if not worked:
-            pulse.wait(stop, POLL_S)
+    keep_turning(turn, stop, patience=patience, pulse=Pulse(database, LOOK_S), poll_s=POLL_S)

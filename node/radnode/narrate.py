@@ -19,6 +19,7 @@ from radnode.narrative_facts import Told, told
 from radnode.narrative_model import NoAnswerError, RefusedTextError, write
 from radnode.narratives import MODELS, Narrative, Step
 from radnode.patience import Patience
+from radnode.pulse import Pulse, keep_turning
 from radnode.settings import Settings
 from radnode.tables import ReportRow
 from radnode.tables_narrative import NarrativeRow
@@ -143,16 +144,14 @@ def serve(settings: Settings, stop: threading.Event) -> None:
             "Set url and model in [narrative], or leave this role out.",
         )
     database = Database(settings.url)
-    patience = Patience("The writing of texts", "text")
+    patience, pulse = Patience("The writing of texts", "text"), Pulse(database, POLL_S)
     try:
-        while not stop.is_set():
-            try:
-                worked = turn(database, settings, time.time(), stop.wait)
-            except Exception as e:
-                stop.wait(patience.failed(e))
-                continue
-            patience.worked()
-            if not worked:
-                stop.wait(POLL_S)
+        keep_turning(
+            lambda: turn(database, settings, time.time(), stop.wait),
+            stop,
+            patience=patience,
+            pulse=pulse,
+            poll_s=POLL_S,
+        )
     finally:
         database.close()

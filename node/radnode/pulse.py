@@ -3,10 +3,12 @@
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from urllib.parse import quote
 
 from radnode.database import Database
+from radnode.patience import Patience
 
 
 class Pulse:
@@ -63,6 +65,25 @@ class Pulse:
         if connection is not None:
             with suppress(sqlite3.Error):
                 connection.close()
+
+
+def keep_turning(
+    turn: Callable[[], bool], stop: threading.Event, *, patience: Patience, pulse: Pulse, poll_s: float
+) -> None:
+    """Turn until `stop`: at once again while a turn says that it did something, else when it is time to look.
+
+    What fails is turned again, ever more seldom.
+    """
+    with pulse:
+        while not stop.is_set():
+            try:
+                worked = turn()
+            except Exception as e:
+                stop.wait(patience.failed(e))
+                continue
+            patience.worked()
+            if not worked:
+                pulse.wait(stop, poll_s)
 
 
 def connect(path: str) -> sqlite3.Connection:

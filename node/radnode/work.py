@@ -18,7 +18,7 @@ from radnode.errors import LostClaimError
 from radnode.jobs import Job
 from radnode.patience import Patience
 from radnode.profiles import Plan
-from radnode.pulse import Pulse
+from radnode.pulse import Pulse, keep_turning
 from radnode.settings import Settings
 from radnode.states import JobState
 from radnode.triage import DEFAULT_POLICY
@@ -48,17 +48,8 @@ class Worker:
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop`. An error outside a model is logged; the job is found again by its missing heartbeat."""
-        patience = Patience("The worker", "work")
-        pulse = Pulse(self._database, LOOK_S)
-        while not stop.is_set():
-            try:
-                worked = self.turn(stop)
-            except Exception as e:
-                stop.wait(patience.failed(e))
-                continue
-            patience.worked()
-            if not worked:
-                pulse.wait(stop, POLL_S)
+        patience, pulse = Patience("The worker", "work"), Pulse(self._database, LOOK_S)
+        keep_turning(lambda: self.turn(stop), stop, patience=patience, pulse=pulse, poll_s=POLL_S)
 
     def turn(self, stop: threading.Event) -> bool:
         """Claim a job, or else a run in shadow, and take it to its end; False when there was neither."""

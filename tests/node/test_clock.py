@@ -42,15 +42,19 @@ def test_a_jump_is_noticed_once_and_small_corrections_are_not() -> None:
         assert jumps.look() == 0.0
 
 
+def wait_until_seen(node: Node) -> None:
+    end = time.monotonic() + 30
+    while not state(node):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
 def test_a_clock_that_is_set_back_by_hours_holds_nothing_up(node: Node) -> None:
     """The scheduler goes by the wall clock: without help it would turn its next crank only in two hours."""
     node.settings = node.settings.model_copy(update={"complete": Complete(quiet_s=2.0)})
     with Clock(node.settings, node.database, ()):
         node.arrive(time.time())
-        end = time.monotonic() + 30
-        while not state(node):
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        wait_until_seen(node)
         with time_machine.travel(datetime.now(UTC) - timedelta(hours=2)):
             wait_until_routed(node, 40)
 
@@ -59,10 +63,7 @@ def test_a_clock_that_is_set_forward_does_not_make_a_part_look_complete(node: No
     node.settings = node.settings.model_copy(update={"complete": Complete(quiet_s=5.0)})
     with Clock(node.settings, node.database, ()):
         node.arrive(time.time())
-        end = time.monotonic() + 30
-        while not state(node):
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        wait_until_seen(node)
         with time_machine.travel(datetime.now(UTC) + timedelta(days=1)):
             assert wait_until_routed(node, 60) > 4.0
 
