@@ -33,34 +33,39 @@ def die_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> Non
 
 def die_with(paths: Iterable[Path]) -> None:
     """End this process soon after one of `paths` was removed or replaced: nothing that it does would be kept."""
-    was = {path: identity(path) for path in paths}
-    threading.Thread(target=watch, args=(was,), name="lifeline", daemon=True).start()
+    held = {path: hold(path) for path in paths}
+    threading.Thread(target=watch, args=(held,), name="lifeline", daemon=True).start()
 
 
-def watch(was: dict[Path, tuple[int, int] | None]) -> None:
+def hold(path: Path) -> int | None:
+    """A descriptor that keeps the inode's number from being given to what is made in its place; None when there is nothing.
+
+    O_PATH: it opens nothing, and closing it lets go no lock of SQLite's.
+    """
+    try:
+        return os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+
+
+def watch(held: dict[Path, int | None]) -> None:
     """Look until one is gone; never returns."""
-    missed = dict.fromkeys(was, 0)
+    missed = dict.fromkeys(held, 0)
     while max(missed.values(), default=0) < MISSED:
         time.sleep(LOOK_S)
-        for path, there in was.items():
-            missed[path] = missed[path] + 1 if is_gone(path, there) else 0
+        for path, descriptor in held.items():
+            missed[path] = missed[path] + 1 if is_gone(path, descriptor) else 0
     gone = next(path for path, count in missed.items() if count >= MISSED)
     log.critical("%s was removed or replaced: this process ends.", gone, extra={"action": "gone"})
     os._exit(GONE)
 
 
-def is_gone(path: Path, was: tuple[int, int] | None) -> bool:
+def is_gone(path: Path, held: int | None) -> bool:
     """A disk that does not answer is no proof that something is gone."""
-    try:
-        return identity(path) != was
-    except OSError:
-        return False
-
-
-def identity(path: Path) -> tuple[int, int] | None:
-    """Device and inode; None when there is nothing. Raises OSError when it cannot be known."""
     try:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError):
-        return None
-    return found.st_dev, found.st_ino
+        return held is not None
+    except OSError:
+        return False
+    return held is None or not os.path.samestat(found, os.fstat(held))
