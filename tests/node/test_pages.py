@@ -151,7 +151,8 @@ def test_the_keyboard_alone_finds_a_study_and_rules_on_its_finding(filled: Fille
         (ruling,) = verdicts.history(session, filled.lesion)
     assert (ruling.ruling, ruling.model) == ("rejected", "ct-lung")
     tab_to(page, "Undo")
-    page.keyboard.press("Enter")
+    with page.expect_navigation():  # the keys are heard once the next page is there
+        page.keyboard.press("Enter")
     page.wait_for_selector("text=Accept")
     page.keyboard.press("w")
     page.wait_for_url(f"{url}/")
