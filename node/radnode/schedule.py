@@ -23,8 +23,9 @@ TURN_S = 0.15
 RECOVER_S = 1.0
 PROBE_S = 2.0
 NOTIFY_S = 0.5
-TURN_LOOK_S, NOTIFY_LOOK_S = 0.3, 2.0
-"""How often without news, for what only time brings: a study that is complete, one that aged."""
+TURN_LOOK_S, NOTIFY_LOOK_S = 1.0, 2.0
+"""How often without news, for what only time brings. Whether a study is complete is asked at every turn: nobody writes
+when its quiet time is over, and what comes after waits for it."""
 WATCH_S = 10.0
 RETENTION_S = 60.0
 
@@ -77,12 +78,13 @@ class Clock:
         self._guarded("clock", self.look_at_the_clock)
         if self._jumped:  # and not yet put right: a part of a study would look complete
             return
-        if not self._turns.due():
-            return
-        self._guarded("settle", lambda: pipeline.settle(self._database, self._settings, since=self._since))
+        news = self._turns.due()
+        if news:
+            self._guarded("settle", lambda: pipeline.settle(self._database, self._settings, since=self._since))
         wait_s = self._settings.complete.evidence_wait_s
-        self._guarded("complete", lambda: pipeline.complete(self._database, wait_s))
-        self._guarded("route", lambda: pipeline.route(self._database, self._settings, self._cards))
+        completed = self._guarded("complete", lambda: pipeline.complete(self._database, wait_s))
+        if news or completed:
+            self._guarded("route", lambda: pipeline.route(self._database, self._settings, self._cards))
 
     def look_at_the_clock(self) -> None:
         """When it was set, waits begin anew by the new one, and so do the scheduler's, which knows no other clock."""
@@ -131,17 +133,18 @@ class Clock:
             crank, "interval", seconds=seconds, coalesce=True, max_instances=1, misfire_grace_time=None
         )
 
-    def _guarded(self, name: str, crank: Callable[[], object]) -> None:
-        """An error is logged and never stops the clock: the rows are still there for a later turn."""
+    def _guarded(self, name: str, crank: Callable[[], object]) -> object:
+        """What it returns. An error is logged and never stops the clock: the rows are still there for a later turn."""
         patience = self._patience.setdefault(name, Patience(f"The crank `{name}`", "crank"))
         if patience.waits:
-            return
+            return None
         try:
-            crank()
+            done = crank()
         except Exception as e:
             patience.failed(e)
-        else:
-            patience.worked()
+            return None
+        patience.worked()
+        return done
 
 
 def serve(settings: Settings, stop: threading.Event) -> None:
