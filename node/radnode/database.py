@@ -17,9 +17,6 @@ SQLITE_PRAGMAS = (
 )
 
 
-READ_ONLY = "readonly database"
-
-
 class Database:
     """An engine and its transactions. Cheap to make; one per process (never carried over a fork).
 
@@ -70,6 +67,8 @@ def connect(url: str, *, flush_commits: bool = True) -> Engine:
     def let_go(context: ExceptionContext) -> None:
         """A connection that was made while the disk was read-only stays so: it and its like are made anew."""
         if isinstance(context.original_exception, sqlite3.OperationalError):
-            context.is_disconnect = context.is_disconnect or READ_ONLY in str(context.original_exception)
+            # the lower byte is the primary code (https://www.sqlite.org/rescode.html); the upper ones tell its kinds
+            code = getattr(context.original_exception, "sqlite_errorcode", 0) & 0xFF
+            context.is_disconnect = context.is_disconnect or code == sqlite3.SQLITE_READONLY
 
     return engine

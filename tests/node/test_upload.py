@@ -49,6 +49,17 @@ def test_a_broken_or_unknown_compression_is_an_answer_not_an_end(method: int, tm
     assert not kept and sentence.startswith("This file of the zip cannot be read: ")
 
 
+def test_a_zip_of_a_later_version_of_the_format_is_an_answer_not_an_end(tmp_path: Path) -> None:
+    body = bytearray(zipped({"a.dcm": bytes(100)}))
+    needed = body.rfind(b"PK\x01\x02") + 6
+    body[needed : needed + 2] = (640).to_bytes(2, "little")  # APPNOTE.TXT 4.4.3: version needed to extract
+    settings = Settings(data=tmp_path / "data")
+    prepare(settings)
+    with serving(settings) as client:
+        ((kept, sentence),) = answers(client.post("/upload", content=bytes(body)).text).values()
+    assert not kept and sentence.startswith("The zip cannot be read: ")
+
+
 def test_files_and_zips_go_the_way_of_the_store_and_each_is_answered(tmp_path: Path) -> None:
     files = sorted(scene(tmp_path / "s", shape=(4, 16, 16)).folder.glob("*.dcm"))
     bodies = [f.read_bytes() for f in files]
