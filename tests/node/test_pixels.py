@@ -1,10 +1,17 @@
 """A file that crashes, stalls or swells a decoder costs that picture and nothing else."""
 
+import io
 from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
+import pydicom
 import pytest
+from PIL import Image
 from support.decoding import crash, process_id, refuse, stall, swell
+from support.findings import scene
 
+from radnode.web import overlay
 from radnode.web.pixels import CrashedError, Decoder
 
 
@@ -38,3 +45,15 @@ def test_a_file_that_wants_all_the_memory_is_refused(decoder: Decoder) -> None:
 def test_what_a_decoder_says_is_handed_on(decoder: Decoder) -> None:
     with pytest.raises(ValueError, match="this is no image"):
         decoder.run(refuse)
+
+
+def test_a_thumbnail_shows_something_also_where_all_lies_outside_the_window(tmp_path: Path) -> None:
+    seen = scene(tmp_path, shape=(1, 16, 16))
+    file = next(seen.folder.glob("*.dcm"))
+    ds = pydicom.dcmread(file)
+    ds.Modality, ds.RescaleSlope, ds.RescaleIntercept = "CT", 1, -3000
+    ds.PixelData = np.arange(256, dtype=f"<u{ds.BitsAllocated // 8}").tobytes()
+    ds.save_as(file)
+    picture = np.asarray(Image.open(io.BytesIO(overlay.thumbnail_png(file))))
+    assert picture.shape == (16, 16)
+    assert np.ptp(picture) > 200

@@ -123,7 +123,10 @@ def outline_svg(shown: Shown) -> str:
 def thumbnail_png(file: Path) -> bytes:
     """The middle frame, THUMBNAIL pixels at its longer side."""
     values, modality = plane_of(file, None)
-    made = Image.fromarray(windowed(values, SOFT_TISSUE_WINDOW if modality == "CT" else None))
+    grey = windowed(values, SOFT_TISSUE_WINDOW if modality == "CT" else None)
+    if grey.min() == grey.max():  # all of it outside the window
+        grey = windowed(values, None)
+    made = Image.fromarray(grey)
     made.thumbnail((THUMBNAIL, THUMBNAIL))
     buffer = io.BytesIO()
     made.save(buffer, "PNG")
