@@ -21,6 +21,7 @@ SETTLE_S = 0.3
 MOST = 500
 """Objects in one request."""
 N_ACTION, C_FIND = "storage commitment", "C-FIND"
+CLOSED = "superseded or retracted before it was proven"
 OPEN = (CommitmentState.WAITING, CommitmentState.ASKED)
 REASONS: Mapping[int, str] = {
     0x0110: "processing failure",
@@ -54,6 +55,13 @@ def expect(session: Session, delivery_id: int, destination: str, now: float) -> 
     session.add(row)
 
 
+def close(session: Session, result_uids: Collection[str]) -> None:
+    """These results stand no more: whether they are kept is not asked, and no answer sends them again."""
+    of_them = select(DeliveryRow.id).where(DeliveryRow.result_uid.in_(result_uids))
+    open_ = (CommitmentRow.delivery_id.in_(of_them), CommitmentRow.state.in_(OPEN))
+    session.execute(update(CommitmentRow).where(*open_).values(state=CommitmentState.CLOSED, reason=CLOSED))
+
+
 def due(database: Database, destination: str, now: float) -> tuple[Unproven, ...]:
     """What this destination is to be asked about now, the longest waiting first."""
     query = (
@@ -65,6 +73,7 @@ def due(database: Database, destination: str, now: float) -> tuple[Unproven, ...
             CommitmentRow.state == CommitmentState.WAITING,
             CommitmentRow.due_at <= now,
             DeliveryRow.state == DeliveryState.DELIVERED,
+            ResultRow.current,
         )
         .order_by(CommitmentRow.due_at, CommitmentRow.delivery_id)
         .limit(MOST)
@@ -198,7 +207,13 @@ def conclude(
 def refuse(
     session: Session, row: CommitmentRow, delivery: DeliveryRow, reason: str, policy: Deliver, now: float
 ) -> None:
-    """The destination does not keep what it took: it is sent again, ever more slowly, and given up after days."""
+    """The destination does not keep what it took: it is sent again, ever more slowly, and given up after days.
+
+    What was superseded meanwhile is not: it could become the newest there. Its row is locked against that happening now.
+    """
+    if not session.get_one(ResultRow, delivery.result_uid, with_for_update=True).current:
+        row.state, row.reason = CommitmentState.CLOSED, CLOSED
+        return
     row.state, row.reason, row.attempt = CommitmentState.REFUSED, reason, row.attempt + 1
     if delivery.state != DeliveryState.DELIVERED:
         return

@@ -15,7 +15,7 @@ import orjson
 from sqlalchemy import Select, delete, select, update
 from sqlalchemy.orm import Session
 
-from radnode import fhir_transaction
+from radnode import commitment, fhir_transaction
 from radnode.destinations import NOTES, takes
 from radnode.profiles import Omission
 from radnode.settings import Destination
@@ -221,6 +221,7 @@ def supersede(session: Session, study_uid: str, model: str, but: Sequence[str] =
         .where(DeliveryRow.result_uid.in_(old_uids), DeliveryRow.state == DeliveryState.OWED)
         .values(state=DeliveryState.WITHDRAWN, error="superseded or retracted before it left")
     )
+    commitment.close(session, old_uids)
     return True
 
 

@@ -36,6 +36,7 @@ class CommitmentState(StrEnum):
     COMMITTED = "committed"
     REFUSED = "refused"  # it does not keep it: the delivery is owed again
     UNKNOWABLE = "unknowable"  # it can be asked in no way
+    CLOSED = "closed"  # superseded or retracted before it was proven: nobody waits for it any more
 
 
 STUDY: Mapping[StudyState, frozenset[StudyState]] = {
@@ -67,11 +68,12 @@ DELIVERY: Mapping[DeliveryState, frozenset[DeliveryState]] = {
     DeliveryState.NOT_TAKEN: frozenset({DeliveryState.OWED}),
 }
 COMMITMENT: Mapping[CommitmentState, frozenset[CommitmentState]] = {
-    CommitmentState.WAITING: frozenset(
-        {CommitmentState.ASKED, CommitmentState.COMMITTED, CommitmentState.UNKNOWABLE, CommitmentState.REFUSED}
+    CommitmentState.WAITING: frozenset(set(CommitmentState) - {CommitmentState.WAITING}),
+    CommitmentState.ASKED: frozenset(
+        {CommitmentState.COMMITTED, CommitmentState.REFUSED, CommitmentState.WAITING, CommitmentState.CLOSED}
     ),
-    CommitmentState.ASKED: frozenset({CommitmentState.COMMITTED, CommitmentState.REFUSED, CommitmentState.WAITING}),
-    CommitmentState.COMMITTED: frozenset({CommitmentState.WAITING}),  # this and the next two: delivered once more
+    CommitmentState.COMMITTED: frozenset({CommitmentState.WAITING}),  # this and the next three: delivered once more
     CommitmentState.REFUSED: frozenset({CommitmentState.WAITING}),
     CommitmentState.UNKNOWABLE: frozenset({CommitmentState.WAITING}),
+    CommitmentState.CLOSED: frozenset({CommitmentState.WAITING}),
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from support.delivering import delivering
 from support.orthanc import Orthanc
 from support.pacs_scp import Pacs, pacs_scp
@@ -15,7 +15,10 @@ from support.receiver import Receiver, receiver
 from support.results import add_job, add_study, four, prepare, record
 from support.studies import small_chest
 
+from radnode import commitment
 from radnode.database import Database
+from radnode.destinations.commit_data import event_information
+from radnode.outbox import Outbox
 from radnode.peers import Peer, add_peer
 from radnode.settings import Deliver, Destination, Settings
 from radnode.tables import DeliveryRow, EventRow, InstanceRow, Table
@@ -171,3 +174,37 @@ def commit(pacs: Orthanc, study_uid: str) -> tuple[str, int, dict[str, str]]:
     said = pacs.http.get(path).json()
     failures = {f["SOPInstanceUID"]: str(f["Description"]) for f in said.get("Failures", ())}
     return str(said["Status"]), len(said.get("Success", ())), failures
+
+
+@pytest.mark.parametrize("way", ("storage commitment", "C-FIND"))
+def test_a_superseded_result_is_neither_asked_about_nor_sent_again(tmp_path: Path, way: str) -> None:
+    to = Destination(name="pacs", kind="dimse", host="127.0.0.1", port=1)
+    settings = Settings(data=tmp_path / "data", destinations=(to,), deliver=QUICK)
+    database = prepare(settings)
+    add_study(database, STUDY)
+    job = add_job(database, STUDY)
+    outbox = Outbox(database, settings.data)
+    try:
+        record(database, settings.data, job, four(STUDY), settings.destinations)
+        batch = outbox.claim("pacs", time.time(), 60.0)
+        assert batch is not None
+        for delivery in batch.deliveries:
+            outbox.delivered(batch.token, delivery, "", 100.0, commits=True)
+        items = commitment.due(database, "pacs", 200.0)
+        assert len(items) == 3
+        record(database, settings.data, job, four(STUDY, content="B"), settings.destinations)
+        assert states(database) == {"closed"}
+        with database.transaction() as session:  # as if it was superseded a moment later than all this
+            session.execute(update(CommitmentRow).values(state="waiting"))
+        assert commitment.due(database, "pacs", 300.0) == ()
+        commitment.asked(database, items, "1.2.9", 300.0, 400.0)
+        if way == "C-FIND":
+            commitment.found(database, QUICK, items, (), 350.0)
+        else:
+            lost = event_information("1.2.9", {}, {i.uid: (i.sop_class_uid, 0x0112) for i in items})
+            assert commitment.heard(database, QUICK, lost, 350.0) == 3
+        assert states(database) == {"closed"}
+        again = outbox.claim("pacs", 1e12, 60.0)
+        assert again is not None and not {d.uid for d in again.deliveries} & {i.uid for i in items}
+    finally:
+        database.close()
