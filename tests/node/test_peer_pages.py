@@ -15,7 +15,7 @@ from radnode import fetches, migrations, outbox, reconcile
 from radnode.cli import cli
 from radnode.database import Database
 from radnode.destinations.dimse_find import Found
-from radnode.peers import list_peers
+from radnode.peers import decide, list_peers
 from radnode.settings import Destination, Settings
 from radnode.tables import DeliveryRow
 
@@ -47,6 +47,18 @@ def test_a_peer_is_added_edited_renamed_and_its_history_told(beside: Beside) -> 
     assert "There is a peer ct-1 already: edit it" in client.post("/peers", data=first | {"name": "ct-1"}).text
     wrong = client.post("/peers", data=first | {"old": "ct-1", "name": "ct-1", "way": "carrier-pigeon"})
     assert wrong.status_code == 422 and "The way is wrong" in wrong.text
+
+
+def test_a_peer_of_which_every_right_is_taken_away_may_nothing(beside: Beside) -> None:
+    client, database, _ = beside
+    first = {"name": "ct", "ae_title": "CT1"}
+    client.post("/peers", data=first)  # as the button "Add" of a caller that was turned away: no rights in its form
+    assert list_peers(database)[0].may == ("send",)
+    assert 'name="chosen" value="true"' in client.get("/peers?edit=ct").text
+    client.post("/peers", data=first | {"old": "ct", "chosen": "true"})
+    (peer,) = list_peers(database)
+    assert peer.may == ()
+    assert decide((peer,), "CT1", "RADNODE", "10.1.2.3", ("RADNODE",), False).rejection is not None
 
 
 def test_a_peer_is_tested_on_its_page(beside: Beside) -> None:

@@ -58,11 +58,12 @@ def peer_pages(made: APIRouter, render: Render, settings: Settings, database: Da
         url: Annotated[str, Form()] = "",
         tls: Annotated[bool, Form()] = False,
         old: Annotated[str, Form()] = "",
+        chosen: Annotated[bool, Form()] = False,
     ) -> Response:
-        """Add a peer, or put it in the place of `old`. In force at once."""
+        """Add a peer, or put it in the place of `old`. In force at once. chosen: what it may is in the form, also nothing."""
         form = {
             "name": name, "ae_title": ae_title, "address": address, "port": port, "quiet_s": quiet_s,
-            "may": tuple(may or ("send",)), "way": way, "url": url, "tls": tls, "old": old,
+            "may": tuple(may or (() if chosen else ("send",))), "way": way, "url": url, "tls": tls, "old": old,
         }  # fmt: skip
         wanted, problem = read(database, form)
         if wanted is None:
