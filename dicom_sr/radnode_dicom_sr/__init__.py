@@ -2,7 +2,7 @@
 
 from radnode_dicom_sr.actionable import actionable
 from radnode_dicom_sr.identity import DicomObject, Previous
-from radnode_dicom_sr.objects import build
+from radnode_dicom_sr.objects import build, printable
 from radnode_dicom_sr.pdf import printed
 from radnode_dicom_sr.profiles import DEFAULT, Profile
 from radnode_dicom_sr.read import read
@@ -21,6 +21,7 @@ __all__ = [
     "SegmentReference",
     "actionable",
     "build",
+    "printable",
     "printed",
     "read",
     "retraction",

@@ -7,7 +7,7 @@ from radnode_dicom_sr.dataset import Context
 from radnode_dicom_sr.identity import DicomObject, Identity, Previous
 from radnode_dicom_sr.key_images import key_images, key_pictures
 from radnode_dicom_sr.maps import parametric_maps
-from radnode_dicom_sr.pdf import pdf
+from radnode_dicom_sr.pdf import pages, pdf
 from radnode_dicom_sr.profiles import DEFAULT, Profile
 from radnode_dicom_sr.report import examination_report, located_report
 from radnode_dicom_sr.rtstruct import structure_set
@@ -15,6 +15,7 @@ from radnode_dicom_sr.segmentation import segmentations
 from radnode_dicom_sr.selection import selection
 from radnode_dicom_sr.source import Source
 from radnode_dicom_sr.status import status
+from radnode_dicom_sr.words import Language
 from radnode_inference.findings import Findings
 from radnode_inference.study import Study
 
@@ -54,6 +55,26 @@ def build(
     if contours:
         objects.append(contours)
     return (*objects, *pictured(context), *unfinished(context, study))
+
+
+def printable(
+    findings: Findings,
+    study: Study,
+    *,
+    now: datetime,
+    language: Language = "en",
+    draft: Mapping[str, str] | None = None,
+) -> bytes:
+    """The result as a PDF to read, without pictures: some thousand bytes. Arguments and errors as for `build`."""
+    context = Context(
+        findings=findings,
+        source=Source.of(study, findings.volume),
+        identity=Identity.of(findings),
+        now=now,
+        profile=Profile(language=language),
+        draft=draft or {},
+    )
+    return pages(context, ())
 
 
 def pictured(context: Context) -> tuple[DicomObject, ...]:

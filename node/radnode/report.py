@@ -13,11 +13,11 @@ from radnode.destinations import DICOM_KINDS
 from radnode.errors import WithheldError
 from radnode.narrative import draft, statements
 from radnode.narrative_words import CHINESE, ENGLISH
-from radnode.profiles import Plan
+from radnode.profiles import Language, Plan
 from radnode.results import Previous, Result
 from radnode.settings import TriageRule
 from radnode.triage import DEFAULT_POLICY, Level, as_reported, judge
-from radnode_dicom_sr import DEFAULT, DicomObject, Profile, actionable, build, printed, retraction, status
+from radnode_dicom_sr import DEFAULT, DicomObject, Profile, actionable, build, printable, printed, retraction, status
 from radnode_dicom_sr import Previous as Predecessor
 from radnode_dicom_sr.invariants import check
 from radnode_fhir.bundle import Status, transaction, uid_of
@@ -50,11 +50,12 @@ def results(
     digest = told.digest()
     replaced = tuple(p for p in previous if p.digest != digest)
     amended = bool(replaced) or any(p.amended for p in previous)
-    texts = drafts(findings, study, now) if any("pdf" in p.kinds for p in plans) else {}
+    texts = drafts(findings, study, now)
     sets = built(told, study, predecessors(replaced), now, plans, texts)
     first = next(iter(sets.values()))
     standing: Status = "amended" if amended else "preliminary"
-    bundle = transaction(findings, study, first, status=standing, issued=now, document=document(sets))
+    page = document(sets) or printable(findings, study, now=now, language=spoken(plans), draft=texts)
+    bundle = transaction(findings, study, first, status=standing, issued=now, document=page)
     fhir = Result(
         kind="fhir",
         uid=uid_of(bundle),
@@ -109,6 +110,11 @@ def drafts(findings: Findings, study: Study, now: datetime) -> Mapping[str, str]
 def document(sets: Mapping[Profile, Sequence[DicomObject]]) -> bytes | None:
     """The report as PDF, where one of the forms has it."""
     return next((printed(o) for objects in sets.values() for o in objects if o.kind == "pdf"), None)
+
+
+def spoken(plans: Sequence[Plan]) -> Language:
+    """The language of the first destination that takes FHIR: there is one transaction for all of them."""
+    return next((p.language for p in plans if "fhir" in p.kinds), "en")
 
 
 def status_results(

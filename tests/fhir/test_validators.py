@@ -52,6 +52,11 @@ def judged(folder: Path, resources: list[dict[str, Any]]) -> list[list[str]]:
 
 def test_200_reports_are_valid_for_every_validator(tmp_path: Path, bundles: list[dict[str, Any]]) -> None:
     resources = [e["resource"] for b in bundles for e in b["entry"]]
+    presented = [
+        r["presentedForm"] for r in resources if r.get("presentedForm") and r["status"] in ("preliminary", "amended")
+    ]
+    assert [p["contentType"] for [p] in presented] == ["application/pdf"] * REPORTS
+    assert len({p["data"] for [p] in presented}) > REPORTS // 2, "pages of their own"
     for bundle in bundles:
         Bundle.model_validate(copy.deepcopy(bundle))
     assert {p for r in resources for p in problems(r)} == set()

@@ -5,6 +5,7 @@ import zlib
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import httpx
 import pytest
@@ -12,7 +13,7 @@ from support.fhir_server import FhirServer
 from support.findings import Scene, findings, scene
 
 from radnode import report, results
-from radnode.destinations import open_destination
+from radnode.destinations import open_destination, takes
 from radnode.outbox import Delivery
 from radnode.profiles import Plan
 from radnode.results import Previous, Result
@@ -159,7 +160,22 @@ def test_the_fhir_report_presents_the_pdf_where_one_is_made(made: Scene) -> None
     shown = drawn(page)
     assert b"(Draft text by AI, not confirmed by anybody)" in shown, "a draft, and said to be one"
     assert b"- Nodule in the left lung: certainty of finding 81.2 %" in shown
-    assert "presentedForm" not in results.report_of(bundle(report.results(findings(made), made.study, now=NOW)))
+
+
+@pytest.mark.parametrize("language", ["en", "zh-TW"])
+def test_the_fhir_report_presents_a_pdf_although_nobody_asks_for_one(
+    made: Scene, language: Literal["en", "zh-TW"]
+) -> None:
+    """A site that takes FHIR alone has it too, in its language; without pictures it stays small."""
+    plan = Plan(
+        destination="ris", kinds=takes(Destination(name="ris", kind="fhir", url="http://ris")), language=language
+    )
+    found = report.results(findings(made), made.study, now=NOW, plans=[plan])
+    (presented,) = results.report_of(bundle(found))["presentedForm"]
+    page = base64.b64decode(presented["data"])
+    assert (b"(Draft text by AI, not confirmed by anybody)" in drawn(page)) is (language == "en")
+    assert b"nodule-1" in drawn(page) and len(page) < 20_000
+    assert not [r for r in found if r.kind == "pdf"], "an object of its own only by choice"
 
 
 def drawn(pdf: bytes) -> bytes:

@@ -9,11 +9,11 @@ from typing import Any
 from pydicom.dataset import Dataset
 from support.findings import BREAST, LEFT, MODEL, findings, lesion, scene
 
+from radnode_dicom_sr import printable
 from radnode_fhir.bundle import transaction
 from radnode_inference.findings import Code, Kind
 
 ISSUED = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
-PDF = b"%PDF-1.4\n%%EOF\n"
 CONCEPTS = (
     Code(value="27925004", scheme="SCT", meaning="Nodule"),
     Code(value="86049000", scheme="SCT", meaning="Malignant neoplasm, primary"),
@@ -38,7 +38,7 @@ def header(number: int) -> Any:
 
 
 def reports(folder: Path, count: int) -> Iterator[dict[str, Any]]:
-    """`count` transactions over a few studies: findings of every kind, none, many, with PDF, amended, partial."""
+    """`count` transactions over a few studies: findings of every kind, none, many, amended, partial; each with its PDF."""
     for number in range(min(count, 10)):
         place = scene(folder / str(number), shape=(2, 8, 8), change=header(number), seed=number + 1)
         for variant in range(number, count, 10):
@@ -58,11 +58,12 @@ def reports(folder: Path, count: int) -> Iterator[dict[str, Any]]:
                 model=replace(MODEL, name=f"model-{turn % 5}", demonstration=turn % 2 == 0),
                 partial_because="Half of it." if turn % 6 == 5 else "",
             )
+            issued = ISSUED + timedelta(minutes=variant)
             yield transaction(
                 made,
                 place.study,
                 (),
                 status="amended" if turn % 3 == 2 else "preliminary",
-                issued=ISSUED + timedelta(minutes=variant),
-                document=PDF if turn % 4 == 0 else None,
+                issued=issued,
+                document=printable(made, place.study, now=issued),
             )
