@@ -115,10 +115,9 @@ def all_peers(settings: Settings) -> Iterator[Answer]:
     for sentence in peers.unheard(settings, found):
         yield Answer(what="peers", ok=False, sentence=sentence)
     for peer in found:
-        callable_ = peer.port is not None and peer.address and "/" not in peer.address
         yield (
             echo_peer(peer, settings)
-            if callable_
+            if peer.called_at
             else Answer(
                 what=f"peer {peer.name}", ok=True, sentence="may send; without address and port it is not called"
             )

@@ -87,8 +87,8 @@ def take(database: Database, asked: Request, now: float) -> bool:
 def where(peers: tuple[Peer, ...], asked: Request) -> Peer | None:
     """The peer as which the caller listens, with its address; None when no peer of its AE title says."""
     fitting = [p for p in peers if p.ae_title and p.matches(asked.calling_ae, asked.address) and p.port is not None]
-    best = max(fitting, key=lambda p: bool(p.address), default=None)
-    return None if best is None else replace(best, address=best.host or asked.address)
+    best = max(fitting, key=lambda p: bool(p.called_at), default=None)
+    return None if best is None else replace(best, host=best.called_at or asked.address)
 
 
 def judge(database: Database, data: Path, asked: Request, now: float) -> Report:

@@ -62,7 +62,7 @@ def keep_file(store: Store, file: bytes, peer: Peer, called_ae: str, study_uid: 
         arrival = Arrival(
             calling_ae=peer.ae_title or peer.name,
             called_ae=called_ae,
-            address=peer.host,
+            address=peer.called_at,
             sop_class_uid=text[0x02],
             sop_uid=text[0x03],
             transfer_syntax_uid=text[0x10],

@@ -1,6 +1,5 @@
 """Who may send to the node, and who was turned away. The only writer of the peers and refusals tables."""
 
-import ipaddress
 import logging
 import threading
 import time
@@ -13,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from radnode import peer_changes
 from radnode.database import Database
+from radnode.peer import Peer as Peer
 from radnode.settings import Settings
 from radnode.tables import PeerRow, RefusalRow
 
@@ -24,60 +24,11 @@ CALLING_NOT_RECOGNISED, CALLED_NOT_RECOGNISED, IN_THE_CLEAR = (1, 1, 3), (1, 1, 
 """(result, source, reason) of an A-ASSOCIATE-RJ. PS3.8 table 9-21: it has no reason of its own for a lack of TLS."""
 
 PLAIN = "This peer is to come over TLS, and came in the clear."
-RIGHTS = ("send", "query", "retrieve", "commit", "worklist")
 FILE = "the settings file"
 CALLERS = frozenset({"send", "retrieve", "commit", "worklist"})
 """With any of these, a peer has a reason to call the node."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Peer:
-    """A DICOM system. Empty `ae_title` or `address` matches any; `port` is where it listens, if it does.
-
-    may: send (C-STORE to the node), query and retrieve (by the node), commit (ask the node for storage commitment),
-    worklist (ask the node for the order to read in). tls: in both directions; whoever comes as this peer in the clear is
-    refused.
-    way: how studies are fetched from it; url: of its DICOMweb (wado) or of Orthanc.
-    """
-
-    name: str
-    ae_title: str = ""
-    address: str = ""
-    port: int | None = None
-    quiet_s: float | None = None
-    may: tuple[str, ...] = ("send",)
-    way: str = "move"
-    url: str = ""
-    tls: bool = False
-    from_settings: bool = False
-
-    def __post_init__(self) -> None:
-        if self.address:
-            try:
-                ipaddress.ip_network(self.address, strict=False)
-            except ValueError as e:
-                raise ValueError(f"{self.address!r} is neither an IP address nor a network such as 10.1.0.0/16") from e
-
-    @property
-    def host(self) -> str:
-        """Where it can be called; "" when it is no single address."""
-        return "" if "/" in self.address or self.port is None else self.address
-
-    def matches(self, calling_ae: str, address: str) -> bool:
-        return self.matches_ae(calling_ae) and self.matches_address(address)
-
-    def matches_ae(self, calling_ae: str) -> bool:
-        return not self.ae_title or self.ae_title.strip() == calling_ae.strip()
-
-    def matches_address(self, address: str) -> bool:
-        if not self.address:
-            return True
-        try:
-            return plain_address(address) in ipaddress.ip_network(self.address, strict=False)
-        except ValueError:
-            return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,12 +158,6 @@ def unheard(settings: Settings, peers: Iterable[Peer]) -> tuple[str, ...]:
     return tuple(f"{p.name} is refused: it has to come over TLS, and [receive] names no tls_port." for p in told)
 
 
-def plain_address(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """An IPv4 address that came over an IPv6 socket as IPv4. Raises ValueError."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    return (ip.ipv4_mapped or ip) if isinstance(ip, ipaddress.IPv6Address) else ip
-
-
 def list_peers(database: Database) -> tuple[Peer, ...]:
     """Every peer, by name."""
     with database.reading() as session:
@@ -306,18 +251,8 @@ def list_refusals(database: Database, limit: int = 100) -> tuple[Refusal, ...]:
 
 
 def from_row(row: PeerRow) -> Peer:
-    return Peer(
-        name=row.name,
-        ae_title=row.ae_title,
-        address=row.address,
-        port=row.port,
-        quiet_s=row.quiet_s,
-        may=tuple(row.may.split()),
-        way=row.way,
-        url=row.url,
-        tls=row.tls,
-        from_settings=row.from_settings,
-    )
+    columns = {name: getattr(row, name) for name in Peer.__dataclass_fields__}
+    return Peer(**columns | {"may": tuple(row.may.split())})
 
 
 def to_row(peer: Peer) -> dict[str, object]:

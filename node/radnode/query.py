@@ -36,10 +36,9 @@ def querying(peer: Peer, settings: Settings, timeout_s: float) -> Iterator[Finde
 
 
 def address_of(peer: Peer, settings: Settings) -> Destination:
-    """Where a peer is called. Raises DeliveryError when it has no single address and port."""
-    if not peer.host or peer.port is None:
+    """Where a peer is called. Raises DeliveryError when it has no single place and port."""
+    host = peer.called_at
+    if not host or peer.port is None:
         raise DeliveryError(f"{peer.name} has no single address and port to call")
-    called = Destination(
-        name=peer.name, kind="dimse", host=peer.host, port=peer.port, ae_title=peer.ae_title, tls=peer.tls
-    )
+    called = Destination(name=peer.name, kind="dimse", host=host, port=peer.port, ae_title=peer.ae_title, tls=peer.tls)
     return with_certificates((called,), settings.tls)[0]

@@ -13,14 +13,10 @@ from radnode.settings_monitoring import Monitoring
 from radnode.settings_narrative import Narrative
 from radnode.settings_pacs import Priors as Priors
 from radnode.settings_pacs import Reconcile as Reconcile
+from radnode.settings_peers import AeTitle as AeTitle
+from radnode.settings_peers import Name, Port
+from radnode.settings_peers import Peer as Peer
 from radnode.settings_reading import Reading
-
-AeTitle = Annotated[
-    str,
-    Field(min_length=1, max_length=16, pattern=r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]*[\x21-\x5b\x5d-\x7e])?$"),
-]
-Port = Annotated[int, Field(ge=0, le=65535)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
 class Receive(ReceiveTls):
@@ -82,18 +78,6 @@ class Fhir(Section):
     """The node's own FHIR endpoint. hooks: beginnings of the addresses that Subscriptions may send to; none: no Subscription."""
 
     hooks: tuple[str, ...] = ()
-
-
-class Peer(Section):
-    name: Name
-    ae_title: str = ""
-    address: str = ""
-    port: Port | None = None
-    quiet_s: float | None = None
-    may: tuple[Literal["send", "query", "retrieve", "commit", "worklist"], ...] = ("send",)
-    way: Literal["move", "get", "wado", "orthanc"] = "move"  # how studies are fetched from it
-    url: str = ""  # of its DICOMweb (wado) or of Orthanc
-    tls: bool = False  # both ways: called with the certificates of [tls], and refused in the clear
 
 
 Kind = Literal["sr", "seg", "key-image", "parametric-map", "pdf", "kos", "rtstruct", "status", "fhir", "priority"]

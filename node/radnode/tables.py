@@ -23,12 +23,17 @@ class PeerRow(Table):
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     ae_title: Mapped[str] = mapped_column(String(16))
     address: Mapped[str] = mapped_column(String(255))  # IP address, network in CIDR notation, or "" for any
+    host: Mapped[str] = mapped_column(String(255), default="")  # where it is called, a name or an IP address
     port: Mapped[int | None] = mapped_column(Integer)  # where it listens, for echo and delivery
     quiet_s: Mapped[float | None] = mapped_column(Float)
     may: Mapped[str] = mapped_column(String(64), default="send")  # send, query, retrieve, commit: blank-separated
     way: Mapped[str] = mapped_column(String(16), default="move")  # how studies are fetched: move, get, wado, orthanc
     url: Mapped[str] = mapped_column(Text, default="")  # of DICOMweb or of Orthanc
+    user: Mapped[str] = mapped_column(String(128), default="")
+    password: Mapped[str] = mapped_column(Text, default="")  # file:PATH or env:NAME, never the secret
+    token: Mapped[str] = mapped_column(Text, default="")  # file:PATH or env:NAME, never the secret
     tls: Mapped[bool] = mapped_column(default=False)  # it is called over TLS, and comes over TLS
+    certificate_name: Mapped[str] = mapped_column(String(255), default="")
     from_settings: Mapped[bool] = mapped_column(default=False)
 
 

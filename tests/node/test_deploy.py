@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.filled import Filled, fill
 
 from radnode import settings as settings_module
+from radnode.peer import Peer
 from radnode.settings import Settings
 from radnode.web.metrics import NodeCollector
 from radnode.web.metrics_machine import Gpus
@@ -147,6 +148,10 @@ def test_the_compose_file_gives_the_node_settings_that_load(monkeypatch: pytest.
     orthanc = json.loads((folder / "orthanc.json").read_text())
     (to,) = settings.destinations
     assert (to.host, to.port, to.ae_title) == ("orthanc", orthanc["DicomPort"], orthanc["DicomAet"])
+    (asked,) = settings.peers
+    there = Peer(**asked.model_dump())
+    assert (there.called_at, there.port, there.ae_title) == (to.host, to.port, to.ae_title)
+    assert {"query", "retrieve"} <= set(there.may), "its Test button and evidence need them"
     assert orthanc["DicomModalities"]["radnode"] == [settings.receive.ae_title, "node", settings.receive.port]
     assert str(settings.data) in {v.split(":")[1] for v in services["node"]["volumes"]}
     for service in services.values():

@@ -61,6 +61,18 @@ def test_a_peer_of_which_every_right_is_taken_away_may_nothing(beside: Beside) -
     assert decide((peer,), "CT1", "RADNODE", "10.1.2.3", ("RADNODE",), False).rejection is not None
 
 
+def test_no_password_comes_into_the_database_by_the_page(beside: Beside) -> None:
+    client, _, settings = beside
+    first = {"name": "ct", "ae_title": "CT1"}
+    for wrong in ({"url": "http://admin:geheim@pacs"}, {"user": "a", "password": "geheim"}, {"token": "geheim"}):
+        page = client.post("/peers", data=first | wrong)
+        assert page.status_code == 422 and "This is no peer: " in page.text and "geheim" not in page.text
+    well = {"url": "http://pacs", "user": "a", "password": "file:/run/secrets/pacs", "host": "pacs", "port": "104"}
+    client.post("/peers", data=first | well)
+    assert "file:/run/secrets/pacs" in client.get("/peers?edit=ct").text
+    assert b"geheim" not in b"".join(f.read_bytes() for f in settings.data.glob("radnode.db*"))
+
+
 def test_a_peer_is_tested_on_its_page(beside: Beside) -> None:
     client, _, _ = beside
     (port,) = free_ports(1)

@@ -111,10 +111,13 @@ def test_a_network_is_no_address_to_call() -> None:
 
 
 @contextmanager
-def secured(folder: Path) -> Iterator[tuple[int, Authority]]:
-    """DCMTK's storage SCP over TLS by the BCP 195 profile, for clients of its own authority."""
+def secured(folder: Path, *, address: bool = True) -> Iterator[tuple[int, Authority]]:
+    """DCMTK's storage SCP over TLS by the BCP 195 profile, for clients of its own authority.
+
+    address: its certificate is also for 127.0.0.1.
+    """
     authority = Authority(folder / "ca")
-    pair = authority.issue("dcmtk")
+    pair = authority.issue("dcmtk", address=address)
     (port,) = free_ports(1)
     tls = ("+tls", str(pair.key), str(pair.certificate), "+cf", str(authority.ca), "+py", "-rc")
     process = subprocess.Popen(
@@ -154,6 +157,19 @@ def test_tls_is_named_where_it_is_missing_refused_or_well(tmp_path: Path) -> Non
         assert not ok and sentence.startswith("The TLS connection fails: TLS was refused: ")
         ok, sentence = look(over, tls=own.model_copy(update={"ca": strange.ca}))["C-ECHO"]
         assert not ok and sentence.startswith("The TLS connection fails: its certificate is not believed")
+
+
+@pytest.mark.system
+def test_a_certificate_for_a_name_alone_is_believed_where_the_peer_is_called_by_that_name(tmp_path: Path) -> None:
+    with secured(tmp_path, address=False) as (port, authority):
+        pair = authority.issue("node")
+        own = Tls(certificate=pair.certificate, certificate_key=pair.key, ca=authority.ca)
+        by_address = at(port, "DCMTK", tls=True)
+        ok, sentence = look(by_address, tls=own)["C-ECHO"]
+        assert not ok and "its certificate is not believed" in sentence
+        steps = look(replace(by_address, host="localhost"), tls=own)
+        assert steps["C-ECHO"] == (True, "DCMTK knows this node and answers.")
+        assert steps["certificate"][0] and steps["negotiation"][0]
 
 
 def test_changes_of_peers_are_in_force_and_in_the_history(node: Node) -> None:

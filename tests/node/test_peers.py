@@ -92,6 +92,40 @@ def test_a_peer_with_tls_is_named_where_the_node_does_not_listen_for_it() -> Non
 def test_an_address_that_is_none_is_no_peer() -> None:
     with pytest.raises(ValueError, match="neither an IP address nor a network"):
         Peer(name="x", address="pacs.example")
+    for host in ("pacs example", "10.1.0.0/16", "999.1.1.1", "http://pacs", "-a", "a..b"):
+        with pytest.raises(ValueError, match="neither a host name nor an IP address"):
+            Peer(name="x", host=host)
+    for host in ("orthanc", "pacs_1.example.", "10.1.2.3", "2001:db8::1"):
+        assert Peer(name="x", host=host, port=104).called_at == host
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"url": "http://admin:geheim@pacs.example"}, "holds no user and password"),
+        ({"url": "https://admin@pacs.example/dicom-web"}, "holds no user and password"),
+        ({"url": "ftp://pacs.example"}, "http:// or https://"),
+        ({"url": "http://pacs.example/?token=geheim"}, "without"),
+        ({"user": "radnode", "password": "geheim"}, "the password is written as file:PATH or env:NAME"),
+        ({"token": "geheim"}, "the token is written as file:PATH or env:NAME"),
+        ({"user": "radnode"}, "belong together"),
+        ({"user": "radnode", "password": "env:A", "token": "env:B"}, "not with both"),
+    ],
+)
+def test_no_secret_is_taken_for_a_peer_and_none_is_said(fields: dict[str, str], why: str) -> None:
+    for made in (Peer, PeerSetting):
+        with pytest.raises(ValueError, match=why) as refused:
+            made(name="x", **fields)  # type: ignore[arg-type]
+        if made is Peer:
+            assert "geheim" not in str(refused.value)
+
+
+def test_a_peer_is_called_at_its_host_and_comes_from_its_address() -> None:
+    both = Peer(name="x", address="10.1.0.0/16", host="pacs.example", port=104)
+    assert both.called_at == "pacs.example"
+    assert (both.matches_address("10.1.2.3"), both.matches_address("10.2.2.3")) == (True, False)
+    assert Peer(name="x", address="10.1.2.3", port=104).called_at == "10.1.2.3"
+    assert Peer(name="x", address="10.1.0.0/16", port=104).called_at == Peer(name="x", host="pacs").called_at == ""
 
 
 def test_peers_are_added_replaced_listed_and_removed(database: Database) -> None:

@@ -45,15 +45,15 @@ class Authority:
             now + timedelta(days=days)
         )
 
-    def issue(self, name: str, *, days: float = 365) -> Pair:
-        """A certificate for both sides of TLS that ends in `days` days."""
+    def issue(self, name: str, *, days: float = 365, address: bool = True) -> Pair:
+        """A certificate for both sides of TLS that ends in `days` days. address: also for 127.0.0.1, not localhost alone."""
+        others: list[x509.GeneralName] = [x509.DNSName("localhost")]
+        if address:
+            others.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         made = self._builder(
             x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key.public_key(), days=days
-        ).add_extension(
-            x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
-            critical=False,
-        )
+        ).add_extension(x509.SubjectAlternativeName(others), critical=False)
         both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         made = made.add_extension(x509.ExtendedKeyUsage(both), critical=False)
         made = made.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)

@@ -10,18 +10,18 @@ from pydantic import TypeAdapter, ValidationError
 
 from radnode import breaker, capabilities, outbox, peer_changes, peers, profiles, tls
 from radnode.database import Database
+from radnode.peer import REFERENCES, RIGHTS, WAYS, Peer
 from radnode.peer_steps import examine
-from radnode.peers import RIGHTS, Peer
 from radnode.settings import AeTitle, Settings
 from radnode.settings import Peer as PeerSetting
 from radnode.web.fhir import who
 from radnode.web.views import Render
 
-WAYS = ("move", "get", "wado", "orthanc")
 EMPTY: dict[str, Any] = {
-    "name": "", "ae_title": "", "address": "", "port": "", "quiet_s": "", "may": ("send",), "way": "move", "url": "",
-    "tls": False, "old": "",
+    "name": "", "ae_title": "", "address": "", "host": "", "port": "", "quiet_s": "", "may": ("send",), "way": "move",
+    "url": "", "user": "", "password": "", "token": "", "tls": False, "certificate_name": "", "old": "",
 }  # fmt: skip
+Text = Annotated[str, Form(max_length=1024)]
 
 
 def peer_pages(made: APIRouter, render: Render, settings: Settings, database: Database) -> None:
@@ -48,26 +48,32 @@ def peer_pages(made: APIRouter, render: Render, settings: Settings, database: Da
     @made.post("/peers")
     def save(
         request: Request,
-        name: Annotated[str, Form()] = "",
-        ae_title: Annotated[str, Form()] = "",
-        address: Annotated[str, Form()] = "",
-        port: Annotated[str, Form()] = "",
-        quiet_s: Annotated[str, Form()] = "",
+        name: Text = "",
+        ae_title: Text = "",
+        address: Text = "",
+        host: Text = "",
+        port: Text = "",
+        quiet_s: Text = "",
         may: Annotated[list[str] | None, Form()] = None,
-        way: Annotated[str, Form()] = "move",
-        url: Annotated[str, Form()] = "",
+        way: Text = "move",
+        url: Text = "",
+        user: Text = "",
+        password: Text = "",
+        token: Text = "",
         tls: Annotated[bool, Form()] = False,
-        old: Annotated[str, Form()] = "",
+        certificate_name: Text = "",
+        old: Text = "",
         chosen: Annotated[bool, Form()] = False,
     ) -> Response:
         """Add a peer, or put it in the place of `old`. In force at once. chosen: what it may is in the form, also nothing."""
         form = {
-            "name": name, "ae_title": ae_title, "address": address, "port": port, "quiet_s": quiet_s,
-            "may": tuple(may or (() if chosen else ("send",))), "way": way, "url": url, "tls": tls, "old": old,
+            "name": name, "ae_title": ae_title, "address": address, "host": host, "port": port, "quiet_s": quiet_s,
+            "may": tuple(may or (() if chosen else ("send",))), "way": way, "url": url, "user": user,
+            "password": password, "token": token, "tls": tls, "certificate_name": certificate_name, "old": old,
         }  # fmt: skip
         wanted, problem = read(database, form)
         if wanted is None:
-            return page(422, problem, form)
+            return page(422, problem, form | hidden(form))
         if old and old != wanted.name:
             peers.remove_peer(database, old, who=who(request))
         peers.add_peer(database, wanted, who=who(request))
@@ -101,6 +107,12 @@ def peer_pages(made: APIRouter, render: Render, settings: Settings, database: Da
         return RedirectResponse("/peers#destinations", status_code=303)
 
 
+def hidden(form: dict[str, Any]) -> dict[str, Any]:
+    """A password that was typed where only its place belongs is not sent back, nor one in an address."""
+    secret = {k: "" for k in ("password", "token") if not form[k].startswith(REFERENCES)}
+    return secret | ({"url": ""} if "@" in form["url"] else {})
+
+
 def filled(peer: Peer) -> dict[str, Any]:
     """The form with what a peer is now."""
     shown = {k: "" if v is None else v for k, v in vars(peer).items() if k in EMPTY}
@@ -121,17 +133,19 @@ def read(database: Database, form: dict[str, Any]) -> tuple[Peer | None, str]:
     try:
         if plain["ae_title"]:
             TypeAdapter(AeTitle).validate_python(plain["ae_title"])
+        given = {k: v for k, v in plain.items() if k not in ("old", "port", "quiet_s")}
         wanted = PeerSetting(
-            name=plain["name"], ae_title=plain["ae_title"], address=plain["address"],
             port=int(plain["port"]) if plain["port"] else None,
             quiet_s=float(plain["quiet_s"]) if plain["quiet_s"] else None,
-            may=plain["may"], way=plain["way"], url=plain["url"], tls=plain["tls"],
-        )  # fmt: skip
+            **given,
+        )
         peer = Peer(**wanted.model_dump())
     except ValidationError as e:
         first = e.errors()[0]
+        if first["type"] == "value_error":
+            return None, f"This is no peer: {first['ctx']['error']}."
         field = str(first["loc"][0] if first["loc"] else "AE title")
-        return None, f"The {field} is wrong: {first['msg']}."
+        return None, f"The {field.replace('_', ' ')} is wrong: {first['msg']}."
     except ValueError as e:
         return None, f"This is no peer: {e}."
     there = next((p for p in peers.list_peers(database) if p.name == peer.name), None)
