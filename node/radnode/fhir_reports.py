@@ -1,16 +1,19 @@
 """DiagnosticReports of other systems -> the reports that triage reads, with the study they are about."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
-from radnode import fhir_store
+from radnode import events, fhir_store
 from radnode.database import Database
+from radnode.events import Action
 from radnode.fhir_store import OWN, Json, Stored
 from radnode.tables import ReportRow, StudyRow
 from radnode.tables_fhir import ResourceRow, TermRow
+from radnode_fhir.identifiers import DICOM_UID
 from radnode_fhir.read import model_name
 from radnode_fhir.terms import at
 
@@ -21,8 +24,11 @@ REMEMBERED_S = 7 * 86400.0
 FOLLOWED = ("result", "imagingStudy", "basedOn", "subject", "device", "derivedFrom", "performer")
 
 
-def link(session: Session, changed: Sequence[Stored], now: float) -> int:
-    """Make or renew the report of every DiagnosticReport among `changed`, or that names one of them; how many are linked."""
+def link(session: Session, changed: Sequence[Stored], now: float) -> Mapping[str, str]:
+    """Make or renew the report of every DiagnosticReport among `changed`, or that names one of them.
+
+    Report id -> the study that it was about until now, of those that are about another one, or about none that is here.
+    """
     reports = {s.id: s for s in changed if s.kind == "DiagnosticReport"}
     for seen in fhir_store.parts([s.id for s in changed if s.kind == "Observation"]):
         naming = (TermRow.name == "result", TermRow.system == "Observation", TermRow.value.in_(seen))
@@ -30,7 +36,8 @@ def link(session: Session, changed: Sequence[Stored], now: float) -> int:
         names = session.scalars(query.where(ResourceRow.current, ResourceRow.kind == "DiagnosticReport")).all()
         others = fhir_store.addressed(session, [f"DiagnosticReport/{name}" for name in names])
         reports |= {report.id: report for report in others if report.source != OWN}
-    return sum(link_one(session, report, now) for report in reports.values())
+    left = {report.id: link_one(session, report, now).left for report in reports.values()}
+    return {name: study_uid for name, study_uid in left.items() if study_uid}
 
 
 def link_waiting(database: Database, now: float) -> int:
@@ -48,25 +55,41 @@ def link_waiting(database: Database, now: float) -> int:
         return 0
     with database.transaction() as session:
         found = (fhir_store.get(session, "DiagnosticReport", i) for i in ids)
-        return sum(link_one(session, report, now) for report in found if report is not None)
+        return sum(link_one(session, report, now).linked for report in found if report is not None)
 
 
-def link_one(session: Session, report: Stored, now: float) -> bool:
-    """False when it is not known which study the report is about."""
+@dataclass(frozen=True, kw_only=True)
+class Link:
+    """linked: the report is about a study. left: the study that it was about before, where that is another; else ""."""
+
+    linked: bool
+    left: str = ""
+
+
+def link_one(session: Session, report: Stored, now: float) -> Link:
+    """Make or renew the row of a report. A version that names no study is about the one that the report was about before.
+
+    A version that names another study is about that one alone; where it is not here, the report waits for its images again.
+    """
     there = around(session, report)
-    study_uid = study_of(session, report.resource, [s.resource for s in there])
-    if not study_uid:
-        return False
-    bundle = collection([report, *there])
     row = session.get(ReportRow, report.id)
-    if row is None:
-        row = ReportRow(id=report.id, study_uid=study_uid, issued_at=now, bundle={})
-        row.model = name_for(session, study_uid, report, there)
+    named = about(report.resource, [s.resource for s in there])
+    study_uid = study_of(session, named, row.study_uid if row is not None else "")
+    left = row.study_uid if row is not None and row.study_uid != study_uid else ""
+    if row is not None and not study_uid:
+        session.delete(row)
+    elif study_uid:
+        row = row or ReportRow(id=report.id, issued_at=now)
+        if row.study_uid != study_uid:
+            row.study_uid, row.model = study_uid, name_for(session, study_uid, report, there)
+        row.bundle = cast(dict[str, object], collection([report, *there]))
+        row.status, row.updated_at = str(report.body.get("status", "")), now
         session.add(row)
-    row.status, row.updated_at = str(report.body.get("status", "")), now
-    row.bundle = cast(dict[str, object], bundle)
     session.flush()
-    return True
+    if left:
+        sentence = f"The report {report.id} of another system is not about this study any more: it was corrected."
+        events.write(session, left, Action.MOVED, sentence, now)
+    return Link(linked=bool(study_uid), left=left)
 
 
 def around(session: Session, report: Stored) -> list[Stored]:
@@ -86,25 +109,43 @@ def collection(members: Sequence[Stored]) -> dict[str, Any]:
     return {"resourceType": "Bundle", "type": "collection", "entry": entries}
 
 
-def study_of(session: Session, report: Json, there: Sequence[Json]) -> str:
-    """The Study Instance UID: of the ImagingStudy, else of the one study with the accession number and no other patient.
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What a report names: Study Instance UIDs, accession numbers and patients' identifiers, of each any number."""
 
-    "" when there is none, or the answer is not unique.
-    """
+    uids: frozenset[str]
+    numbers: frozenset[str]
+    patients: frozenset[str]
+
+
+def about(report: Json, there: Sequence[Json]) -> About:
     studies = [r for r in there if r["resourceType"] == "ImagingStudy"]
     named = [*(v for s in studies for v in at(s, "identifier")), *at(report, "imagingStudy.identifier")]
-    uids = {str(i.get("value", "")).removeprefix("urn:oid:") for i in named if i.get("system") == "urn:dicom:uid"}
-    if uids:
-        return uids.pop() if len(uids) == 1 else ""
     orders = [r for r in there if r["resourceType"] == "ServiceRequest"]
-    numbers = {str(v) for v in at(report, "basedOn.identifier.value")} | {
-        str(v) for o in orders for v in at(o, "identifier.value")
-    }
-    patients = {str(v) for v in at(report, "subject.identifier.value")}
-    patients |= {str(v) for r in there if r["resourceType"] == "Patient" for v in at(r, "identifier.value")}
-    query = select(StudyRow.study_uid, StudyRow.patient_id).where(StudyRow.accession_number.in_(numbers - {""}))
-    found = [uid for uid, patient in session.execute(query) if not patients or patient in patients]
-    return found[0] if len(found) == 1 else ""
+    numbers = {str(v) for o in orders for v in at(o, "identifier.value")}
+    patients = {str(v) for r in there if r["resourceType"] == "Patient" for v in at(r, "identifier.value")}
+    return About(
+        uids=frozenset(str(i.get("value", "")).removeprefix("urn:oid:") for i in named if i.get("system") == DICOM_UID),
+        numbers=frozenset(numbers | {str(v) for v in at(report, "basedOn.identifier.value")}) - {""},
+        patients=frozenset(patients | {str(v) for v in at(report, "subject.identifier.value")}),
+    )
+
+
+def study_of(session: Session, named: About, before: str) -> str:
+    """The Study Instance UID: of the ImagingStudy, else of the one study with the accession number and no other patient.
+
+    before: the study that the report was about until now, which stays where nothing that is named speaks against it.
+    "" when there is none, or the answer is not unique.
+    """
+    if named.uids:
+        one = min(named.uids) if len(named.uids) == 1 else ""
+        return before if before in named.uids else one
+    if before and not named.numbers:
+        patient = session.scalar(select(StudyRow.patient_id).where(StudyRow.study_uid == before))
+        return "" if patient and named.patients and patient not in named.patients else before
+    query = select(StudyRow.study_uid, StudyRow.patient_id).where(StudyRow.accession_number.in_(named.numbers))
+    found = [uid for uid, patient in session.execute(query) if not named.patients or patient in named.patients]
+    return before if before in found else found[0] if len(found) == 1 else ""
 
 
 def name_for(session: Session, study_uid: str, report: Stored, there: Sequence[Stored]) -> str:

@@ -74,10 +74,9 @@ def transact(session: Session, bundle: Mapping[str, Any], writer: Writer, now: f
         raise FhirError(400, "invalid", "Two entries of the transaction write the same resource.")
     written = write(session, planned, writer, now)
     changed = [w for w in written if w.changed]
-    if writer.source != OWN:
-        fhir_reports.link(session, changed, now)
+    left = fhir_reports.link(session, changed, now) if writer.source != OWN else {}
     if writer.reads:
-        final_reports.by_fhir(session, changed, now)
+        final_reports.by_fhir(session, changed, left, now)
     subscriptions.notify(session, changed, now)
     return written
 

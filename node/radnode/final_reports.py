@@ -3,13 +3,13 @@
 It says who read it. A study that is not here, that is another patient's, or whose images still arrive is left on the list.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from radnode import events, readings
+from radnode import events, fhir_store, readings
 from radnode.events import Action
 from radnode.fhir_store import OWN, Json, Stored
 from radnode.states import StudyState
@@ -40,19 +40,31 @@ def by_hl7(session: Session, finals: Sequence[Final], now: float) -> int:
     return marked
 
 
-def by_fhir(session: Session, changed: Sequence[Stored], now: float) -> int:
-    """The same for the DiagnosticReports of other systems that a transaction wrote, once they are linked to their studies."""
+def by_fhir(session: Session, changed: Sequence[Stored], left: Mapping[str, str], now: float) -> int:
+    """The same for the DiagnosticReports of other systems that a transaction wrote, once they are linked to their studies.
+
+    left: report id -> the study that it is not about any more.
+    """
     marked = 0
     for report in (s for s in changed if s.kind == "DiagnosticReport" and s.source != OWN):
-        row, who = session.get(ReportRow, report.id), reader(report.body)
+        row, was = session.get(ReportRow, report.id), left.get(report.id, "")
+        dead = report.body.get("status") in DEAD
+        for study_uid in {was, row.study_uid if row is not None and dead else ""} - {""}:
+            withdraw(session, study_uid, report, now)
         study = session.get(StudyRow, row.study_uid) if row is not None else None
-        if study is None or not who:
-            continue
-        if report.body.get("status") in DEAD:
-            take_back(session, study, who, now)
-        elif report.body.get("status") in FINAL:
+        who = reader(report.body)
+        if study is not None and who and report.body.get("status") in FINAL:
             marked += mark(session, study, who, now)
     return marked
+
+
+def withdraw(session: Session, study_uid: str, report: Stored, now: float) -> None:
+    """A report that is withdrawn or moved need not name its reader any more: who stood for any version of it counts."""
+    versions = fhir_store.history(session, report.kind, report.id)
+    who = next((name for v in versions if (name := reader(v.body))), "")
+    study = session.get(StudyRow, study_uid)
+    if who and study is not None:
+        take_back(session, study, who, now)
 
 
 def mark(session: Session, study: StudyRow, who: str, now: float) -> bool:
@@ -72,7 +84,7 @@ def take_back(session: Session, study: StudyRow, who: str, now: float) -> None:
     row = session.get(ReadingRow, study.study_uid)
     if row is not None and row.who.endswith(BY_REPORT):
         session.delete(row)
-        sentence = f"To be read after all: the final report was withdrawn ({who})."
+        sentence = f"To be read after all: the final report was withdrawn, or is not about this study ({who})."
         events.write(session, study.study_uid, Action.READING, sentence, now)
 
 

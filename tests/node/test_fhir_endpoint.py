@@ -192,6 +192,66 @@ def test_triage_reads_the_report_of_another_system(node: FhirNode, database: Dat
     assert len(node.search("DiagnosticReport?identifier=urn:test|R-A-77")) == 1
 
 
+def level(node: FhirNode, study_uid: str) -> str:
+    return str(node.client.get(f"/api/studies/{study_uid}").json()["worklist"]["level"])
+
+
+def posted(node: FhirNode, accession: str) -> tuple[str, Json]:
+    """The path of a vendor's report about the study of this accession number, and what it says."""
+    assert call(node, "POST", "", others(accession)).status_code == 200
+    (found,) = node.search(f"DiagnosticReport?identifier=urn:test|R-{accession}")
+    return f"/DiagnosticReport/{found['id']}", found
+
+
+def without(said: Json, *names: str) -> Json:
+    return {k: v for k, v in said.items() if k not in names}
+
+
+def test_a_retraction_that_does_not_say_its_study_again_is_heeded(node: FhirNode, database: Database) -> None:
+    add_study(database, "1.2.3.81", "A-81")
+    path, said = posted(node, "A-81")
+    assert level(node, "1.2.3.81") == "STAT"
+    bare = {**without(said, "basedOn", "result", "subject"), "status": "entered-in-error"}
+    assert call(node, "PUT", path, bare).status_code == 200
+    (row,) = reports_of(database, "1.2.3.81")
+    assert (row.status, level(node, "1.2.3.81")) == ("entered-in-error", "ROUTINE")
+    said["status"] = "corrected"
+    assert call(node, "PUT", path, without(said, "basedOn")).status_code == 200
+    assert level(node, "1.2.3.81") == "STAT", "the same patient: still about the same study"
+
+
+def test_a_report_that_is_corrected_to_another_study_raises_that_one_alone(node: FhirNode, database: Database) -> None:
+    for number in ("82", "83"):
+        add_study(database, f"1.2.3.{number}", f"A-{number}")
+    assert call(node, "POST", "", others("A-83")).status_code == 200
+    path, said = posted(node, "A-82")
+    about = {"type": "ImagingStudy", "identifier": {"system": "urn:dicom:uid", "value": "urn:oid:1.2.3.83"}}
+    corrected = {**without(said, "basedOn"), "status": "corrected", "imagingStudy": [about]}
+    assert call(node, "PUT", path, corrected).status_code == 200
+    assert (reports_of(database, "1.2.3.82"), level(node, "1.2.3.82")) == ([], "ROUTINE")
+    assert len({row.model for row in reports_of(database, "1.2.3.83")}) == 2
+    story = [e["sentence"] for e in node.client.get("/api/studies/1.2.3.82").json()["events"]]
+    assert any("not about this study any more" in sentence for sentence in story)
+
+
+def test_a_report_that_is_corrected_to_a_study_not_here_or_another_patient_leaves_its_study(
+    node: FhirNode, database: Database
+) -> None:
+    add_study(database, "1.2.3.84", "A-84")
+    path, said = posted(node, "A-84")
+    other = {**without(said, "basedOn"), "subject": {"type": "Patient", "identifier": {"value": "SOMEBODY ELSE"}}}
+    assert call(node, "PUT", path, other).status_code == 200
+    assert reports_of(database, "1.2.3.84") == []
+    assert call(node, "PUT", path, said).status_code == 200
+    assert level(node, "1.2.3.84") == "STAT"
+    later = [{"type": "ServiceRequest", "identifier": {"value": "A-85"}}]
+    assert call(node, "PUT", path, {**said, "basedOn": later}).status_code == 200
+    assert reports_of(database, "1.2.3.84") == []
+    add_study(database, "1.2.3.85", "A-85")
+    assert fhir_reports.link_waiting(database, time.time()) >= 1
+    assert level(node, "1.2.3.85") == "STAT"
+
+
 def test_a_report_waits_for_its_images_and_never_goes_to_another_patient(node: FhirNode, database: Database) -> None:
     assert call(node, "POST", "", others("A-78")).status_code == 200
     add_study(database, "1.2.3.78", "A-78", patient_id="SOMEBODY ELSE")

@@ -150,6 +150,25 @@ def test_a_person_s_final_report_by_fhir_marks_and_its_withdrawal_takes_that_bac
         database.close()
 
 
+def test_a_bare_withdrawal_and_a_correction_to_another_study_take_the_mark_along(tmp_path: Path) -> None:
+    with fhir_node(tmp_path, reading=Reading(read_by=("final-report",))) as node:
+        database = Database(node.settings.url)
+        for number in (1, 2):
+            add_study(
+                database, f"1.{number}", state="read", accession_number=f"A{number}", patient_id="P1",
+                last_instance_at=time.time(),
+            )  # fmt: skip
+        send(node, report("final", **PERSON))
+        send(node, {k: v for k, v in report("entered-in-error").items() if k not in ("basedOn", "subject")})
+        assert who(database) == "", "the withdrawal names neither the study nor the reader"
+        send(node, report("final", **PERSON))
+        assert who(database) == "Dr. Rossi (final report)"
+        other = [{"type": "ServiceRequest", "identifier": {"value": "A2"}}]
+        send(node, report("corrected", **PERSON) | {"basedOn": other})
+        assert (who(database), who(database, "1.2")) == ("", "Dr. Rossi (final report)")
+        database.close()
+
+
 def test_without_the_setting_a_final_report_by_fhir_marks_nothing(tmp_path: Path) -> None:
     with fhir_node(tmp_path) as node:
         database = Database(node.settings.url)
