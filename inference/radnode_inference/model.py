@@ -44,6 +44,7 @@ class ModelCard:
     factory: "module:callable" taking `device` ("cpu" or "cuda") and `weights` (folder of site weights) and returning a `Model`; imported only to run.
     inputs: what the model needs, in words for people. findings: the concepts it can report.
     takes_weights: False for training-free methods. weights: the folder of the version in use, None without one.
+    engines_key: what comparisons of engines hold for (`WeightsFile.engines_key`), "" without weights.
     """
 
     identity: ModelIdentity
@@ -55,6 +56,7 @@ class ModelCard:
     factory: str
     weights: Path | None = None
     takes_weights: bool = False
+    engines_key: str = ""
 
     def unavailable_because(self, *, generated: bool) -> str | None:
         """Why this model may not run on a study (`generated`: marked by the node's own generator), or None."""

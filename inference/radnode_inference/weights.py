@@ -22,6 +22,7 @@ CARD_NAMES = ("card.json", "card.toml")
 SUFFIXES = (".safetensors", ".pt", ".pth")
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 NEEDED = ("name", "version", "file", "sha256", "intended_use", "classes")
+FED = ("input", "network", "calibration")
 CHUNK = 1 << 22
 OFF = ""
 """In place of a version: the site has weights for the model, and none of them is in use."""
@@ -61,6 +62,12 @@ class WeightsFile:
         """The SHA-256 that stands for the weights: the file's own; of an ensemble that of all its files' in order."""
         others = [str(fold["sha256"]).lower() for fold in self.settings.get("folds", ())]
         return hashlib.sha256(" ".join([self.sha256, *others]).encode()).hexdigest() if others else self.sha256
+
+    @property
+    def engines_key(self) -> str:
+        """What a comparison of engines holds for: these files as this card feeds, builds and calibrates them. Another card of them has its own."""
+        fed = json.dumps({k: self.settings.get(k) for k in FED}, sort_keys=True, default=str)
+        return hashlib.sha256(f"{self.digest_of_all} {fed}".encode()).hexdigest()
 
     @property
     def statements(self) -> tuple[str, ...]:
@@ -268,4 +275,5 @@ def weights_card(
         factory=factory,
         weights=found.path.parent if found else None,
         takes_weights=True,
+        engines_key=found.engines_key if found else "",
     )

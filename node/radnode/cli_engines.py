@@ -31,7 +31,7 @@ def told(card: "ModelCard", weights: Path) -> str:
     """The engine on this machine's processor, and why."""
     from radnode_inference.engines import record
 
-    choice = record.choose(weights, card.identity.weights_sha256, record.cpu())
+    choice = record.choose(weights, card.engines_key, record.cpu())
     return f"{choice.engine} ({choice.reason})"
 
 
@@ -67,7 +67,7 @@ def check(ctx: click.Context, model: str, folder: Path | None, device: str) -> N
         refused = agreement.refused_because
         click.echo(f"{'not used' if refused else 'may be used'}  {agreement.told if not agreement.failed else agreement.engine}"
                    + (f": {refused}" if refused else ""))  # fmt: skip
-    choice = choose(weights, card.identity.weights_sha256, found[0].hardware)
+    choice = choose(weights, card.engines_key, found[0].hardware)
     click.echo(f"{model} is computed with {choice.engine} on {found[0].hardware}")
 
 

@@ -13,6 +13,7 @@ from radnode_inference.engines import openvino_cpu, record
 from radnode_inference.engines.check import agreement, check, windows_of
 from radnode_inference.engines.choose import choose
 from radnode_inference.engines.record import Agreement
+from radnode_inference.weights import WeightsFile
 
 CPU = torch.device("cpu")
 SHA = "ab" * 32
@@ -36,7 +37,7 @@ def agreed(engine: str, **changes: object) -> Agreement:
 
 
 def test_every_engine_is_compared_and_the_comparison_is_kept(tmp_path: Path) -> None:
-    found = check(network(), windows(), weights=tmp_path, sha256=SHA, device=CPU, tell=lambda _: None)
+    found = check(network(), windows(), weights=tmp_path, key=SHA, device=CPU, tell=lambda _: None)
     assert {a.engine for a in found} == {"torch-bf16", "openvino-fp32", "openvino-bf16"}
     assert [a.failed for a in found] == ["", "", ""]
     assert record.read(record.place(tmp_path, SHA)) == found
@@ -69,7 +70,7 @@ def test_an_instance_norm_goes_into_openvino_whole(tmp_path: Path) -> None:
 
 def test_without_a_comparison_single_precision_is_used(tmp_path: Path) -> None:
     net = network()
-    chosen = choose(net, weights=tmp_path, sha256=SHA, device=CPU)
+    chosen = choose(net, weights=tmp_path, key=SHA, device=CPU)
     assert (chosen.engine, chosen.statements) == ("torch-fp32", ())
     assert chosen.predict is net
     assert "compared" in chosen.reason
@@ -80,11 +81,49 @@ def test_the_fastest_engine_that_agreed_is_used_and_the_result_says_so(tmp_path:
     folder = record.place(tmp_path, SHA)
     converted = openvino_cpu.convert(net, given[:1], folder)
     record.write(folder, (agreed("torch-bf16", seconds=0.5), agreed("openvino-fp32", converted_sha256=converted)))
-    chosen = choose(net, weights=tmp_path, sha256=SHA, device=CPU)
+    chosen = choose(net, weights=tmp_path, key=SHA, device=CPU)
     assert chosen.engine == "openvino-fp32"
     assert "openvino-fp32" in chosen.statements[0]
     with torch.inference_mode():
         assert (chosen.predict(given) - net(given)).abs().max() < 1e-5
+
+
+def test_an_engine_that_fails_on_the_way_gives_way_to_torch_and_the_result_says_so(tmp_path: Path) -> None:
+    net, given = network(), windows()
+    folder = record.place(tmp_path, SHA)
+    converted = openvino_cpu.convert(net, given[:1], folder)
+    record.write(folder, (agreed("openvino-fp32", converted_sha256=converted),))
+    chosen = choose(net, weights=tmp_path, key=SHA, device=CPU)
+    with torch.inference_mode():
+        assert chosen.predict(given).shape == (2, 3, 16, 16, 16)
+        assert "Computed with openvino-fp32" in chosen.statements[0]
+        larger = torch.rand(1, 1, 24, 24, 24)
+        assert torch.equal(chosen.predict(larger), net(larger)), "the converted network takes windows of 16 only"
+    (said,) = chosen.statements
+    assert said.startswith("The engine openvino-fp32 failed (")
+    assert said.endswith("computed with torch-fp32 in its place.")
+
+
+def test_a_comparison_holds_for_the_weights_as_one_card_feeds_them(tmp_path: Path) -> None:
+    def key(digest: str = SHA, **card: object) -> str:
+        given = {"input": {"roi": [64, 64, 32], "spacing_mm": [2.5, 2.5, 2.5]}, "limitations": ["none"]} | card
+        return WeightsFile(
+            model="ct-voco", name="w", version="1", sha256=digest, path=tmp_path, intended_use="a test",
+            demonstration=False, settings=given,
+        ).engines_key  # fmt: skip
+
+    others = [
+        key(input={"roi": [96, 96, 96], "spacing_mm": [2.5, 2.5, 2.5]}),
+        key(input={"roi": [64, 64, 32], "spacing_mm": [1.5, 1.5, 1.5]}),
+        key(network={"heads": 12}),
+        key(calibration={"temperature": 0.5, "reference": "some"}),
+        key("cd" * 32),
+    ]
+    assert len({key(), *others}) == 6
+    assert key(limitations=["other words"]) == key()
+    record.write(record.place(tmp_path, key()), (agreed("torch-bf16"),))
+    assert record.choose(tmp_path, key(), record.cpu()).engine == "torch-bf16"
+    assert {record.choose(tmp_path, k, record.cpu()).engine for k in others} == {"torch-fp32"}
 
 
 @pytest.mark.parametrize(
@@ -117,7 +156,7 @@ def test_a_converted_network_that_was_changed_is_not_used(tmp_path: Path) -> Non
     record.write(folder, (agreed("openvino-fp32", converted_sha256=converted),))
     with (folder / "network.bin").open("r+b") as f:
         f.write(b"\xff")
-    chosen = choose(network(), weights=tmp_path, sha256=SHA, device=CPU)
+    chosen = choose(network(), weights=tmp_path, key=SHA, device=CPU)
     assert chosen.engine == "torch-fp32"
     assert "not the one that was compared" in chosen.reason
 
@@ -126,7 +165,7 @@ def test_without_openvino_the_comparison_says_that_it_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(openvino_cpu, "installed", lambda: False)
-    found = check(network(), windows(), weights=tmp_path, sha256=SHA, device=CPU, tell=lambda _: None)
+    found = check(network(), windows(), weights=tmp_path, key=SHA, device=CPU, tell=lambda _: None)
     assert ["not installed" in a.refused_because for a in found] == [False, True, True]
 
 

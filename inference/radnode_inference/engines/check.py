@@ -21,14 +21,14 @@ FEWEST_VOXELS = 100
 
 
 def check(
-    network: nn.Module, windows: Tensor, *, weights: Path, sha256: str, device: torch.device,
+    network: nn.Module, windows: Tensor, *, weights: Path, key: str, device: torch.device,
     tell: Callable[[str], None],
 ) -> tuple[Agreement, ...]:  # fmt: skip
     """Every faster engine of the device beside torch-fp32; recorded for `choose`, and returned.
 
     network: on `device`, in eval mode; windows: (windows, channels, *roi), prepared as the model prepares them.
     """
-    folder = record.place(weights, sha256)
+    folder = record.place(weights, key)
     windows = windows.to(device)
     agreements = []
     with devices.threads():
@@ -78,7 +78,7 @@ def compared(
                 found = timed(called(engine, network, windows.device, folder), windows)
             seconds, (dice, delta_p) = found.seconds, agreement(reference.outputs, found.outputs)
         except RuntimeError as e:
-            failed = str(e).splitlines()[0][:300]
+            failed = record.why(e)
     return Agreement(
         engine=engine,
         version=record.version(engine),

@@ -1,7 +1,8 @@
 """What was measured of each engine with some weights on some machine, and what follows from it. No torch here.
 
 A faster engine is used only where a record says that it agreed with torch in single precision: on these weights, with these versions,
-on this hardware. The records of weights stand in `<weights folder>/.engines/<sha256>/`, beside the converted network.
+on this hardware. The records of weights stand in `<weights folder>/.engines/<key>/`, beside the converted network; the key
+(`WeightsFile.engines_key`) also holds how the card feeds the network: a converted network takes windows of one size only.
 """
 
 import json
@@ -95,9 +96,9 @@ class Tunable(Protocol):
         ...
 
 
-def place(weights: Path, sha256: str) -> Path:
-    """The folder of the records of some weights."""
-    return weights / FOLDER / sha256
+def place(weights: Path, key: str) -> Path:
+    """The folder of the records of some weights as a card feeds them."""
+    return weights / FOLDER / key
 
 
 def read(folder: Path) -> tuple[Agreement, ...]:
@@ -119,9 +120,9 @@ def write(folder: Path, agreements: tuple[Agreement, ...]) -> None:
     unfinished.replace(folder / RECORDS)
 
 
-def choose(weights: Path, sha256: str, hardware: str) -> Choice:
+def choose(weights: Path, key: str, hardware: str) -> Choice:
     """The fastest engine that agreed on this hardware in its present version, else torch-fp32."""
-    found = [a for a in read(place(weights, sha256)) if a.hardware == hardware] if sha256 else []
+    found = [a for a in read(place(weights, key)) if a.hardware == hardware] if key else []
     if not found:
         return Choice(engine=REFERENCE, reason="no faster engine was compared with it on this hardware")
     current = [a for a in found if a.version == version(a.engine)]
@@ -131,6 +132,16 @@ def choose(weights: Path, sha256: str, hardware: str) -> Choice:
     stale = [f"{a.engine} was compared in another version ({a.version})" for a in found if a not in current]
     refused = [f"{a.engine} {a.refused_because}" for a in current]
     return Choice(engine=REFERENCE, reason="; ".join([*refused, *stale]))
+
+
+def why(error: BaseException) -> str:
+    """The first line of an engine's error, which may be pages of its insides."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+
+
+def gave_way(engine: str, failed: str) -> str:
+    """The sentence of a result whose faster engine failed on the way."""
+    return f"The engine {engine} failed ({failed}); computed with {REFERENCE} in its place."
 
 
 def version(engine: str) -> str:

@@ -59,14 +59,16 @@ class VocoModel:
 
     def choose_engine(self, weights: Path) -> None:
         """See engines.record.Tunable."""
-        self.engine = choose(self.network, weights=weights, sha256=self.weights.sha256, device=self.device)
+        self.engine = choose(self.network, weights=weights, key=self.weights.engines_key, device=self.device)
 
     def check_engines(self, study: Study, weights: Path, tell: Callable[[str], None]) -> tuple[Agreement, ...]:
         """See engines.record.Tunable. Raises DeclinedError as `read` does."""
         match = best_ct(study)
         prepared, _ = prepare(load(match.series.headers, match.series.series_uid), self.settings, self.device)
         windows = windows_of(prepared[None], self.settings.roi, CHECK_WINDOWS)
-        return check(self.network, windows, weights=weights, sha256=self.weights.sha256, device=self.device, tell=tell)
+        return check(
+            self.network, windows, weights=weights, key=self.weights.engines_key, device=self.device, tell=tell
+        )
 
     def read(self, study: Study, progress: Progress) -> Findings:
         """Every class of the card that the network sees. Raises DeclinedError as `match`, `load` and `guards` do."""
