@@ -4,7 +4,7 @@ Reads HL7 v2.1 to v2.8 with python-hl7; only the fields that triage needs, where
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import hl7
@@ -31,6 +31,18 @@ LEVELS: Mapping[str, Level] = {
 """TQ1-9 (table 0485), ORC-7.6 and OBR-27.6: callback and preoperative are read soon; "timing critical" is not about reading."""
 CANCELLED = frozenset({"CA", "OC", "DC", "OD", "CR", "DR"})
 """ORC-1 (table 0119): cancelled, discontinued, by either side."""
+NULL = '""'
+"""The null value: what was said before is to be deleted (HL7 v2.5.1 section 2.5.3)."""
+PLACES: Mapping[str, Sequence[tuple[str, int, int]]] = {
+    "patient_class": (("PV1", 2, 1),),
+    "level": (("TQ1", 9, 1), ("ORC", 7, 6), ("OBR", 27, 6), ("OBR", 5, 1)),
+    "procedure": (("OBR", 4, 2), ("OBR", 4, 1)),
+    "patient_name": (("PID", 5, 1),),
+    "study_uid": (("IPC", 3, 1),),
+    "modality": (("IPC", 5, 1), ("OBR", 24, 1)),
+    "scheduled_at": (("TQ1", 7, 1), ("ORC", 7, 4), ("OBR", 36, 1)),
+}
+"""What a message may leave unsaid or delete -> where it says it: segment, field, component; the first that says anything."""
 CHARACTER_SETS: Mapping[str, str] = {
     "ASCII": "ascii", "8859/1": "iso-8859-1", "8859/2": "iso-8859-2", "8859/5": "iso-8859-5", "8859/9": "iso-8859-9",
     "8859/15": "iso-8859-15", "UNICODE UTF-8": "utf-8", "UNICODE": "utf-8", "ISO IR87": "iso2022_jp", "BIG-5": "big5",
@@ -141,25 +153,32 @@ def order(message: hl7.Message, group: Group) -> Order:
     filler = of(message, group, "ORC", 3) or of(message, group, "OBR", 3)
     number = accession(message, group)
     patient_id = patient(message)
-    urgency = (of(message, group, "TQ1", 9) or of(message, group, "ORC", 7, 6) or of(message, group, "OBR", 27, 6)
-               or of(message, group, "OBR", 5))  # fmt: skip
+    stated = {name: first(message, group, places) for name, places in PLACES.items()}
+    said = {name: "" if text == NULL else text for name, text in stated.items()}
     return Order(
         order_number=f"P:{placer}" if placer else f"F:{filler or number}",
         accession_number=number,
         patient_id=patient_id,
         issuer_of_patient_id=value(message, "PID", 3, 4),
-        patient_class=CLASSES.get(value(message, "PV1", 2).upper(), ""),
-        level=LEVELS.get(urgency.upper()),
-        procedure=of(message, group, "OBR", 4, 2) or of(message, group, "OBR", 4),
+        patient_class=CLASSES.get(said["patient_class"].upper(), ""),
+        level=LEVELS.get(said["level"].upper()),
+        procedure=said["procedure"],
         patient_name="^".join(value(message, "PID", 5, n) for n in range(1, 4)).rstrip("^"),
-        study_uid=uid(of(message, group, "IPC", 3)),
-        modality=(of(message, group, "IPC", 5) or of(message, group, "OBR", 24))[:16],
-        scheduled_at=(of(message, group, "TQ1", 7) or of(message, group, "ORC", 7, 4) or of(message, group, "OBR", 36))[
-            :32
-        ],
+        study_uid=uid(said["study_uid"]),
+        modality=said["modality"][:16],
+        scheduled_at=said["scheduled_at"][:32],
         cancelled=of(message, group, "ORC", 1).upper() in CANCELLED,
         said_at=value(message, "MSH", 7),
+        emptied=frozenset(name for name, text in stated.items() if text == NULL),
     )
+
+
+def first(message: hl7.Message, group: Group, places: Sequence[tuple[str, int, int]]) -> str:
+    """What the first of these places says that says anything: its text, or NULL; "" where none does."""
+    heads = {str(segment[0]): segment for segment in reversed(message) if str(segment[0]) in ("PID", "PV1")}
+    there = {**heads, **group}
+    texts = (component_of(message, there[name], field, part) for name, field, part in places if name in there)
+    return next((text for text in texts if text), "")
 
 
 def uid(text: str) -> str:
@@ -183,18 +202,21 @@ def patient(message: hl7.Message) -> str:
 
 
 def of(message: hl7.Message, group: Group, name: str, field: int, component: int = 1) -> str:
-    return component_of(message, group[name], field, component) if name in group else ""
+    text = component_of(message, group[name], field, component) if name in group else ""
+    return "" if text == NULL else text
 
 
 def value(message: hl7.Message, name: str, field: int, component: int = 1) -> str:
     """A component of the first segment of this name, unescaped; "" where there is none, or it is the null value."""
     try:
-        return component_of(message, message.segment(name), field, component)
+        text = component_of(message, message.segment(name), field, component)
     except KeyError:
         return ""
+    return "" if text == NULL else text
 
 
 def component_of(message: hl7.Message, segment: hl7.Segment, field: int, component: int) -> str:
+    """Unescaped; "" where the message says nothing, NULL where it says that there is nothing any more."""
     if field >= len(segment):
         return ""
     first = segment[field]
@@ -202,10 +224,10 @@ def component_of(message: hl7.Message, segment: hl7.Segment, field: int, compone
         first = first[0]
     if isinstance(first, hl7.Repetition):
         first = first[component - 1] if len(first) >= component else ""
-    elif component > 1:
+    elif component > 1 and str(first).strip() != NULL:
         return ""
     text = str(first[0] if isinstance(first, hl7.Container) and len(first) else first).strip()
-    return "" if text == '""' else str(message.unescape(text))
+    return NULL if text == NULL else str(message.unescape(text))
 
 
 def acknowledgement(message: hl7.Message | None, at: str, error: MessageError | None = None) -> str:

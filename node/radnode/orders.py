@@ -15,6 +15,8 @@ from radnode.tables_triage import OrderRow
 from radnode.triage import RANK, Context, Level
 
 EXPECTED_DAYS = 7.0
+UNSAID_STAYS = ("procedure", "patient_class", "level", "patient_name", "study_uid", "modality", "scheduled_at")
+"""What a later message of an order need not say again: an empty field means "unchanged" (HL7 v2.5.1 section 2.5.3)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +26,7 @@ class Order:
     patient_name: as DICOM writes it. study_uid, modality, scheduled_at (as HL7 writes a time): "" where the order names none.
 
     order_number: the placer's as "P:NUMBER", else the filler's as "F:NUMBER". level: None where the order names no priority.
+    emptied: the names of fields that the message says are to be empty from now on; any other empty one was left unsaid.
     """
 
     order_number: str
@@ -39,6 +42,7 @@ class Order:
     scheduled_at: str = ""
     cancelled: bool = False
     said_at: str = ""
+    emptied: frozenset[str] = frozenset()
 
     @property
     def placer(self) -> str:
@@ -54,11 +58,11 @@ def keep(session: Session, order: Order, now: float) -> bool:
         session.add(row)
     elif later(row.said_at, order.said_at):
         return False
-    row.accession_number, row.procedure = order.accession_number, order.procedure
+    row.accession_number = order.accession_number
     row.patient_id, row.issuer_of_patient_id = order.patient_id, order.issuer_of_patient_id
-    row.patient_class, row.level = order.patient_class, order.level or ""
-    row.patient_name, row.study_uid = order.patient_name, order.study_uid
-    row.modality, row.scheduled_at = order.modality, order.scheduled_at
+    for name in UNSAID_STAYS:
+        if getattr(order, name) or name in order.emptied:
+            setattr(row, name, getattr(order, name) or "")
     row.cancelled, row.said_at, row.updated_at = order.cancelled, order.said_at, now
     return True
 

@@ -103,6 +103,30 @@ def test_the_same_message_twice_is_one_order(node: Node) -> None:
     assert kept(node) == [("AA", ""), ("AA", "")]
 
 
+SC = (
+    "MSH|^~\\&|RIS|HOSP|RADNODE||20261122102000||ORM^O01|M7|P|2.3.1\r"
+    "PID|1||P1^^^HOSP\rORC|SC|77|F77||IP\rOBR|1|77|F77|71260^CT chest^L||||||||||||||A1\r"
+)
+
+
+def the_order(node: Node) -> orders.Order:
+    with node.database.reading() as session:
+        (found,) = orders.of_accessions(session, ["A1"])["A1"]
+    return found
+
+
+def test_what_a_later_message_does_not_say_stays_and_what_it_deletes_goes(node: Node) -> None:
+    ask(node, ORM, SC)
+    told = the_order(node)
+    assert (told.level, told.patient_class, told.patient_name) == (Level.STAT, "emergency", "MÜLLER^Anna")
+    ask(node, SC.replace("||IP", '||IP||""').replace("ORC|", 'PV1|1|""\rORC|').replace("02000", "02100"))
+    told = the_order(node)
+    assert (told.level, told.patient_class, told.patient_name) == (None, "", "MÜLLER^Anna")
+    ask(node, SC.replace("||IP", "||IP||^^^^^R").replace("P1^^^HOSP", 'P1^^^HOSP||""').replace("02000", "02200"))
+    told = the_order(node)
+    assert (told.level, told.patient_class, told.patient_name) == (Level.ROUTINE, "", "")
+
+
 @pytest.mark.parametrize(
     ("message", "answer", "number", "where"),
     [
