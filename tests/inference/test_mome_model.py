@@ -18,6 +18,7 @@ from radnode_inference.generator.fields import Orientation
 from radnode_inference.model import DeclinedError
 from radnode_inference.models.breast_mri import mome_examination
 from radnode_inference.models.breast_mri.cards import MOME, MOME_PACKAGED
+from radnode_inference.models.breast_mri.mome_ensemble import Ensemble, Volumes
 from radnode_inference.models.breast_mri.mome_examination import examination
 from radnode_inference.models.breast_mri.mome_input import (
     InputSettings,
@@ -156,7 +157,7 @@ def test_bfloat16_is_compared_on_every_combination_and_used_only_where_it_agreed
     assert {(o.engine, "graph changes" in o.refused_because) for o in others} == {
         ("openvino-fp32", True), ("openvino-bf16", True),
     }  # fmt: skip
-    place = record.place(tmp_path, made.weights.sha256)
+    place = record.place(tmp_path, made.weights.engines_key)
     for quick, used in (
         (replace(half, delta_p=0.001, seconds=1.0, reference_s=2.0), True),
         (replace(half, delta_p=0.02), False),
@@ -175,6 +176,27 @@ def test_the_choice_of_the_engine_is_part_of_the_result(with_lesion: Study, resu
     assert "Computed with torch-bf16: it agreed." in found.statements
     assert probability(found) == pytest.approx(probability(result), abs=0.05)
     assert probability(found) != probability(result), "computed in another precision"
+
+
+def test_bfloat16_that_fails_on_the_way_gives_way_to_single_precision(
+    with_lesion: Study, result: Findings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = create("cpu", Path("there-is-no-such-folder"))
+    made.engine = record.Choice(engine="torch-bf16", reason="torch-bf16: it agreed")
+    made.ensemble = replace(made.ensemble, half=True)
+    plainly = type(made.ensemble).probabilities
+
+    def failing(ensemble: Ensemble, volumes: Volumes) -> torch.Tensor:
+        if ensemble.half and len(volumes) < 3:
+            raise RuntimeError("no such kernel\nand a page of insides")
+        return plainly(ensemble, volumes)
+
+    monkeypatch.setattr(Ensemble, "probabilities", failing)
+    found = made.read(with_lesion, quiet)
+    assert found.statements[-1] == (
+        "The engine torch-bf16 failed (no such kernel); computed with torch-fp32 in its place."
+    )
+    assert probability(found) == probability(result)
 
 
 def test_demonstration_weights_refuse_a_study_that_the_generator_did_not_mark(with_lesion: Study) -> None:

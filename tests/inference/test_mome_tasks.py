@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from support import state_dicts
 
-from radnode_inference import card_schema
+from radnode_inference import card_schema, registry
+from radnode_inference.engines import record
 from radnode_inference.findings import Findings, Kind
 from radnode_inference.generator import breast
 from radnode_inference.generator.dicom_parts import Order
@@ -152,6 +153,23 @@ def test_five_folds_give_their_mean_and_their_spread(tmp_path: Path, study: Stud
     assert numbers(together)["PROBABILITY-SD"] == pytest.approx(chances.std(ddof=1), abs=1e-6)
     assert any("The mean of 5 networks" in s for s in together.statements)
     assert "PROBABILITY-SD" not in numbers(result(written(tmp_path, MOME, MALIGNANT, **card), study))
+
+
+def test_an_ensemble_has_a_comparison_of_its_own_and_registry_and_model_look_at_the_same(
+    tmp_path: Path, study: Study
+) -> None:
+    (tmp_path / "other").mkdir()
+    both = MomeModel(written(tmp_path, MOME, MALIGNANT, (1, 2), task="malignancy"), CPU)
+    first_too = MomeModel(written(tmp_path / "other", MOME, MALIGNANT, (1, 3), task="malignancy"), CPU)
+    assert both.weights.sha256 == first_too.weights.sha256, "they have the first fold in common"
+    half, *_ = both.check_engines(study, tmp_path, lambda engine: None)
+    quick = replace(half, delta_p=0.001, seconds=1.0, reference_s=2.0)
+    record.write(record.place(tmp_path, both.weights.engines_key), (quick,))
+    for model in (both, first_too):
+        model.choose_engine(tmp_path)
+    assert (both.engine.engine, first_too.engine.engine) == ("torch-bf16", "torch-fp32")
+    key = registry.card(MOME, tmp_path).engines_key
+    assert record.choose(tmp_path, key, record.cpu()) == both.engine
 
 
 def test_contributions_of_an_ensemble_with_augmentations_add_up(tmp_path: Path, study: Study) -> None:

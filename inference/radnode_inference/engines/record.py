@@ -71,15 +71,18 @@ class Agreement:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """The engine to use, and in one sentence why."""
+    """The engine to use, and in one sentence why. failed: why it could not be used to the end after all."""
 
     engine: str
     reason: str
     agreement: Agreement | None = None
+    failed: str = ""
 
     @property
     def statements(self) -> tuple[str, ...]:
         """What a result must say: nothing for the reference."""
+        if self.failed:
+            return (gave_way(self.engine, self.failed),)
         return () if self.engine == REFERENCE else (f"Computed with {self.reason}.",)
 
 

@@ -22,7 +22,7 @@ NO_FIXED_GRAPH = "its graph changes with the modalities that an examination has"
 
 
 def check(
-    ensemble: Ensemble, volumes: Volumes, *, weights: Path, sha256: str, tell: Callable[[str], None]
+    ensemble: Ensemble, volumes: Volumes, *, weights: Path, key: str, tell: Callable[[str], None]
 ) -> tuple[Agreement, ...]:
     """bfloat16 beside single precision on one examination (batch 1); recorded for `record.choose`, and returned.
 
@@ -50,7 +50,7 @@ def check(
         if e != HALF
     )
     agreements = (half, *others)
-    record.write(record.place(weights, sha256), agreements)
+    record.write(record.place(weights, key), agreements)
     return agreements
 
 

@@ -65,14 +65,14 @@ class MomeModel:
 
     def choose_engine(self, weights: Path) -> None:
         """See engines.record.Tunable."""
-        self.engine = record.choose(weights, self.weights.sha256, hardware(self.ensemble.device))
+        self.engine = record.choose(weights, self.weights.engines_key, hardware(self.ensemble.device))
         self.ensemble = replace(self.ensemble, half=self.engine.engine == mome_engines.HALF)
 
     def check_engines(self, study: Study, weights: Path, tell: Callable[[str], None]) -> tuple[Agreement, ...]:
         """See engines.record.Tunable. Raises DeclinedError as `read` does."""
         found = examination(study, lambda part, words: None)
         volumes = {m: v[None] for m, v in self.prepared(found, 0).volumes().items()}
-        return mome_engines.check(self.ensemble, volumes, weights=weights, sha256=self.weights.sha256, tell=tell)
+        return mome_engines.check(self.ensemble, volumes, weights=weights, key=self.weights.engines_key, tell=tell)
 
     def read(self, study: Study, progress: Progress) -> Findings:
         """The examination's probability as a finding without a place, or as a statement when it is below the threshold.
@@ -87,7 +87,7 @@ class MomeModel:
         admitted = self.guards.admit(study, found.pre)
         prepared = {pad: self.prepared(found, pad) for pad in {a.pad for a in self.settings.augmentations} | {0}}
         shown = self.guards.familiar({m: v.numpy() for m, v in prepared[0].volumes().items()})
-        answer = self.answer(found.present, prepared, progress)
+        answer = self.answered(found.present, prepared, progress)
         progress(0.8, "saliency")
         maps, explained = self.saliency(found, prepared[0], answer)
         return Findings(
@@ -131,6 +131,17 @@ class MomeModel:
             )
         except ValueError as e:
             raise DeclinedError("input", f"the images cannot be put on the network's grid: {e}") from e
+
+    def answered(self, present: tuple[str, ...], prepared: dict[int, Inputs], progress: Progress) -> Answer:
+        """As `answer`; when bfloat16 fails on the way, from the beginning in single precision, and so from then on."""
+        try:
+            return self.answer(present, prepared, progress)
+        except RuntimeError as e:
+            if not self.ensemble.half:
+                raise
+            self.engine = replace(self.engine, failed=record.why(e))
+            self.ensemble = replace(self.ensemble, half=False)
+            return self.answer(present, prepared, progress)
 
     def answer(self, present: tuple[str, ...], prepared: dict[int, Inputs], progress: Progress) -> Answer:
         """Every coalition of the modalities through every network and view; the Shapley values are exact."""
