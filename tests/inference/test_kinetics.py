@@ -19,7 +19,8 @@ from radnode_inference.models.breast_mri import kinetics_codes as codes
 from radnode_inference.models.breast_mri.kinetics import KineticsModel, curve_type
 from radnode_inference.models.breast_mri.kinetics_examination import chosen
 from radnode_inference.models.breast_mri.kinetics_lesions import kinetics, lesions, neighbours
-from radnode_inference.models.breast_mri.roles import ImageSet, Phase, roles_of
+from radnode_inference.models.breast_mri.roles import Phase, roles_of
+from radnode_inference.models.breast_mri.roles_images import ImageSet
 from radnode_inference.study import Study
 
 SMALL = (40, 112, 112)

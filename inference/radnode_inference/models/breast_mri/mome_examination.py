@@ -7,11 +7,13 @@ import numpy as np
 
 from radnode_inference.model import DeclinedError, Progress
 from radnode_inference.models.breast_mri.mome_input import Placed
-from radnode_inference.models.breast_mri.roles import ImageSet, Roles, roles_of
+from radnode_inference.models.breast_mri.roles import Roles, roles_of
+from radnode_inference.models.breast_mri.roles_images import ImageSet
 from radnode_inference.study import Study
 from radnode_inference.volume import Volume
 
 MODALITIES = ("dce", "dwi", "t2")
+NONE_THERE = "the study has no such images"
 LOWEST_B = 500.0
 """s/mm2: below it the contrast of a diffusion image is not of diffusion (the published network reads b 1000)."""
 
@@ -70,8 +72,8 @@ def read(roles: Roles, progress: Progress) -> Examination:
     missing: dict[str, str] = {}
     dwi = placed("dwi", nearest_b(roles), missing)
     t2 = placed("t2", roles.t2, missing)
-    if roles.dwi and "dwi" in missing and nearest_b(roles) is None:
-        missing["dwi"] = f"no diffusion image has a b value of {LOWEST_B:g} s/mm2 or more"
+    if "dwi" in missing and nearest_b(roles) is None:
+        missing["dwi"] = no_diffusion(roles)
     others = [s.series_uid for s, found in ((nearest_b(roles), dwi), (roles.t2, t2)) if s is not None and found]
     return Examination(
         pre=pre,
@@ -91,10 +93,17 @@ def nearest_b(roles: Roles) -> ImageSet | None:
     return roles.dwi[min(high, key=lambda b: abs(b - 1000))] if high else None
 
 
+def no_diffusion(roles: Roles) -> str:
+    """Why there is no diffusion image of a high b value."""
+    if roles.dwi_unused:
+        return f"its images cannot be used ({roles.dwi_unused})"
+    return f"no diffusion image has a b value of {LOWEST_B:g} s/mm2 or more" if roles.dwi else NONE_THERE
+
+
 def placed(modality: str, images: ImageSet | None, missing: dict[str, str]) -> Placed | None:
     """The volume of a modality that the examination can do without; why there is none goes to `missing`."""
     if images is None:
-        missing[modality] = "the study has no such images"
+        missing[modality] = NONE_THERE
         return None
     try:
         volume = images.volume()

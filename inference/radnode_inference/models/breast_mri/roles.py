@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from radnode_inference.frames import Frame
-from radnode_inference.load import load_frames
 from radnode_inference.match import name
 from radnode_inference.model import DeclinedError
+from radnode_inference.models.breast_mri.roles_diffusion import diffusion
+from radnode_inference.models.breast_mri.roles_images import ImageSet, whole
 from radnode_inference.models.breast_mri.roles_series import SIDES, Seen, see
 from radnode_inference.models.breast_mri.roles_times import Timed, TimePoint, time_points, timed
 from radnode_inference.study import Study
-from radnode_inference.volume import Volume
 
 FEWEST_SLICES = 8
 T2_ECHO_MS, T2_REPETITION_MS = 60.0, 1500.0
@@ -28,18 +28,6 @@ SAID_ADC = frozenset(("ADC", "APPARENT", "DADC"))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ImageSet:
-    """Images that form one volume in one role; read by `volume`."""
-
-    series_uid: str
-    frames: tuple[Frame, ...]
-
-    def volume(self) -> Volume:
-        """Raises DeclinedError as `load.load_frames` does."""
-        return load_frames(self.frames, self.series_uid)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Phase:
     """One time point. after_injection_s: the middle of its acquisition, seconds after contrast was given (negative: before)."""
 
@@ -49,7 +37,8 @@ class Phase:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Roles:
-    """The roles of a study. posts: at least two, in time. dwi: b value in s/mm2 -> images, ascending.
+    """The roles of a study. posts: at least two, in time. dwi: b value in s/mm2 -> images, ascending. dwi_unused: why
+    diffusion images that are there are not among them, "" where all b values are.
 
     side: L, R, B or "" (unknown): which breast the dynamic series shows. reasons: per series one sentence. assumptions:
     what the headers did not state and was taken as true. fat_suppressed: of the dynamic series; None: not stated.
@@ -59,6 +48,7 @@ class Roles:
     posts: tuple[Phase, ...]
     t2: ImageSet | None
     dwi: dict[float, ImageSet]
+    dwi_unused: str
     adc: ImageSet | None
     subtractions: tuple[str, ...]
     side: str
@@ -80,11 +70,13 @@ def roles_of(study: Study) -> Roles:
     except DeclinedError as e:
         raise DeclinedError(e.gate, e.sentence, tuple(reasons.values())) from e
     describe_phases(found, reasons)
+    weighted = diffusion(seen["dwi"], reasons)
     return Roles(
         pre=phase(found, found.before[-1]),
         posts=tuple(phase(found, p) for p in found.after),
         t2=best(seen["t2"]),
-        dwi=by_b_value(seen["dwi"]),
+        dwi=weighted.images,
+        dwi_unused=weighted.unused,
         adc=best(seen["adc"]),
         subtractions=tuple(s.series.series_uid for s in seen["subtraction"]),
         side=one.side,
@@ -241,23 +233,8 @@ def phase(found: Timed, point: TimePoint) -> Phase:
 
 def best(candidates: list[Seen]) -> ImageSet | None:
     """The series with most slices that is one volume."""
-    whole = [s for s in candidates if len({tuple(np.round(f.position, 2)) for f in s.frames}) == len(s.frames)]
-    if not whole:
+    volumes = [s for s in candidates if whole(s.frames)]
+    if not volumes:
         return None
-    chosen = max(whole, key=lambda s: len(s.frames))
+    chosen = max(volumes, key=lambda s: len(s.frames))
     return ImageSet(series_uid=chosen.series.series_uid, frames=chosen.frames)
-
-
-def by_b_value(candidates: list[Seen]) -> dict[float, ImageSet]:
-    """The images of each b value; a value whose places repeat (directions not averaged) is left out."""
-    groups: dict[float, list[tuple[str, Frame]]] = {}
-    for one in candidates:
-        for frame, facts in zip(one.frames, one.facts, strict=True):
-            if facts.b_value is not None:
-                groups.setdefault(facts.b_value, []).append((one.series.series_uid, frame))
-    found = {}
-    for b, pairs in sorted(groups.items()):
-        frames = tuple(f for _, f in pairs)
-        if len({uid for uid, _ in pairs}) == 1 and len({tuple(np.round(f.position, 2)) for f in frames}) == len(frames):
-            found[b] = ImageSet(series_uid=pairs[0][0], frames=frames)
-    return found

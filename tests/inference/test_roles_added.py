@@ -1,0 +1,135 @@
+"""Breast MR studies with more series than one of each role, or with none of one: taken once, named, or said to be missing."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from radnode_inference.generator import breast
+from radnode_inference.generator.dicom_parts import Layout, Order
+from radnode_inference.generator.dicom_writer import write_breast
+from radnode_inference.models.breast_mri.mome_examination import Examination, examination
+from radnode_inference.models.breast_mri.roles import roles_of, sorted_by_role
+from radnode_inference.study import Study
+
+Edit = Callable[[pydicom.Dataset], None]
+CLASSIC = [Layout.SERIES, Layout.TEMPORAL, Layout.SIEMENS, Layout.GE, Layout.PHILIPS]
+
+
+@pytest.fixture(scope="module")
+def made() -> breast.BreastPhantom:
+    return breast.phantom(3, lesion=True, shape=(11, 16, 16), phases=4)
+
+
+@pytest.fixture(scope="module")
+def written(made: breast.BreastPhantom, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Layout], Path]:
+    """The folder of the study in a layout, written once."""
+    folders: dict[Layout, Path] = {}
+
+    def folder(layout: Layout) -> Path:
+        if layout not in folders:
+            folders[layout] = tmp_path_factory.mktemp(layout)
+            order = Order(patient_name="DEMO^ADDED", patient_id="A", layout=layout)
+            write_breast(made, folders[layout], order)
+        return folders[layout]
+
+    return folder
+
+
+def quiet(part: float, words: str) -> None:
+    assert 0 <= part <= 1
+
+
+def read(folder: Path) -> Examination:
+    return examination(Study.from_folder(folder), quiet)
+
+
+def of_role(folder: Path, role: str) -> list[Path]:
+    """The files of a role's series."""
+    study = Study.from_folder(folder)
+    uids = {one.series.series_uid for one in sorted_by_role(study)[0][role]}
+    return [h.path for s in study.series for h in s.headers if s.series_uid in uids and h.path]
+
+
+def copied(folder: Path, to: Path, role: str, edit: Edit) -> Path:
+    """The study with each series of a role there twice, the second one changed."""
+    shutil.copytree(folder, to)
+    for path in of_role(to, role):
+        ds = pydicom.dcmread(path)
+        ds.SeriesInstanceUID += ".9"
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID + ".9"
+        ds.SeriesNumber = int(ds.SeriesNumber) + 500
+        edit(ds)
+        ds.save_as(path.with_name(path.name + "x"))
+    return to
+
+
+def changed(folder: Path, to: Path, role: str, edit: Edit) -> Path:
+    """The study with the images of a role changed."""
+    shutil.copytree(folder, to)
+    for path in of_role(to, role):
+        ds = pydicom.dcmread(path)
+        edit(ds)
+        ds.save_as(path)
+    return to
+
+
+def trace(ds: pydicom.Dataset) -> None:
+    ds.SeriesDescription = "ep2d_diff_TRACEW"
+    ds.ImageType = ["DERIVED", "PRIMARY", "DIFFUSION", "TRACEW"]
+
+
+def not_trace(ds: pydicom.Dataset) -> None:
+    ds.SeriesDescription = ds.ProtocolName = "diffusion"
+    ds.ImageType = ["ORIGINAL", "PRIMARY", "DIFFUSION", "NONE"]
+
+
+@pytest.mark.parametrize("layout", CLASSIC)
+def test_of_two_diffusion_series_the_trace_is_read_and_the_other_named(
+    layout: Layout, made: breast.BreastPhantom, written: Callable[[Layout], Path], tmp_path: Path
+) -> None:
+    plain = changed(written(layout), tmp_path / "plain", "dwi", not_trace)
+    folder = copied(plain, tmp_path / "twice", "dwi", trace)
+    roles = roles_of(Study.from_folder(folder))
+    assert list(roles.dwi) == sorted(float(b) for b in made.dwi)
+    assert all(images.series_uid.endswith(".9") for images in roles.dwi.values())
+    others = [r for u, r in roles.reasons.items() if ": dwi" in r and not u.endswith(".9")]
+    assert others
+    assert all("; not used, the same b values are taken from series" in r for r in others)
+    assert read(folder).missing == {}
+
+
+def test_directions_that_are_not_averaged_are_left_out_for_the_trace_or_for_that_reason(
+    made: breast.BreastPhantom, written: Callable[[Layout], Path], tmp_path: Path
+) -> None:
+    def direction(ds: pydicom.Dataset) -> None:
+        ds.SeriesInstanceUID = ds.SeriesInstanceUID.removesuffix(".9")
+        ds.SeriesNumber = int(ds.SeriesNumber) - 500
+
+    plain = written(Layout.SIEMENS)
+    directions = copied(plain, tmp_path / "directions", "dwi", direction)
+    found = read(directions)
+    listed = " and ".join(f"{b}" for b in sorted(made.dwi))
+    assert found.missing == {
+        "dwi": f"its images cannot be used (places repeat at b {listed} s/mm2, directions not averaged)"
+    }
+    assert any("; not used, its places repeat (directions not averaged)" in r for r in found.reasons)
+    with_trace = copied(plain, tmp_path / "trace", "dwi", trace)
+    for path in with_trace.rglob("*x"):
+        shutil.copy(path, directions / f"{path.name}-trace")
+    both = roles_of(Study.from_folder(directions))
+    assert len(both.dwi) == 2
+    assert all(images.series_uid.endswith(".9") for images in both.dwi.values())
+
+
+def test_diffusion_without_a_b_value_is_missing_for_that_reason(
+    written: Callable[[Layout], Path], tmp_path: Path
+) -> None:
+    def forget(ds: pydicom.Dataset) -> None:
+        del ds.DiffusionBValue
+
+    found = read(changed(written(Layout.SERIES), tmp_path / "forgotten", "dwi", forget))
+    assert found.missing == {"dwi": "its images cannot be used (no b value is stated)"}
+    assert sum("; not used, its b values are not known" in r for r in found.reasons) == 2
