@@ -150,7 +150,7 @@ def test_recorded_traffic_shows_beside_the_simulation_how_long_the_studies_reall
         at = now - 5400 - 60 * number
         add_study(database, f"1.{number}", state="read", first_instance_at=at - 9, last_instance_at=at)
         if number < 3:  # the last one nobody read
-            readings.mark(database, f"1.{number}", 1, "Ada", at + 1200 + 600 * number)
+            readings.mark(database, f"1.{number}", 1, "Ada", at - 9 + 1200 + 600 * number)
     room = Description(reading_min=10)
     came = recorded.recorded(database, DEFAULT_POLICY, now - 86400)
     result = compare.compare(

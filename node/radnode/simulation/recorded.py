@@ -9,54 +9,83 @@ from sqlalchemy import select
 from radnode import orders, readings, triage
 from radnode.database import Database
 from radnode.settings import ClassRule, TriageRule
+from radnode.simulation import past
+from radnode.simulation.past import Said
 from radnode.simulation.room import Read
 from radnode.simulation.traffic import Arrival, Description, reading_time
-from radnode.tables import ReportRow, StudyRow
-from radnode.triage import Priority
-from radnode.worklist import Reader, summaries
+from radnode.tables import StudyRow
+from radnode.triage import RANK, Context, Priority, Report
+from radnode.worklist import summaries
 
 
 @dataclass(frozen=True, kw_only=True)
 class Came:
-    """One study as it came. before, flag: where a policy puts it without and with what the AI said; times in epoch seconds.
+    """One study as it came; times in epoch seconds. first_at: its first image, from which on it waits. at: its last one.
 
+    before: where a policy puts it without any report; steps: from each moment on at which what the AI said changed that.
     read_at: when it was marked as read; None where nobody did, or images came since.
     """
 
+    first_at: float
     at: float
     read_at: float | None = None
-    flagged_at: float
     before: Priority
-    flag: Priority
+    steps: tuple[tuple[float, Priority], ...] = ()
+
+    def arrival(self, reading_s: float) -> Arrival:
+        """Its class is the highest place that it ever had, from the moment on at which it first had it."""
+        flagged_at, flag = min(((self.first_at, self.before), *self.steps), key=lambda s: rank(s[1]))
+        return Arrival(
+            at_s=self.at, since_s=self.first_at, reading_s=reading_s,
+            before=self.before, steps=self.steps, flag=flag, flagged_at_s=flagged_at,
+        )  # fmt: skip
+
+
+def rank(priority: Priority) -> tuple[int, int]:
+    return RANK[priority.level], priority.hierarchy
 
 
 def recorded(
     database: Database, policy: Sequence[TriageRule], since: float, classes: Sequence[ClassRule] = ()
 ) -> list[Came]:
-    """Every study that came since (UTC epoch seconds), where `policy` would have put it. What people set is left out."""
+    """Every study that came since (UTC epoch seconds), where `policy` would have put it at each moment.
+
+    What people set is left out. Orders and patient classes count as they are known now.
+    """
     studies = select(StudyRow.study_uid).where(StudyRow.first_instance_at >= since)
     with database.reading() as session:
-        issued: dict[str, float] = {}
-        for study_uid, at in session.execute(select(ReportRow.study_uid, ReportRow.issued_at)):
-            issued[study_uid] = max(at, issued.get(study_uid, 0.0))
         there = summaries(session, studies)
-        reports = Reader(database, policy).reports(session, studies)
+        said = past.told(session, studies)
         contexts = orders.contexts(session, there, classes)
         marked = readings.times(session)
     made = []
     for uid, study in there.items():
         context = replace(contexts[uid], set_level=None, comment="")
-        at = study.last_instance_at
+        before = triage.prioritise((), policy, context)
         made.append(
             Came(
-                at=at,
+                first_at=study.first_instance_at,
+                at=study.last_instance_at,
                 read_at=marked.get(uid),
-                flagged_at=max(at, issued.get(uid, at)),
-                before=triage.prioritise((), policy, context),
-                flag=triage.prioritise(reports[uid], policy, context),
+                before=before,
+                steps=steps(said[uid], policy, context),
             )
         )
     return sorted(made, key=lambda c: c.at)
+
+
+def steps(said: Sequence[Said], policy: Sequence[TriageRule], context: Context) -> tuple[tuple[float, Priority], ...]:
+    """The places of a study while its reports come, are amended and taken back."""
+    standing: dict[str, Report] = {}
+    made: list[tuple[float, Priority]] = []
+    for one in said:
+        standing.pop(one.report_id, None)
+        if one.report is not None:
+            standing[one.report_id] = one.report
+        place = triage.prioritise(tuple(standing.values()), policy, context)
+        if not made or place != made[-1][1]:
+            made.append((one.at, place))
+    return tuple(made)
 
 
 def trials(came: Sequence[Came], room: Description, count: int, seed: int) -> list[list[Arrival]]:
@@ -67,14 +96,7 @@ def trials(came: Sequence[Came], room: Description, count: int, seed: int) -> li
     made = []
     for trial in range(count):
         chance = random.Random(seed + trial)  # noqa: S311
-        made.append(
-            [
-                Arrival(
-                    at_s=c.at, reading_s=reading_time(room, chance), flag=c.flag, flagged_at_s=c.flagged_at, before=c.before
-                )
-                for c in came
-            ]
-        )  # fmt: skip
+        made.append([c.arrival(reading_time(room, chance)) for c in came])
     return made
 
 
@@ -83,8 +105,8 @@ def as_it_was(came: Sequence[Came], room: Description) -> list[Read]:
     reading_s = room.reading_min * 60
     return [
         Read(
-            arrival=Arrival(at_s=c.at, reading_s=reading_s, flag=c.flag, flagged_at_s=c.flagged_at, before=c.before),
-            wait_s=max(0.0, c.read_at - c.at - reading_s),
+            arrival=c.arrival(reading_s),
+            wait_s=max(0.0, c.read_at - c.first_at - reading_s),
         )
         for c in came
         if c.read_at is not None

@@ -15,7 +15,7 @@ Steps = Generator[simpy.Event, Any, None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Read:
-    """A study that was read. wait_s: from its arrival to the end of its reading, without the reading itself."""
+    """A study that was read. wait_s: from its first image to the end of its reading, without the reading itself."""
 
     arrival: Arrival
     wait_s: float
@@ -23,12 +23,12 @@ class Read:
 
 def known(study: Arrival, now: float) -> Priority:
     """What the worklist knows of a study now."""
-    return study.flag if now >= study.flagged_at_s else study.before
+    return next((priority for at, priority in reversed(study.steps) if at <= now), study.before)
 
 
 def first_come(waiting: Sequence[Arrival], _now: float) -> Arrival:
     """No triage."""
-    return min(waiting, key=lambda a: a.at_s)
+    return min(waiting, key=lambda a: a.waits_from_s)
 
 
 def by_level(waiting: Sequence[Arrival], now: float) -> Arrival:
@@ -42,7 +42,7 @@ def by_worklist(limits: Mapping[Level, float] = OVERDUE_S) -> Pick:
     def pick(waiting: Sequence[Arrival], now: float) -> Arrival:
         if len(waiting) == 1:
             return waiting[0]
-        return order(((a, known(a, now), a.at_s) for a in waiting), now, limits)[0].key
+        return order(((a, known(a, now), a.waits_from_s) for a in waiting), now, limits)[0].key
 
     return pick
 
@@ -71,12 +71,13 @@ class Room:
             arrival.left_s = arrival.reading_s
             yield self._world.timeout(arrival.at_s - self._world.now)
             self._waiting.append(arrival)
-            if arrival.flag.level is not Level.ROUTINE and arrival.flagged_at_s > arrival.at_s:
-                self._world.process(self._flag(arrival))
+            for at, priority in arrival.steps:
+                if priority.level is not Level.ROUTINE and at > arrival.at_s:
+                    self._world.process(self._flag(arrival, at))
             self._call(arrival)
 
-    def _flag(self, arrival: Arrival) -> Steps:
-        yield self._world.timeout(arrival.flagged_at_s - self._world.now)
+    def _flag(self, arrival: Arrival, at: float) -> Steps:
+        yield self._world.timeout(at - self._world.now)
         if arrival in self._waiting:
             self._call(arrival)
 
@@ -111,4 +112,4 @@ class Room:
                 self._waiting.append(study)
                 continue
             del self._reading[me]
-            self._done.append(Read(arrival=study, wait_s=self._world.now - study.at_s - study.reading_s))
+            self._done.append(Read(arrival=study, wait_s=self._world.now - study.waits_from_s - study.reading_s))

@@ -20,9 +20,11 @@ NOTHING = Priority(level=Level.ROUTINE, reason="", hierarchy=OTHERS)
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class Arrival:
-    """One study. at_s: when its last image came. flag: where it stands from `flagged_at_s` on, when the AI has answered.
+    """One study. at_s: when its last image came and it can be read. flag: where it stands from `flagged_at_s` on, when the AI has answered.
 
-    before: where it stands until then, as its order or its patient's class says.
+    before: where it stands until then, as its order or its patient's class says. since_s: from when on it waits, its first
+    image; None: `at_s`. steps: (from when, where it stands), in order of time, where that changed more than once; `flag` is
+    then the highest that it reached.
     diseased: None where nobody knows (recorded traffic). reading_s: how long a reader takes.
     """
 
@@ -32,10 +34,17 @@ class Arrival:
     flagged_at_s: float = 0.0
     diseased: bool | None = None
     before: Priority = NOTHING
+    since_s: float | None = None
+    steps: Sequence[tuple[float, Priority]] = ()
     left_s: float = field(init=False)
 
     def __post_init__(self) -> None:
         self.left_s = self.reading_s
+        self.steps = self.steps or ((self.flagged_at_s, self.flag),)
+
+    @property
+    def waits_from_s(self) -> float:
+        return self.at_s if self.since_s is None else self.since_s
 
 
 class Part(BaseModel):
