@@ -67,5 +67,6 @@ def bounds(settings: Settings) -> tuple[tuple[Any, float], ...]:
         (CommitmentRow.due_at, max(again_s, settings.deliver.commit_wait_s)),
         (CommitRequestRow.due_at, again_s),
         (FetchRow.due_at, again_s),
+        (FetchRow.claimed_until, CLAIM_S),
         (CapabilityRow.tried_at, 0.0),
     )

@@ -14,13 +14,15 @@ from radnode.destinations.web_find import WebFinder
 from radnode.errors import DeliveryError, StoreError
 from radnode.fetches import Fetch
 from radnode.peers import Peer, list_peers
-from radnode.query import address_of
+from radnode.query import address_of, web_address
 from radnode.settings import Settings
 from radnode.store import Store
 from radnode.store_check import Arrival
 from radnode_inference.header import NotDicomError, walk
 
 RETRY_S = 10.0
+BEAT_S = 10.0
+"""Between two renewals of what is being fetched."""
 
 log = logging.getLogger(__name__)
 
@@ -39,18 +41,19 @@ def fetch(peer: Peer, study_uid: str, settings: Settings, store: Store) -> int:
 
         return dimse_fetch.get(address_of(peer, settings), study_uid, keep, calling_ae=own, timeout_s=timeout_s)
     many = 0
-    for file in files(peer, study_uid, timeout_s):
+    for file in files(peer, study_uid, settings):
         keep_file(store, file, peer, own, study_uid)
         many += 1
     return many
 
 
-def files(peer: Peer, study_uid: str, timeout_s: float) -> Iterator[bytes]:
+def files(peer: Peer, study_uid: str, settings: Settings) -> Iterator[bytes]:
     """The objects of a study as DICOM files, one at a time. Raises DeliveryError."""
+    at, timeout_s = web_address(peer, settings), settings.deliver.timeout_s
     if peer.way == "orthanc":
-        yield from orthanc.study_files(peer.url, study_uid, timeout_s)
+        yield from orthanc.study_files(at, study_uid, timeout_s)
         return
-    with WebFinder(peer.url, timeout_s) as server:
+    with WebFinder(at, timeout_s) as server:
         yield from server.objects(study_uid)
 
 
@@ -81,13 +84,15 @@ class Fetcher:
         self._database = database
         self._store: Store | None = None
         self._busy: dict[str, threading.Thread] = {}
-        self._released = False
+        self._in_hand: dict[str, str] = {}  # token of what is being fetched, by peer
+        self._released, self._beat_at = False, 0.0
 
     def turn(self) -> bool:
         """Begin where something waits; False always."""
         if not self._released:
             fetches.release_lost(self._database)
             self._released = True
+        self._beat()
         self._busy = {name: thread for name, thread in self._busy.items() if thread.is_alive()}
         names = fetches.waiting(self._database, time.time()) - set(self._busy)
         peers = {p.name: p for p in list_peers(self._database)} if names else {}
@@ -98,9 +103,27 @@ class Fetcher:
         return False
 
     def work_off(self, name: str, peer: Peer | None) -> None:
-        """Fetch from one peer until nothing waits there."""
-        while (wanted := fetches.claim(self._database, name, time.time())) is not None:
-            self.one(wanted, peer)
+        """Fetch from one peer until nothing waits there. A database that fails ends it: `turn` begins anew."""
+        try:
+            while (wanted := fetches.claim(self._database, name, time.time())) is not None:
+                self._in_hand[name] = wanted.token
+                self.one(wanted, peer)
+        except SQLAlchemyError as e:
+            log.warning(
+                "The fetches from %s stop for now: the database fails (%s).", name, type(e).__name__,
+                extra={"action": "fetch"},
+            )  # fmt: skip
+        finally:
+            self._in_hand.pop(name, None)
+
+    def _beat(self) -> None:
+        """What is being fetched stays this process's; what a thread left unsettled is free when its lease ends."""
+        if time.monotonic() < self._beat_at:
+            return
+        tokens = tuple(self._in_hand.copy().values())
+        if tokens:
+            fetches.renew(self._database, tokens, time.time() + fetches.LEASE_S)
+        self._beat_at = time.monotonic() + BEAT_S
 
     def one(self, wanted: Fetch, peer: Peer | None) -> None:
         try:
@@ -110,12 +133,11 @@ class Fetcher:
             many = fetch(peer, wanted.study_uid, self._settings, self._store)
             if not many:
                 raise DeliveryError(f"{peer.name} has no such study")
-        except SQLAlchemyError:
-            raise
-        except Exception as e:  # whatever a peer or a library does, the queue goes on
+        except Exception as e:  # whatever a peer, a library or the database does, the queue goes on
+            reason = str(e)
             if not isinstance(e, DeliveryError):
                 log.exception("A study cannot be fetched.", extra={"action": "fetch", "study_uid": wanted.study_uid})
-            reason = str(e) or type(e).__name__
+                reason = f"{type(e).__name__}: see the log"
             fetches.failed(self._database, wanted, reason, time.time(), RETRY_S)
             return
         fetches.done(self._database, wanted, many, time.time())

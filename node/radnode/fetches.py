@@ -1,11 +1,14 @@
 """Studies that are wanted from other systems: the queue of fetches. The only writer of its table."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import select, update
+from sqlalchemy import and_, or_, select, update
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.elements import ColumnElement
 
 from radnode import events
+from radnode.claims import is_alive, new_token, own_machine
 from radnode.database import Database
 from radnode.events import Action
 from radnode.jobs import changed
@@ -14,11 +17,16 @@ from radnode.tables_pacs import FetchRow
 QUEUED, RUNNING, DONE, FAILED = "queued", "running", "done", "failed"
 PRIOR, HAND, RECONCILE = "prior", "hand", "reconcile"
 ATTEMPTS = 5
+LEASE_S = 60.0
+"""A claim that nobody renewed for so long is free again. Longer than a loop waits that failed, or a locked database."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fetch:
-    """One study wanted from one peer. why: prior, hand or reconcile; wanted_by: who, or the study it is a prior of."""
+    """One study wanted from one peer. why: prior, hand or reconcile; wanted_by: who, or the study it is a prior of.
+
+    token: of the claim of who fetches it now.
+    """
 
     id: int
     study_uid: str
@@ -31,6 +39,7 @@ class Fetch:
     created_at: float
     ended_at: float | None
     reason: str
+    token: str = ""
 
 
 def want(
@@ -46,38 +55,65 @@ def want(
         session.add(row)
     row.wanted_by, row.state, row.attempt, row.reason = wanted_by[:128], QUEUED, 0, ""
     row.created_at, row.due_at, row.ended_at, row.instances = now, now, None, None
+    row.claimed_by, row.claimed_until = "", 0.0
     return True
 
 
 def claim(database: Database, peer: str, now: float) -> Fetch | None:
-    """The next study to fetch from this peer: what people asked for first, then priors."""
+    """The next study to fetch from this peer, for LEASE_S: what people asked for first, then priors."""
     order = (FetchRow.why != HAND, FetchRow.why != PRIOR, FetchRow.due_at, FetchRow.id)
     with database.transaction() as session:
-        due = (FetchRow.peer == peer, FetchRow.state == QUEUED, FetchRow.due_at <= now)
-        row = session.scalars(select(FetchRow).where(*due).order_by(*order).limit(1).with_for_update()).first()
+        query = select(FetchRow).where(FetchRow.peer == peer, claimable(now)).order_by(*order).limit(1)
+        row = session.scalars(query.with_for_update(skip_locked=True)).first()
         if row is None:
             return None
-        row.state = RUNNING
+        row.state, row.claimed_by, row.claimed_until = RUNNING, new_token(), now + LEASE_S
         return from_row(row)
 
 
 def waiting(database: Database, now: float) -> frozenset[str]:
     """The peers from which something is to be fetched now."""
     with database.reading() as session:
-        due = (FetchRow.state == QUEUED, FetchRow.due_at <= now)
-        return frozenset(session.scalars(select(FetchRow.peer).where(*due).distinct()))
+        return frozenset(session.scalars(select(FetchRow.peer).where(claimable(now)).distinct()))
+
+
+def claimable(now: float) -> ColumnElement[bool]:
+    """What waits, and what is being fetched by nobody any more."""
+    lost = and_(FetchRow.state == RUNNING, FetchRow.claimed_until <= now)
+    return or_(and_(FetchRow.state == QUEUED, FetchRow.due_at <= now), lost)
+
+
+def renew(database: Database, tokens: Collection[str], until: float) -> None:
+    """Who holds these is alive: nobody else may claim them before `until`."""
+    with database.transaction() as session:
+        session.execute(update(FetchRow).where(FetchRow.claimed_by.in_(tokens)).values(claimed_until=until))
 
 
 def release_lost(database: Database) -> int:
-    """What a process that ended had in hand is fetched again; how many."""
+    """What processes of this machine that are no more (or had this one's id) had in hand is free at once; how many."""
     with database.transaction() as session:
-        return changed(session.execute(update(FetchRow).where(FetchRow.state == RUNNING).values(state=QUEUED)))
+        mine = (FetchRow.state == RUNNING, FetchRow.claimed_by.startswith(own_machine(), autoescape=True))
+        tokens = session.scalars(select(FetchRow.claimed_by).where(*mine))
+        lost = [token for token in tokens if not is_alive(token)]
+        change = update(FetchRow).where(FetchRow.claimed_by.in_(lost))
+        return changed(session.execute(change.values(state=QUEUED, claimed_by="", claimed_until=0.0)))
+
+
+def held(session: Session, fetch: Fetch) -> FetchRow | None:
+    """The row of a claimed fetch, for its holder to settle; None when it is another's by now."""
+    mine = (FetchRow.id == fetch.id, FetchRow.state == RUNNING, FetchRow.claimed_by == fetch.token)
+    row = session.scalars(select(FetchRow).where(*mine).with_for_update()).one_or_none()
+    if row is not None:
+        row.claimed_by, row.claimed_until = "", 0.0
+    return row
 
 
 def done(database: Database, fetch: Fetch, instances: int, now: float) -> None:
     """It came; the story of the study that wanted it tells."""
     with database.transaction() as session:
-        row = session.get_one(FetchRow, fetch.id)
+        row = held(session, fetch)
+        if row is None:
+            return
         row.state, row.instances, row.ended_at, row.reason = DONE, instances, now, ""
         told = fetch.wanted_by if fetch.why == PRIOR else fetch.study_uid
         what = f"An earlier study ({fetch.study_uid})" if fetch.why == PRIOR else "The study"
@@ -87,7 +123,9 @@ def done(database: Database, fetch: Fetch, instances: int, now: float) -> None:
 def failed(database: Database, fetch: Fetch, reason: str, now: float, retry_s: float) -> None:
     """It did not come: tried again a few times, ever later, then told."""
     with database.transaction() as session:
-        row = session.get_one(FetchRow, fetch.id)
+        row = held(session, fetch)
+        if row is None:
+            return
         row.attempt, row.reason = fetch.attempt + 1, reason
         row.state = QUEUED if row.attempt < ATTEMPTS else FAILED
         row.due_at = now + retry_s * 2.0**fetch.attempt
@@ -122,4 +160,5 @@ def from_row(row: FetchRow) -> Fetch:
     return Fetch(
         id=row.id, study_uid=row.study_uid, peer=row.peer, wanted_by=row.wanted_by, why=row.why, state=row.state,
         attempt=row.attempt, instances=row.instances, created_at=row.created_at, ended_at=row.ended_at, reason=row.reason,
+        token=row.claimed_by,
     )  # fmt: skip

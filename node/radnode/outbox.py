@@ -1,13 +1,9 @@
 """The outbox: which results are owed to whom. Claims are compare-and-set with a lease, on SQLite and PostgreSQL alike."""
 
-import os
-import socket
-import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 from sqlalchemy import Row, and_, func, select, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
@@ -15,6 +11,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from radnode import audit, capabilities, commitment
 from radnode.audit import Act, Kind
+from radnode.claims import is_alive, new_token, own_machine
 from radnode.database import Database
 from radnode.destinations import PRIORITY, REJECTION, RETRACTION
 from radnode.errors import NotTakenError
@@ -83,7 +80,7 @@ class Outbox:
             study_uid = session.scalars(query.order_by(DeliveryRow.due_at, DeliveryRow.id).limit(1)).first()
         if study_uid is None:
             return None
-        token = f"{socket.gethostname()[:64]}:{os.getpid()}:{uuid.uuid4().hex}"
+        token = new_token()
         with self.database.transaction() as session:
             session.execute(
                 update(DeliveryRow)
@@ -172,10 +169,10 @@ class Outbox:
 
     def release_lost(self) -> int:
         """Free what processes of this machine claimed that are no more (or had this process's id before it)."""
-        mine = f"{socket.gethostname()[:64]}:"
         with self.database.transaction() as session:
             query = select(DeliveryRow.claimed_by).where(
-                DeliveryRow.state == DeliveryState.OWED, DeliveryRow.claimed_by.startswith(mine, autoescape=True)
+                DeliveryRow.state == DeliveryState.OWED,
+                DeliveryRow.claimed_by.startswith(own_machine(), autoescape=True),
             )
             lost = [token for token in session.scalars(query.distinct()) if not is_alive(token)]
             change = update(DeliveryRow).where(DeliveryRow.claimed_by.in_(lost))
@@ -202,12 +199,6 @@ def changed(result: object) -> int:
 
 def tell(session: Session, study_uid: str, now: float, sentence: str) -> None:
     session.add(EventRow(study_uid=study_uid, at=now, action="deliver", sentence=sentence))
-
-
-def is_alive(token: str) -> bool:
-    """Whether another living process of this machine holds `token`."""
-    pid = int(token.split(":")[1])
-    return pid != os.getpid() and psutil.pid_exists(pid)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,6 +81,8 @@ class FetchRow(Table):
     due_at: Mapped[float] = mapped_column(Float)
     ended_at: Mapped[float | None] = mapped_column(Float)
     reason: Mapped[str] = mapped_column(Text, default="")
+    claimed_by: Mapped[str] = mapped_column(String(128), default="")
+    claimed_until: Mapped[float] = mapped_column(Float, default=0.0)
     __table_args__ = (UniqueConstraint("study_uid", "peer", "why"), Index("ix_fetches_state_due_at", "state", "due_at"))
 
 

@@ -1,5 +1,6 @@
 """Studies that other systems have: asked for, fetched in four ways, reconciled; priors by rule. Orthanc is the PACS."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -7,17 +8,19 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
+from sqlalchemy.exc import OperationalError
 from support.core import Node, dataset, encoded
 from support.orthanc import Orthanc, free_ports
 from support.receiver import Receiver, receiver
 
-from radnode import commit_ask, complete, fetches, pipeline, reconcile
+from radnode import claims, commit_ask, complete, fetches, pipeline, reconcile
 from radnode.destinations.dimse_find import Found
 from radnode.errors import DeliveryError, RefusedError
-from radnode.fetch_run import fetch
+from radnode.fetch_run import Fetcher, fetch
 from radnode.peers import Peer, add_peer
 from radnode.prior_fetch import fitting
 from radnode.settings import Deliver, Priors, Settings
@@ -197,3 +200,60 @@ def test_a_fetch_that_fails_is_tried_again_and_then_told(node: Node) -> None:
         assert session.scalars(select(FetchRow.state)).all() == ["failed"]
     with pytest.raises(DeliveryError, match="no connection"):
         fetch(peer, "1.2.3", node.settings, None)  # type: ignore[arg-type]
+
+
+def wanted_of(node: Node, study_uid: str = "1.2.3") -> fetches.Fetch:
+    """A study that is wanted and claimed."""
+    with node.database.transaction() as session:
+        fetches.want(session, study_uid, "away", fetches.HAND, "anna", 0.0)
+    claimed = fetches.claim(node.database, "away", 1000.0)
+    assert claimed is not None
+    return claimed
+
+
+def states(node: Node) -> list[str]:
+    with node.database.reading() as session:
+        return list(session.scalars(select(FetchRow.state)))
+
+
+def test_a_fetch_whose_holder_fell_silent_is_fetched_by_another_and_settled_by_that_one_only(node: Node) -> None:
+    first = wanted_of(node)
+    lost_at = 1000.0 + fetches.LEASE_S
+    fetches.renew(node.database, [first.token], lost_at + 10.0)
+    assert fetches.claim(node.database, "away", lost_at) is None and not fetches.waiting(node.database, lost_at)
+    assert fetches.waiting(node.database, lost_at + 10.0) == {"away"}
+    second = fetches.claim(node.database, "away", lost_at + 10.0)
+    assert second is not None and second.token != first.token
+    fetches.failed(node.database, first, "too late", lost_at + 11.0, 0.0)
+    fetches.done(node.database, first, 7, lost_at + 11.0)
+    assert states(node) == ["running"]
+    fetches.done(node.database, second, 3, lost_at + 12.0)
+    with node.database.reading() as session:
+        assert [(f.state, f.instances) for f in fetches.latest(session)] == [("done", 3)]
+
+
+@pytest.mark.parametrize(("pid", "freed"), ((os.getppid(), 0), (os.getpid(), 1)), ids=("lives", "is no more"))
+def test_a_process_that_starts_frees_only_what_the_dead_left(node: Node, pid: int, freed: int) -> None:
+    wanted_of(node)
+    with node.database.transaction() as session:
+        session.execute(update(FetchRow).values(claimed_by=f"{claims.own_machine()}{pid}:a"))
+    assert fetches.release_lost(node.database) == freed
+    assert states(node) == ["queued" if freed else "running"]
+
+
+def test_a_database_that_fails_in_mid_fetch_leaves_nothing_running_for_ever(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = Peer(name="away", ae_title="AWAY", address="127.0.0.1", port=1, may=("retrieve",))
+    gone = OperationalError("INSERT", {}, Exception("terminating connection"))
+    monkeypatch.setattr("radnode.fetch_run.fetch", Mock(side_effect=gone))
+    fetcher = Fetcher(node.settings, node.database)
+    fetcher.one(wanted_of(node), peer)
+    assert states(node) == ["queued"]  # it counts as a try
+    with monkeypatch.context() as patch:
+        patch.setattr(fetches, "failed", Mock(side_effect=gone))
+        with node.database.transaction() as session:
+            session.execute(update(FetchRow).values(due_at=0.0))
+        fetcher.work_off("away", peer)  # not even that can be written
+    assert states(node) == ["running"] and not fetcher._in_hand
+    assert fetches.waiting(node.database, time.time() + fetches.LEASE_S + 1.0) == {"away"}

@@ -76,6 +76,8 @@ def create() -> None:
         sa.Column("due_at", sa.Float(), nullable=False),
         sa.Column("ended_at", sa.Float(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("claimed_by", sa.String(length=128), nullable=False),
+        sa.Column("claimed_until", sa.Float(), nullable=False),
         sa.UniqueConstraint("study_uid", "peer", "why", name=op.f("uq_fetches_study_uid_peer_why")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_fetches")),
     )
