@@ -137,10 +137,15 @@ Group = dict[str, hl7.Segment]
 
 
 def grouped(message: hl7.Message) -> list[Group]:
-    """The segments of each order by name, the first of each: a group begins with ORC, or with OBR where there is none."""
+    """The segments of each order by name, the first of each: a group begins with ORC, or with OBR where there is none.
+
+    Each further IPC of an order is an examination of its own, with everything else that was said before it.
+    """
     groups: list[Group] = []
     for segment in message:
         name = str(segment[0])
+        if name == "IPC" and groups and "IPC" in groups[-1]:
+            groups.append({k: v for k, v in groups[-1].items() if k != "IPC"})
         if name == "ORC" or (name == "OBR" and (not groups or "OBR" in groups[-1])):
             groups.append({})
         if groups:
@@ -170,6 +175,7 @@ def order(message: hl7.Message, group: Group) -> Order:
         cancelled=of(message, group, "ORC", 1).upper() in CANCELLED,
         said_at=value(message, "MSH", 7),
         emptied=frozenset(name for name, text in stated.items() if text == NULL),
+        names_accession=bool(accession_named(message, group)),
     )
 
 
@@ -185,9 +191,13 @@ def uid(text: str) -> str:
     return text if re.fullmatch(r"[0-9.]{1,64}", text) else ""
 
 
+def accession_named(message: hl7.Message, group: Group) -> str:
+    return of(message, group, "IPC", 1) or of(message, group, "OBR", 18)
+
+
 def accession(message: hl7.Message, group: Group) -> str:
-    found = of(message, group, "IPC", 1) or of(message, group, "OBR", 18)
-    found = found or of(message, group, "ORC", 3) or of(message, group, "OBR", 3)
+    """What the message calls so, else the filler's number, which many sites use for it, else the placer's."""
+    found = accession_named(message, group) or of(message, group, "ORC", 3) or of(message, group, "OBR", 3)
     found = found or of(message, group, "ORC", 2) or of(message, group, "OBR", 2)
     if not found:
         raise MessageError("AE", "101", "No accession number: IPC-1, OBR-18, OBR-3 and OBR-2 are empty.", "OBR^1^18")

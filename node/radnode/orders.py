@@ -27,6 +27,7 @@ class Order:
 
     order_number: the placer's as "P:NUMBER", else the filler's as "F:NUMBER". level: None where the order names no priority.
     emptied: the names of fields that the message says are to be empty from now on; any other empty one was left unsaid.
+    names_accession: False where another number had to stand for the accession number, as in many a short status message.
     """
 
     order_number: str
@@ -43,6 +44,7 @@ class Order:
     cancelled: bool = False
     said_at: str = ""
     emptied: frozenset[str] = frozenset()
+    names_accession: bool = True
 
     @property
     def placer(self) -> str:
@@ -51,20 +53,30 @@ class Order:
 
 
 def keep(session: Session, order: Order, now: float) -> bool:
-    """The order as it stands now. False when a later message of the same order was kept before: that one holds."""
-    row = session.scalars(select(OrderRow).where(OrderRow.order_number == order.order_number)).one_or_none()
-    if row is None:
-        row = OrderRow(order_number=order.order_number)
-        session.add(row)
-    elif later(row.said_at, order.said_at):
-        return False
-    row.accession_number = order.accession_number
+    """The order as it stands now. False when a later message of the same order was kept before: that one holds.
+
+    One placer's number may order several examinations, each with its accession number. A message that names none is about
+    all of them.
+    """
+    of_number = session.scalars(select(OrderRow).where(OrderRow.order_number == order.order_number)).all()
+    rows = [r for r in of_number if r.accession_number == order.accession_number]
+    rows = rows or ([] if order.names_accession else list(of_number))
+    if not rows:
+        rows = [OrderRow(order_number=order.order_number, accession_number=order.accession_number)]
+        session.add_all(rows)
+    older = [row for row in rows if not later(row.said_at or "", order.said_at)]
+    for row in older:
+        renew(row, order, now)
+    session.flush()
+    return bool(older)
+
+
+def renew(row: OrderRow, order: Order, now: float) -> None:
     row.patient_id, row.issuer_of_patient_id = order.patient_id, order.issuer_of_patient_id
     for name in UNSAID_STAYS:
         if getattr(order, name) or name in order.emptied:
             setattr(row, name, getattr(order, name) or "")
     row.cancelled, row.said_at, row.updated_at = order.cancelled, order.said_at, now
-    return True
 
 
 def later(kept: str, came: str) -> bool:

@@ -1,17 +1,17 @@
 """The tables of triage: what was ordered, what people decided, what other systems were told. See `tables`."""
 
-from sqlalchemy import JSON, Float, String, Text
+from sqlalchemy import JSON, Float, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from radnode.table import UID, Table
 
 
 class OrderRow(Table):
-    """An examination that another system ordered, as its newest HL7 message says. Found by its accession number."""
+    """An examination that another system ordered, as its newest HL7 messages say. Found by its accession number."""
 
     __tablename__ = "orders"
     id: Mapped[int] = mapped_column(primary_key=True)
-    order_number: Mapped[str] = mapped_column(String(255), unique=True)  # the placer's, else the filler's
+    order_number: Mapped[str] = mapped_column(String(255))  # the placer's, else the filler's
     accession_number: Mapped[str] = mapped_column(Text, index=True)
     patient_id: Mapped[str] = mapped_column(Text, default="")
     issuer_of_patient_id: Mapped[str] = mapped_column(Text, default="")
@@ -24,7 +24,8 @@ class OrderRow(Table):
     scheduled_at: Mapped[str] = mapped_column(String(32), default="")  # as the message writes it
     cancelled: Mapped[bool] = mapped_column(default=False)
     said_at: Mapped[str] = mapped_column(String(32), default="")  # MSH-7 of the message that holds
-    updated_at: Mapped[float] = mapped_column(Float)
+    updated_at: Mapped[float] = mapped_column(Float, index=True)
+    __table_args__ = (UniqueConstraint("order_number", "accession_number"),)
 
 
 class MessageRow(Table):

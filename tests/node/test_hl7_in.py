@@ -127,6 +127,25 @@ def test_what_a_later_message_does_not_say_stays_and_what_it_deletes_goes(node: 
     assert (told.level, told.patient_class, told.patient_name) == (Level.ROUTINE, "", "")
 
 
+TWO_IPC = OMI.split("ORC|NW|79")[0].replace("NW|78", "NW|90").replace("OBR|1|78", "OBR|1|90") + "IPC|A3|RP2|1.2.3|SPS\r"
+
+
+@pytest.mark.parametrize("message", [OMI.replace("|78", "|90").replace("|79", "|90"), TWO_IPC])
+def test_one_placer_number_with_two_accession_numbers_is_two_orders(node: Node, message: str) -> None:
+    ask(node, message)
+    with node.database.reading() as session:
+        found = orders.of_accessions(session, ["A2", "A3"])
+    assert {a: [(o.placer, o.study_uid) for o in told] for a, told in found.items()} == {
+        "A2": [("90", "1.2.2")], "A3": [("90", "1.2.3")]
+    }  # fmt: skip
+    assert found["A2"][0].level is Level.HIGH
+    cancelled = "PID|1||P2^^^HOSP\rORC|CA|90\rOBR|1|90||71260^CT\r"
+    ask(node, message.split("PID")[0].replace("M2", "M5").replace("101600", "103000") + cancelled)
+    with node.database.reading() as session:
+        rows = session.scalars(select(OrderRow)).all()
+    assert [(r.accession_number, r.cancelled) for r in rows] == [("A2", True), ("A3", True)], "it names neither: both"
+
+
 @pytest.mark.parametrize(
     ("message", "answer", "number", "where"),
     [

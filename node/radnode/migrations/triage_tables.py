@@ -23,9 +23,10 @@ def create() -> None:
         sa.Column("said_at", sa.String(length=32), nullable=False),
         sa.Column("updated_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_orders")),
-        sa.UniqueConstraint("order_number", name=op.f("uq_orders_order_number")),
+        sa.UniqueConstraint("order_number", "accession_number", name=op.f("uq_orders_order_number_accession_number")),
     )
     op.create_index(op.f("ix_orders_accession_number"), "orders", ["accession_number"], unique=False)
+    op.create_index(op.f("ix_orders_updated_at"), "orders", ["updated_at"], unique=False)
     op.create_table(
         "messages",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -77,6 +78,7 @@ def create() -> None:
 
 
 def drop() -> None:
+    op.drop_index(op.f("ix_orders_updated_at"), table_name="orders")
     op.drop_index(op.f("ix_orders_accession_number"), table_name="orders")
     op.drop_table("orders")
     op.drop_index(op.f("ix_messages_received_at"), table_name="messages")
