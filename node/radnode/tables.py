@@ -205,7 +205,7 @@ class ReportRow(Table):
     model: Mapped[str] = mapped_column(String(64))
     status: Mapped[str] = mapped_column(String(32))  # preliminary, final, amended, entered-in-error
     issued_at: Mapped[float] = mapped_column(Float)
-    updated_at: Mapped[float] = mapped_column(Float)
+    updated_at: Mapped[float] = mapped_column(Float, index=True)
     bundle: Mapped[dict[str, object]] = mapped_column(JSON)
     __table_args__ = (UniqueConstraint("study_uid", "model"),)
 

@@ -21,6 +21,7 @@ from radnode.hl7_listen import Listener, take
 from radnode.settings import Hl7, Settings
 from radnode.tables_triage import MessageRow, OrderRow
 from radnode.triage import Level
+from radnode.web.changes import Changes
 from radnode.worklist import Reader
 
 ORM = (
@@ -227,3 +228,14 @@ def test_an_order_is_read_whatever_its_placer(node: Node) -> None:
     ask(node, ORM.replace("|77|F77", "||F77"))
     with node.database.reading() as session:
         assert orders.of_accessions(session, ["A1"])["A1"][0].order_number == "F:F77"
+
+
+def test_a_message_of_an_order_moves_the_open_pages(node: Node) -> None:
+    changes = Changes(node.database)
+    before = changes.look()
+    assert changes.look() == before
+    ask(node, ORM)
+    ordered = changes.look()
+    assert ordered != before
+    ask(node, SC)
+    assert changes.look() != ordered

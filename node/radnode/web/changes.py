@@ -18,6 +18,7 @@ from radnode.database import Database
 from radnode.states import JobState
 from radnode.tables import DeliveryRow, EventRow, JobRow, RemarkRow, ReportRow, StudyRow, VerdictRow
 from radnode.tables_monitoring import SimulationRow
+from radnode.tables_triage import OrderRow
 
 LOOK_S = 0.25
 QUIET_S = 15.0
@@ -40,7 +41,8 @@ class Changes:
             return self._stamp
 
     def look(self) -> str:
-        newest = [func.max(c) for c in (EventRow.id, VerdictRow.id, RemarkRow.id, ReportRow.updated_at)]
+        written = (EventRow.id, VerdictRow.id, RemarkRow.id, ReportRow.updated_at, OrderRow.updated_at)
+        newest = [func.max(c) for c in written]
         running = select(func.count(), func.sum(JobRow.progress)).where(JobRow.state == JobState.RUNNING)
         states = select(DeliveryRow.state, func.count()).group_by(DeliveryRow.state).order_by(DeliveryRow.state)
         simulations = select(SimulationRow.state, func.count(), func.sum(SimulationRow.progress))

@@ -107,6 +107,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("study_uid", "model", name=op.f("uq_reports_study_uid_model")),
     )
     op.create_index(op.f("ix_reports_study_uid"), "reports", ["study_uid"], unique=False)
+    op.create_index(op.f("ix_reports_updated_at"), "reports", ["updated_at"], unique=False)
     op.create_table(
         "studies",
         sa.Column("study_uid", sa.String(length=64), nullable=False),
@@ -337,6 +338,7 @@ def downgrade() -> None:
     op.drop_index("ix_studies_patient_id", table_name="studies")
     op.drop_index(op.f("ix_studies_due_at"), table_name="studies")
     op.drop_table("studies")
+    op.drop_index(op.f("ix_reports_updated_at"), table_name="reports")
     op.drop_index(op.f("ix_reports_study_uid"), table_name="reports")
     op.drop_table("reports")
     op.drop_table("refusals")
