@@ -133,3 +133,42 @@ def test_diffusion_without_a_b_value_is_missing_for_that_reason(
     found = read(changed(written(Layout.SERIES), tmp_path / "forgotten", "dwi", forget))
     assert found.missing == {"dwi": "its images cannot be used (no b value is stated)"}
     assert sum("; not used, its b values are not known" in r for r in found.reasons) == 2
+
+
+@pytest.mark.parametrize("layout", CLASSIC)
+@pytest.mark.parametrize(
+    ("water", "fat"),
+    [
+        (["DERIVED", "PRIMARY", "DIXON", "WATER"], ["DERIVED", "PRIMARY", "DIXON", "FAT"]),
+        (["ORIGINAL", "PRIMARY", "W_FFE", "W", "FFE"], ["ORIGINAL", "PRIMARY", "OP", "OP", "FFE"]),
+        (["DERIVED", "PRIMARY", "OTHER"], ["DERIVED", "PRIMARY", "OTHER"]),
+    ],
+    ids=["siemens", "philips", "ge"],
+)
+def test_the_water_of_a_dixon_series_is_the_dynamic_series_and_the_rest_of_it_is_not(
+    layout: Layout,
+    water: list[str],
+    fat: list[str],
+    made: breast.BreastPhantom,
+    written: Callable[[Layout], Path],
+    tmp_path: Path,
+) -> None:
+    def as_water(ds: pydicom.Dataset) -> None:
+        ds.ImageType = water
+        ds.SeriesDescription = "WATER: dynamic" if "OTHER" in water else "dynamic"
+        if "ScanOptions" in ds:
+            del ds.ScanOptions
+
+    def as_fat(ds: pydicom.Dataset) -> None:
+        ds.ImageType = fat
+        ds.SeriesDescription = "FAT: dynamic" if "OTHER" in fat else "dynamic"
+
+    of_water = changed(written(layout), tmp_path / "water", "dynamic", as_water)
+    roles = roles_of(Study.from_folder(copied(of_water, tmp_path / "both", "dynamic", as_fat)))
+    times = [p.after_injection_s for p in (roles.pre, *roles.posts)]
+    assert times == pytest.approx(made.times_s.tolist(), abs=0.6)
+    assert roles.fat_suppressed is True
+    rest = [r for u, r in roles.reasons.items() if u.endswith(".9")]
+    assert rest
+    assert all("not used, the fat, in-phase or out-of-phase images of a Dixon acquisition by" in r for r in rest)
+    assert any(": dynamic, water of a Dixon acquisition, " in r for r in roles.reasons.values())

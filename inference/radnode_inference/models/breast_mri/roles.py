@@ -9,6 +9,7 @@ from radnode_inference.frames import Frame
 from radnode_inference.match import name
 from radnode_inference.model import DeclinedError
 from radnode_inference.models.breast_mri.roles_diffusion import diffusion
+from radnode_inference.models.breast_mri.roles_dixon import is_water, not_water
 from radnode_inference.models.breast_mri.roles_images import ImageSet, whole
 from radnode_inference.models.breast_mri.roles_series import SIDES, Seen, see
 from radnode_inference.models.breast_mri.roles_times import Timed, TimePoint, time_points, timed
@@ -82,7 +83,7 @@ def roles_of(study: Study) -> Roles:
         side=one.side,
         reasons=reasons,
         assumptions=(*found.assumptions, *scaled),
-        fat_suppressed=one.technique.fat_suppressed,
+        fat_suppressed=is_water(one.technique.words, one.series.description) or one.technique.fat_suppressed,
     )
 
 
@@ -121,6 +122,11 @@ def role_of(seen: Seen) -> tuple[str, str]:
         return "dwi", f"diffusion-weighted by its b values ({values})"
     if count < FEWEST_SLICES:
         return "", f"only {count} images"
+    if by := not_water(t.words, seen.series.description):
+        return "", f"the fat, in-phase or out-of-phase images of a Dixon acquisition by {by}; the water images are read"
+    if is_water(t.words, seen.series.description):
+        role, reason = original_role(seen)
+        return role, f"water of a Dixon acquisition, {reason}"
     return derived_role(seen) if "DERIVED" in t.words else original_role(seen)
 
 
