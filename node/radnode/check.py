@@ -10,11 +10,11 @@ from pathlib import Path
 
 import httpx
 
-from radnode import migrations, peer_steps, peers, start, tls, weights_use
+from radnode import migrations, peer_steps, peer_steps_web, peers, start, tls, weights_use
 from radnode import settings as settings_module
 from radnode.database import Database
 from radnode.errors import DeliveryError, SettingsError
-from radnode.peers import Peer
+from radnode.peer import WEB, Peer
 from radnode.query import address_of
 from radnode.settings import Destination, Settings
 from radnode_inference import registry
@@ -115,13 +115,14 @@ def all_peers(settings: Settings) -> Iterator[Answer]:
     for sentence in peers.unheard(settings, found):
         yield Answer(what="peers", ok=False, sentence=sentence)
     for peer in found:
-        yield (
-            echo_peer(peer, settings)
-            if peer.called_at
-            else Answer(
-                what=f"peer {peer.name}", ok=True, sentence="may send; without address and port it is not called"
-            )
-        )
+        if peer.called_at:
+            yield echo_peer(peer, settings)
+        elif peer.url and peer.way in WEB:
+            *_, last = peer_steps_web.web(peer, settings)
+            yield Answer(what=f"peer {peer.name}", ok=last.ok, sentence=last.sentence)
+        else:
+            sentence = "may send; without a place and port it is not called"
+            yield Answer(what=f"peer {peer.name}", ok=True, sentence=sentence)
 
 
 def echo_peer(peer: Peer, settings: Settings) -> Answer:

@@ -109,7 +109,7 @@ def list_() -> None:
 def test(ctx: click.Context, name: str) -> None:
     """Connect to the peer NAME, C-ECHO, ask what it takes and what it has; say what is wrong."""
     from radnode import settings
-    from radnode.peer_steps import examine
+    from radnode.peer_examine import examine
     from radnode.peers import list_peers
 
     with opened() as database:

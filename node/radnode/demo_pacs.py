@@ -70,19 +70,22 @@ def configuration(name: str, folder: Path, http_port: int, dicom_port: int) -> d
 class Orthanc:
     """A running Orthanc in `folder`; use as a context manager.
 
-    more: settings that replace its own. url: its HTTP address without a slash at the end. dicom_port, ae_title: for C-STORE to it. pid: its process.
+    more: settings that replace its own; user: the name and password that these ask for. url: its HTTP address without a slash at the end. dicom_port, ae_title: for C-STORE to it. pid: its process.
     The database stays in `folder`, so `stop` and `start` again is a PACS that was away for a while, on the same ports.
     """
 
     ae_title = AE_TITLE
 
-    def __init__(self, folder: Path, more: Mapping[str, object] | None = None) -> None:
+    def __init__(
+        self, folder: Path, more: Mapping[str, object] | None = None, user: tuple[str, str] | None = None
+    ) -> None:
         self.more = dict(more or {})
         self.folder = folder
         self.http_port, self.dicom_port = free_ports(2)
         self.url = f"http://127.0.0.1:{self.http_port}"
         # no connection is used twice: Orthanc ends idle ones, now and then just as the next request leaves
-        self.http = httpx.Client(base_url=self.url, timeout=60.0, limits=httpx.Limits(max_keepalive_connections=0))
+        each = httpx.Limits(max_keepalive_connections=0)
+        self.http = httpx.Client(base_url=self.url, timeout=60.0, limits=each, auth=user)
         self._name = f"radnode-{uuid.uuid4().hex[:12]}"
         self._process: subprocess.Popen[bytes] | None = None
 

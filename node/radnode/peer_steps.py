@@ -1,4 +1,4 @@
-"""What a peer answers, step by step, and what is wrong in one sentence: connection, C-ECHO, what it takes, C-FIND."""
+"""What a peer answers by DICOM, step by step, and what is wrong in one sentence: connection, C-ECHO, what it takes, C-FIND."""
 
 import socket
 import ssl
@@ -21,6 +21,8 @@ from radnode.tls import DAY_S
 
 TIMEOUT_S = 5.0
 VERIFICATION, FIND = "1.2.840.10008.1.1", "1.2.840.10008.5.1.4.1.2.2.1"
+NEEDED = frozenset({"address", "connection", "C-ECHO"})
+"""The steps without which none of the others can be."""
 SERVICES = {COMMITMENT: "storage commitment", FIND: "C-FIND", MOVE: "C-MOVE", GET: "C-GET"}
 
 
@@ -33,8 +35,8 @@ class Step:
     sentence: str
 
 
-def examine(peer: Peer, settings: Settings) -> Iterator[Step]:
-    """The steps, each as soon as it is done; a failed one that the others need is the last."""
+def dicom(peer: Peer, settings: Settings) -> Iterator[Step]:
+    """The steps but the query, each as soon as it is done; a failed one that the others need is the last."""
     try:
         address = address_of(peer, settings)
     except DeliveryError as e:
@@ -47,11 +49,9 @@ def examine(peer: Peer, settings: Settings) -> Iterator[Step]:
     if address.tls:
         yield certificate(address, settings)
     yield takes(address, settings)
-    if "query" in peer.may:
-        yield query(peer, settings)
 
 
-def connect(address: Destination) -> Step:
+def connect(address: Destination, what: str = "connection") -> Step:
     """A TCP connection."""
     at = f"{address.host}:{address.port}"
     began = time.monotonic()
@@ -59,21 +59,19 @@ def connect(address: Destination) -> Step:
         socket.create_connection((address.host, address.port), timeout=TIMEOUT_S).close()
     except TimeoutError:
         return Step(
-            what="connection",
+            what=what,
             ok=False,
             sentence=f"{at} does not answer within {TIMEOUT_S:g} s: look at the address and the firewall.",
         )
     except ConnectionRefusedError:
         return Step(
-            what="connection",
+            what=what,
             ok=False,
             sentence=f"{at} refuses the connection: nothing listens there. Look at the port, and whether it runs.",
         )
     except OSError as e:
-        return Step(what="connection", ok=False, sentence=f"{at} cannot be reached: {e.strerror or type(e).__name__}.")
-    return Step(
-        what="connection", ok=True, sentence=f"{at} takes connections ({(time.monotonic() - began) * 1000:.0f} ms)."
-    )
+        return Step(what=what, ok=False, sentence=f"{at} cannot be reached: {e.strerror or type(e).__name__}.")
+    return Step(what=what, ok=True, sentence=f"{at} takes connections ({(time.monotonic() - began) * 1000:.0f} ms).")
 
 
 def echo(address: Destination, settings: Settings) -> Step:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from radnode.destinations.dimse_find import Found, finding
+from radnode.destinations.web_client import WebAddress
 from radnode.destinations.web_find import WebFinder
 from radnode.errors import DeliveryError
 from radnode.peers import Peer
@@ -28,7 +29,7 @@ class Finder(Protocol):
 def querying(peer: Peer, settings: Settings, timeout_s: float) -> Iterator[Finder]:
     """A way to ask this peer. Raises DeliveryError when there is none."""
     if peer.way == "wado":
-        with WebFinder(peer.url, timeout_s) as finder:
+        with WebFinder(web_address(peer, settings), timeout_s) as finder:
             yield finder
         return
     with finding(address_of(peer, settings), calling_ae=settings.receive.ae_title, timeout_s=timeout_s) as associated:
@@ -39,6 +40,11 @@ def address_of(peer: Peer, settings: Settings) -> Destination:
     """Where a peer is called. Raises DeliveryError when it has no single place and port."""
     host = peer.called_at
     if not host or peer.port is None:
-        raise DeliveryError(f"{peer.name} has no single address and port to call")
+        raise DeliveryError(f"{peer.name} has no single place to call by DICOM: host, or one address, and port")
     called = Destination(name=peer.name, kind="dimse", host=host, port=peer.port, ae_title=peer.ae_title, tls=peer.tls)
     return with_certificates((called,), settings.tls)[0]
+
+
+def web_address(peer: Peer, settings: Settings) -> WebAddress:
+    """Where and as whom a peer is called over the web."""
+    return WebAddress(url=peer.url, user=peer.user, password=peer.password, token=peer.token, own=settings.tls)

@@ -6,18 +6,22 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from pydicom import dcmread
 from pynetdicom import AE
 from support.certificates import Authority
-from support.core import Node
+from support.core import Node, dataset, encoded
 from support.orthanc import Orthanc, free_ports
 from support.receiver import wait_until
+from support.tls_front import tls_front
 
-from radnode import peer_changes, peer_steps
+from radnode import fetch_run, peer_changes, peer_steps
 from radnode.cli import cli
+from radnode.peer_examine import NOT_ASKED, examine
 from radnode.peers import Admission, Peer, add_peer, decide, remove_peer
 from radnode.settings import Settings
 from radnode.settings_access import Tls
@@ -25,7 +29,7 @@ from radnode.settings_access import Tls
 
 def look(peer: Peer, **sections: object) -> dict[str, tuple[bool, str]]:
     settings = Settings(**sections)  # type: ignore[arg-type]
-    return {s.what: (s.ok, s.sentence) for s in peer_steps.examine(peer, settings)}
+    return {s.what: (s.ok, s.sentence) for s in examine(peer, settings)}
 
 
 def at(port: int, ae_title: str = "PACS", **values: object) -> Peer:
@@ -107,7 +111,7 @@ def test_something_that_is_no_dicom_system_hangs_up(monkeypatch: pytest.MonkeyPa
 
 def test_a_network_is_no_address_to_call() -> None:
     steps = look(Peer(name="all", address="10.0.0.0/8", port=104))
-    assert steps == {"address": (False, "all has no single address and port to call.")}
+    assert steps == {"address": (False, "all has no single place to call by DICOM: host, or one address, and port.")}
 
 
 @contextmanager
@@ -170,6 +174,39 @@ def test_a_certificate_for_a_name_alone_is_believed_where_the_peer_is_called_by_
         steps = look(replace(by_address, host="localhost"), tls=own)
         assert steps["C-ECHO"] == (True, "DCMTK knows this node and answers.")
         assert steps["certificate"][0] and steps["negotiation"][0]
+
+
+@pytest.mark.system
+def test_an_orthanc_that_asks_who_calls_is_asked_and_fetched_from_over_tls(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ca")
+    pair = authority.issue("orthanc", address=False)
+    more = {"AuthenticationEnabled": True, "RegisteredUsers": {"radnode": "geheim"}}
+    secret = tmp_path / "secret"
+    secret.write_text("geheim\n")
+    study = "1.2.826.77"
+    with (
+        Orthanc(tmp_path / "pacs", more, ("radnode", "geheim")) as pacs,
+        tls_front(pair, pacs.http_port) as port,
+    ):
+        pacs.upload(encoded(dataset(study, f"{study}.1")))
+        base = f"https://localhost:{port}"
+        rest = Peer(name="o", way="orthanc", url=base, user="radnode", password=f"file:{secret}", may=("retrieve",))
+        web = replace(rest, way="wado", url=f"{base}/dicom-web", may=("query", "retrieve"))
+        ours: dict[str, object] = {"tls": Tls(ca=authority.ca), "data": tmp_path / "data"}
+        assert look(rest, **ours)["Orthanc"] == (True, "It is Orthanc 1.10.1, and answers.")
+        assert look(rest, **ours)["query"] == (True, NOT_ASKED)
+        assert [w for w, (ok, _) in look(web, **ours).items() if ok] == ["web connection", "web TLS", "QIDO-RS"]
+        for peer in (rest, web):
+            (file,) = fetch_run.files(peer, study, Settings(**ours))  # type: ignore[arg-type]
+            assert dcmread(BytesIO(file)).SOPInstanceUID == f"{study}.1"
+        secret.write_text("wrong")
+        why = "the web address answered 401: it asks who calls, and does not take what the node shows (user and password, or token)."
+        assert look(rest, **ours)["Orthanc"] == (False, f"It cannot be asked: {why}")
+        assert look(web, **ours)["QIDO-RS"] == (False, f"It cannot be queried: {why}")
+        secret.unlink()
+        assert "the secret file:" in look(web, **ours)["QIDO-RS"][1]
+        assert look(web)["web TLS"][1].startswith("The TLS connection fails: its certificate is not believed: ")
+    assert look(web, **ours)["web connection"][1].endswith("Look at the port, and whether it runs.")
 
 
 def test_changes_of_peers_are_in_force_and_in_the_history(node: Node) -> None:

@@ -13,8 +13,9 @@ from support.orthanc import Orthanc
 from support.receiver import Receiver, receiver
 from support.results import add_job, add_study, four, record
 
-from radnode import peer_steps, reconcile
+from radnode import reconcile
 from radnode.fetch_run import fetch
+from radnode.peer_examine import examine
 from radnode.peers import Peer, add_peer
 from radnode.settings import Deliver, Destination, Settings
 from radnode.settings_access import Tls, with_certificates
@@ -80,7 +81,7 @@ def test_echo_route_store_commit_find_get_and_move_over_tls(tmp_path: Path) -> N
         settings = Settings(
             data=data, tls=own, destinations=with_certificates((to,), own), deliver=Deliver(timeout_s=15, retry_s=0.3)
         )
-        well = {s.what: s.ok for s in peer_steps.examine(peer, settings)}
+        well = {s.what: s.ok for s in examine(peer, settings)}
         assert well == dict.fromkeys(("connection", "C-ECHO", "certificate", "negotiation", "query"), True)
         pacs.http.post("/modalities/node/echo", json={}).raise_for_status()
         auto_routed(node, pacs)

@@ -1,12 +1,14 @@
-"""Upload to Orthanc by its REST API. The only module that knows orthanc-api-client."""
+"""Orthanc's REST API: results are uploaded, studies fetched. The only module that knows orthanc-api-client."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import httpx
 from orthanc_api_client import OrthancApiClient
 from orthanc_api_client.exceptions import HttpError, OrthancApiException
 
 from radnode.destinations import Outgoing
+from radnode.destinations.web_client import WebAddress, ask, client
 from radnode.errors import DeliveryError
 from radnode.settings import Destination as Address
 
@@ -20,13 +22,13 @@ class Orthanc:
 
     @contextmanager
     def open(self, results: Sequence[Outgoing]) -> Iterator["Upload"]:
-        client = OrthancApiClient(
+        server = OrthancApiClient(
             self.address.url.rstrip("/") + "/", user=self.address.user or None, pwd=self.address.password or None
         )
         try:
-            yield Upload(client, self.timeout_s)
+            yield Upload(server, self.timeout_s)
         finally:
-            client.close()
+            server.close()
 
 
 class Upload:
@@ -52,17 +54,25 @@ class Upload:
         return "was there already" if status == "AlreadyStored" else ""
 
 
-def study_files(url: str, study_uid: str, timeout_s: float) -> Iterator[bytes]:
+def study_files(at: WebAddress, study_uid: str, timeout_s: float) -> Iterator[bytes]:
     """Every object of a study as a DICOM file, one at a time; none where Orthanc does not have it. Raises DeliveryError."""
-    client = OrthancApiClient(url.rstrip("/") + "/")
+    with client(at, timeout_s) as http:
+        try:
+            found = ask(http, "POST", "/tools/lookup", content=study_uid).json()
+            studies = [f["ID"] for f in found if f["Type"] == "Study"]
+            objects = [i["ID"] for s in studies for i in ask(http, "GET", f"/studies/{s}/instances").json()]
+        except (ValueError, KeyError, TypeError) as e:
+            raise DeliveryError("the answer is not Orthanc's") from e
+        for instance in objects:
+            yield ask(http, "GET", f"/instances/{instance}/file").content
+
+
+def version(http: httpx.Client) -> str:
+    """Which Orthanc this is. Raises DeliveryError."""
     try:
-        found = client.studies.lookup(study_uid)
-        for instance in client.studies.get_instances_ids(found) if found else ():
-            yield client.get(f"instances/{instance}/file", timeout=timeout_s).content
-    except OrthancApiException as e:
-        raise DeliveryError(f"Orthanc does not answer: {e.msg}") from e
-    finally:
-        client.close()
+        return str(ask(http, "GET", "/system").json()["Version"])
+    except (ValueError, KeyError, TypeError) as e:
+        raise DeliveryError("the answer is not Orthanc's") from e
 
 
 def make(address: Address, *, calling_ae: str, timeout_s: float) -> Orthanc:

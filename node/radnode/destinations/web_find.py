@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 
 from radnode.destinations.dimse_find import Found, number
+from radnode.destinations.web_client import WebAddress, ask, client
 from radnode.errors import DeliveryError
 
 PAGE = 500
@@ -21,12 +22,10 @@ WANTED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 
 
 class WebFinder:
-    """A DICOMweb server at `url`; use as a context manager."""
+    """A DICOMweb server; use as a context manager. Raises DeliveryError when it cannot be called at all."""
 
-    def __init__(self, url: str, timeout_s: float) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise DeliveryError("the peer has no web address")
-        self._http = httpx.Client(base_url=url.rstrip("/"), timeout=timeout_s, follow_redirects=False)
+    def __init__(self, at: WebAddress, timeout_s: float) -> None:
+        self._http = client(at, timeout_s)
 
     def __enter__(self) -> "WebFinder":
         return self
@@ -60,18 +59,14 @@ class WebFinder:
                 items = answer.json() if answer.content else []
             except ValueError as e:
                 raise DeliveryError("the answer is no DICOM JSON") from e
+            if not isinstance(items, list):
+                raise DeliveryError("the answer is no DICOM JSON")
             found += items
             if len(items) < PAGE:
                 return found
 
     def _get(self, path: str, query: Mapping[str, str], accept: str) -> httpx.Response:
-        try:
-            answer = self._http.get(f"/{path}", params=dict(query), headers={"accept": accept})
-        except (httpx.HTTPError, httpx.InvalidURL) as e:
-            raise DeliveryError(f"the web address does not answer: {type(e).__name__}") from e
-        if not answer.is_success:
-            raise DeliveryError(f"the web address answered {answer.status_code}")
-        return answer
+        return ask(self._http, "GET", f"/{path}", params=dict(query), headers={"accept": accept})
 
 
 def study_of(a: Mapping[str, Any]) -> Found:

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from radnode import breaker, capabilities, outbox, peer_changes, peers, profiles, tls
 from radnode.database import Database
 from radnode.peer import REFERENCES, RIGHTS, WAYS, Peer
-from radnode.peer_steps import examine
+from radnode.peer_examine import examine
 from radnode.settings import AeTitle, Settings
 from radnode.settings import Peer as PeerSetting
 from radnode.web.fhir import who
