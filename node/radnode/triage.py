@@ -38,11 +38,26 @@ def overdue_after(ageing: Ageing) -> Mapping[Level, float]:
     return {level: 60 * ageing.due_at * minutes for level, minutes in limits.items()}
 
 
+def full_limits(ageing: Ageing) -> Mapping[Level, float]:
+    """Seconds within which a row is to be read."""
+    return {level: seconds / ageing.due_at for level, seconds in overdue_after(ageing).items()}
+
+
+def outranking(ageing: Ageing) -> Mapping[Level, float] | None:
+    """The limits past which a row goes before what only an AI made STAT; None where the settings have it otherwise."""
+    return full_limits(ageing) if ageing.above_stat else None
+
+
 OVERDUE_S: Mapping[Level, float] = overdue_after(Ageing())
 """After this a row is overdue: it goes before the others of its level, a routine one into HIGH, so that nothing starves."""
 
 PROBABILITY_NOT_GIVEN = 0.5
 """Where a finding without a probability stands among those of its level."""
+
+
+def severity(probability: float | None) -> float:
+    return PROBABILITY_NOT_GIVEN if probability is None else probability
+
 
 DEFAULT_POLICY: tuple[TriageRule, ...] = (
     # SCT: pulmonary embolism, pneumothorax, intracranial haemorrhage, haemorrhage (PS3.16 CID 6101, CID 7159)
@@ -94,6 +109,7 @@ class Priority:
     """Where a study stands and why. probability: of the finding that put it there (None: not given, or no finding).
 
     hierarchy: within a level, lower goes first. rule: the name of the rule that decided, "" for none.
+    given: the level that it has without any AI: as ordered, by the class of the patient, by a person who set it or confirmed a report.
     """
 
     level: Level
@@ -103,6 +119,7 @@ class Priority:
     demonstration: bool = False
     hierarchy: int = 0
     rule: str = ""
+    given: Level = Level.ROUTINE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,9 +148,12 @@ def prioritise(
 ) -> Priority:
     """The highest of: what any finding of any standing report is given, the normal place, what a person set; and why."""
     said = by_findings(reports, policy, context)
+    final = [r for r in reports if r.status in CONFIRMED]
+    given = by_findings(final, policy, context).level if final else Level.ROUTINE
     for other in (normal_place(policy, context), set_by_person(context)):
-        said = raised(said, other) if other is not None else said
-    return said
+        if other is not None:
+            said, given = raised(said, other), min(given, other.level, key=RANK.__getitem__)
+    return replace(said, given=given)
 
 
 def by_findings(reports: Sequence[Report], policy: Sequence[TriageRule], context: Context) -> Priority:
@@ -262,10 +282,6 @@ def agree(rule: TriageRule, abnormality: Abnormality, patient_class: str, standi
     return len(same) >= rule.agreeing
 
 
-def severity(probability: float | None) -> float:
-    return PROBABILITY_NOT_GIVEN if probability is None else probability
-
-
 def describe(abnormality: Abnormality) -> str:
     """ "Nodule, left lung, 93 %, 1.2 ml"."""
     place = " ".join(w for w in (abnormality.laterality, abnormality.site.lower()) if w)
@@ -275,9 +291,7 @@ def describe(abnormality: Abnormality) -> str:
     if abnormality.probability is not None:
         parts.append(f"{100 * abnormality.probability:.0f} %")
     if abnormality.volume_ml is not None:
-        parts.append(
-            f"{abnormality.volume_ml:.2g} ml" if abnormality.volume_ml < 10 else f"{abnormality.volume_ml:.0f} ml"
-        )
+        parts.append(f"{abnormality.volume_ml:{'.2g' if abnormality.volume_ml < 10 else '.0f'}} ml")
     return ", ".join(p for p in parts if p)
 
 
@@ -286,30 +300,47 @@ def marked(demonstration: bool) -> str:
 
 
 def order(
-    rows: Iterable[tuple[K, Priority, float]], now: float, limits: Mapping[Level, float] = OVERDUE_S
+    rows: Iterable[tuple[K, Priority, float]],
+    now: float,
+    limits: Mapping[Level, float] = OVERDUE_S,
+    full: Mapping[Level, float] | None = None,
 ) -> list[Place[K]]:
     """Rows of (key, priority, arrival in epoch seconds) as they are to be read. limits: seconds, see `overdue_after`.
 
     By level; in a level first what is overdue, longest overdue first, then by the rule's place in the table, then by
-    probability in steps of ten per cent, then by arrival. Nothing starves: only STAT and what is overdue for longer can
-    stand before an overdue row.
+    probability in steps of ten per cent, then by arrival. full: see `outranking`; what is past these stands before all but
+    the STAT of people and orders, first what waited the most times its own limit, a STAT of the AI among them.
     """
     places = []
     for key, priority, at in rows:
         waiting = max(0.0, now - at)
         overdue = max(0.0, waiting - limits[priority.level])
-        places.append((Place(key=key, priority=aged(priority, waiting, overdue), waiting_s=waiting), overdue))
-    places.sort(key=lambda p: sort_key(*p))
-    return [place for place, _ in places]
+        past = waiting / full[priority.level] if full and waiting > full[priority.level] else 0.0
+        place = Place(key=key, priority=aged(priority, waiting, overdue, past), waiting_s=waiting)
+        places.append((place, overdue, tier(priority, past)))
+    crowded = any(first == PAST for _, _, (first, _) in places)  # else a STAT is a STAT
+    places.sort(key=lambda p: (p[2] if crowded else (FREE, 0.0), sort_key(p[0], p[1])))
+    return [place for place, _, _ in places]
 
 
-def aged(priority: Priority, waiting_s: float, overdue_s: float) -> Priority:
+GIVEN_STAT, PAST, FREE = range(3)
+
+
+def tier(priority: Priority, past: float) -> tuple[int, float]:
+    """What goes first while some row is past its limit. past: how many times its limit it waited, 0 where it is within."""
+    if priority.given is Level.STAT:
+        return GIVEN_STAT, 0.0
+    return (PAST, -past) if past else (FREE, 0.0)
+
+
+def aged(priority: Priority, waiting_s: float, overdue_s: float, past: float) -> Priority:
     """A row that waited too long says so; a routine one is HIGH."""
-    if overdue_s <= 0:
+    if overdue_s <= 0 and not past:
         return priority
     level = Level.HIGH if priority.level is Level.ROUTINE else priority.level
     waited = f"{waiting_s / 3600:.0f} h" if waiting_s >= 7200 else f"{waiting_s / 60:.0f} min"
-    return replace(priority, level=level, reason=f"Waited {waited}. {priority.reason}")
+    limit = ", longer than its limit" if past else ""
+    return replace(priority, level=level, reason=f"Waited {waited}{limit}. {priority.reason}")
 
 
 def sort_key(place: Place[K], overdue: float) -> tuple[int, float, int, float, float]:

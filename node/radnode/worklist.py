@@ -52,7 +52,7 @@ class Entry:
     """One row. rank counts from 1; 0: not in the list. waiting_s: since the first image came. owed, dead: results on their way,
     given up.
 
-    rule: of the policy that put it there, "" for none. set_level, comment: a person's.
+    rule: of the policy that put it there, "" for none. set_level, comment: a person's. past: it waits longer than its limit.
     """
 
     rank: int
@@ -69,6 +69,7 @@ class Entry:
     patient_class: str = ""
     set_level: Level | None = None
     comment: str = ""
+    past: bool = False
 
     @property
     def ran(self) -> bool:
@@ -83,6 +84,11 @@ class Worklist:
     entries: tuple[Entry, ...]
     older: int
     read: int
+
+    @property
+    def past(self) -> int:
+        """How many wait longer than their limit."""
+        return sum(e.past for e in self.entries)
 
 
 class Reader:
@@ -99,7 +105,7 @@ class Reader:
         self.database = database
         self.policy = triage.DEFAULT_POLICY if policy is None else tuple(policy)
         self.ageing = ageing or Ageing()
-        self.limits = triage.overdue_after(self.ageing)
+        self.limits, self.full = triage.overdue_after(self.ageing), triage.full_limits(self.ageing)
         self.classes = tuple(classes)
         self._reports: dict[str, tuple[float, Report | None]] = {}
 
@@ -122,7 +128,9 @@ class Reader:
         known = orders.contexts(session, studies, self.classes)
         answers = all_answers(session, chosen, studies, reports)
         counts = delivery_counts(session, chosen)
-        ranked = triage.order(self.rows(studies, reports, known), now, self.limits)
+        rows = self.rows(studies, reports, known)
+        levels = {uid: priority.level for uid, priority, _ in rows}
+        ranked = triage.order(rows, now, self.limits, triage.outranking(self.ageing))
         return tuple(
             Entry(
                 rank=rank,
@@ -139,6 +147,7 @@ class Reader:
                 patient_class=known[place.key].patient_class,
                 set_level=known[place.key].set_level,
                 comment=known[place.key].comment,
+                past=place.waiting_s > self.full[levels[place.key]],
             )
             for rank, place in enumerate(ranked, start=1)
         )

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from radnode.cli import cli
+from radnode.settings import Ageing
 from radnode.simulation import queueing
 from radnode.simulation.compare import compare
 from radnode.simulation.room import Pick, Room, by_level, by_worklist, first_come
@@ -132,3 +133,19 @@ def test_the_command_prints_the_table_and_writes_the_page(tmp_path: Path) -> Non
 def test_one_trial_has_no_confidence_interval() -> None:
     [diseased, *_] = compare(Description(), DEFAULT_POLICY, studies=200, trials=1).rows
     assert math.isnan(diseased.without.half_width)
+
+
+def test_a_flood_of_stat_flags_is_simulated_as_the_settings_have_it() -> None:
+    """Flags without end: the plain study is read when its whole limit is over, or never before the flags are."""
+    flag = Priority(level=Level.STAT, reason="", probability=0.9, abnormal=True)
+
+    def waited(above_stat: bool) -> float:
+        ageing = Ageing(routine_min=300, above_stat=above_stat)
+        flood = [Arrival(at_s=590.0 * i, reading_s=600, flag=flag) for i in range(120)]
+        plain = Arrival(at_s=1.0, reading_s=600)
+        result = compare(Description(), DEFAULT_POLICY, traffic=[[flood[0], plain, *flood[1:]]], ageing=ageing)
+        [row] = [r for r in result.rows if r.group == "ROUTINE"]
+        return row.with_triage.longest
+
+    assert 300 <= waited(True) <= 320
+    assert waited(False) > 1000

@@ -3,8 +3,8 @@ import itertools
 import pytest
 
 from radnode import triage
-from radnode.settings import TriageRule
-from radnode.triage import DEFAULT_POLICY, OVERDUE_S, Level, Priority, Report, order, prioritise
+from radnode.settings import Ageing, TriageRule
+from radnode.triage import DEFAULT_POLICY, OVERDUE_S, Context, Level, Priority, Report, order, outranking, prioritise
 from radnode_fhir.read import Abnormality, Reported
 from radnode_inference.findings import Code
 
@@ -162,9 +162,54 @@ def test_nothing_starves_under_a_stream_of_likely_findings() -> None:
     pytest.fail("the routine study was never read")
 
 
-def test_stat_stands_above_everything_that_is_overdue() -> None:
-    rows = [("old", place(Level.ROUTINE), 0.0), ("stat", place(Level.STAT, 0.6), 99 * HOUR)]
+def test_stat_stands_above_everything_that_is_overdue_where_the_settings_have_it_so() -> None:
+    rows = [("old", place(Level.ROUTINE), 0.0), ("stat", place(Level.STAT, 0.6), 99.9 * HOUR)]
+    assert outranking(Ageing(above_stat=False)) is None
     assert names(rows, 100 * HOUR) == ["stat", "old"]
+
+
+def test_past_its_whole_limit_a_study_stands_before_what_only_an_ai_made_stat_and_after_what_a_person_or_order_did() -> (
+    None
+):
+    """Each may use up its own limit: first what waited the most times as long."""
+    full = outranking(Ageing())
+    set_stat = prioritise((), context=Context(set_level=Level.STAT))
+    rows = [
+        ("old", place(Level.ROUTINE), 100 * HOUR - 25 * HOUR),
+        ("older", place(Level.HIGH), 100 * HOUR - 5 * HOUR),
+        ("stat", place(Level.STAT, 0.99), 99.9 * HOUR),
+        ("stat-late", place(Level.STAT, 0.6), 100 * HOUR - 0.6 * HOUR),
+        ("ordered", prioritise((), context=Context(ordered=Level.STAT)), 99.9 * HOUR),
+        ("set", set_stat, 99.95 * HOUR),
+        ("high", place(Level.HIGH), 99.0 * HOUR),
+    ]
+    expected = ["set", "ordered", "older", "stat-late", "old", "stat", "high"]
+    for shuffled in itertools.islice(itertools.permutations(rows), 0, None, 97):
+        made = order(list(shuffled), 100 * HOUR, OVERDUE_S, full)
+        assert [p.key for p in made] == expected
+    assert made[4].priority.reason == "Waited 25 h, longer than its limit. because"
+
+
+def test_a_flood_of_stat_flags_delays_a_plain_study_to_its_limit_and_no_further() -> None:
+    """One reader, and a new STAT flag for each study that is read: without the setting the plain one is never read."""
+    full = outranking(Ageing())
+    waiting = [("plain", place(Level.ROUTINE), 0.0), ("spare", place(Level.STAT, 0.9), 0.0)]
+    for n in range(1, 1000):
+        now = n * 600.0
+        waiting.append((f"stat-{n}", place(Level.STAT, 0.99), now))
+        read = order(waiting, now, OVERDUE_S, full)[0].key
+        waiting = [w for w in waiting if w[0] != read]
+        if read == "plain":
+            assert 24 * HOUR <= now <= 24 * HOUR + 2 * 600
+            return
+    pytest.fail("the plain study was never read")
+
+
+def test_a_report_that_a_person_confirmed_is_not_only_an_ai_s() -> None:
+    assert prioritise([report(finding(EMBOLISM), status="final")]).given is Level.STAT
+    assert prioritise([report(finding(EMBOLISM))]).given is Level.ROUTINE
+    patient = Context(patient_class="emergency")
+    assert prioritise([report(finding(EMBOLISM))], context=patient).given is Level.HIGH
 
 
 def test_order_keeps_every_row_once() -> None:

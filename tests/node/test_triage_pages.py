@@ -7,7 +7,7 @@ from support.filled import fill
 from support.pages import serving
 
 from radnode import policies
-from radnode.settings import TriageRule
+from radnode.settings import Ageing, TriageRule
 
 
 def test_a_priority_is_set_with_a_comment_kept_in_the_story_and_taken_back(tmp_path: Path) -> None:
@@ -54,3 +54,18 @@ def test_the_page_shows_the_policy_and_when_it_changed(tmp_path: Path, monkeypat
         assert page.count("1970-01-01") == 3
         assert client.get("/triage?lang=zh-TW").status_code == 200
     node.database.close()
+
+
+def test_the_pages_say_how_many_wait_longer_than_their_limit(tmp_path: Path) -> None:
+    for number, (above, sentence) in enumerate(
+        ((True, "goes before what only an AI"), (False, "STAT goes before whatever"))
+    ):
+        node = fill(tmp_path / str(number), ageing=Ageing(routine_min=60, above_stat=above))
+        with serving(node.settings) as client:
+            entries = client.get("/api/worklist").json()["entries"]
+            late = {e["study"]["study_uid"] for e in entries if e["past"]}
+            assert late == {node.normal, node.declined}
+            assert sentence in client.get("/triage").text
+            for address in ("/", "/fragments/worklist", "/triage"):
+                assert "Waiting longer than their limit: 2." in client.get(address).text
+        node.database.close()

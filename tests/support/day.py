@@ -162,6 +162,26 @@ def place(case: Case, now: float, plan: Plan, *, ageing: bool = True) -> tuple[i
     return level, 0.0, row, -(percent // 10), case.happened["arrived"]
 
 
+def in_order(cases: Sequence[Case], now: float, plan: Plan) -> list[Case]:
+    """By place, while nobody is past the limit of his level.
+
+    Else first whom a person raised to STAT, then who is past it, the most times his limit first, then the others.
+    """
+
+    def past(case: Case) -> float:
+        level = place(case, now, plan, ageing=False)[0]
+        return (now - case.happened["arrived"]) * plan.scale / 60 / plan.limits_min[level]
+
+    crowded = any(past(c) > 1 and c.when("raised") > now for c in cases)
+
+    def key(case: Case) -> tuple[int, float]:
+        if case.when("raised") <= now:
+            return 0, 0.0
+        return (1, -past(case)) if past(case) > 1 else (2, 0.0)
+
+    return sorted(cases, key=lambda c: (key(c) if crowded else (0, 0.0), place(c, now, plan), c.uid))
+
+
 def verdict(said: Said) -> tuple[int, int, int]:
     """The first rule of the table that holds: level, row, minus the probability (50 % where none is given, which counts as sure)."""
     percent = 50 if said.percent is None else int(said.percent)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hl7.client import MLLPClient
-from support.day import NEVER, Case, Plan, Said, place
+from support.day import NEVER, Case, Plan, Said, in_order, place
 from support.node_process import TestNode
 
 from radnode.demo_node import NodeProcess
@@ -202,7 +202,7 @@ class Day:
     def expected(self, now: float) -> list[tuple[str, str]]:
         """Level and study of everything that is not read, by the policy."""
         here = [c for c in self.cases if c.when("arrived") < NEVER and c.when("read") == NEVER]
-        return [(LEVELS[where[0]], uid) for where, uid in sorted((place(c, now, self.plan), c.uid) for c in here)]
+        return [(LEVELS[place(c, now, self.plan)[0]], c.uid) for c in in_order(here, now, self.plan)]
 
     def _ask_models(self) -> bool:
         """Whether the node's own model reported something new, by what its FHIR endpoint says."""

@@ -16,7 +16,17 @@ from radnode.simulation.recorded import as_it_was, recorded
 from radnode.simulation.recorded import trials as drawn
 from radnode.simulation.room import Room
 from radnode.simulation.traffic import Arrival, Description
-from radnode.triage import DEFAULT_POLICY, Context, Level, Priority, Report, order, overdue_after, prioritise
+from radnode.triage import (
+    DEFAULT_POLICY,
+    Context,
+    Level,
+    Priority,
+    Report,
+    order,
+    outranking,
+    overdue_after,
+    prioritise,
+)
 from radnode_fhir.read import Abnormality, Reported
 from radnode_inference.findings import Code
 
@@ -89,15 +99,15 @@ def simulated(
     for case in sorted(cases, key=lambda c: c.when("arrived")):
         arrivals.append(Arrival(at_s=(case.when("arrived") - origin) * plan.scale, reading_s=reading_s(case)))
         by_arrival[id(arrivals[-1])] = case
-    limits = overdue_after(
-        Ageing.model_validate(dict(zip(("stat_min", "high_min", "routine_min"), plan.limits_min, strict=True)))
-    )
+    names = ("stat_min", "high_min", "routine_min")
+    setting = Ageing.model_validate(dict(zip(names, plan.limits_min, strict=True)))
+    limits, full = overdue_after(setting), outranking(setting)
     if not ageing:
-        limits = dict.fromkeys(limits, NEVER)
+        limits, full = dict.fromkeys(limits, NEVER), None
 
     def pick(waiting: Sequence[Arrival], now: float) -> Arrival:
         moment = origin + now / plan.scale
-        return order(((a, known(by_arrival[id(a)], moment), a.at_s) for a in waiting), now, limits)[0].key
+        return order(((a, known(by_arrival[id(a)], moment), a.at_s) for a in waiting), now, limits, full)[0].key
 
     reads = Room(arrivals, plan.readers, pick).run()
     return {by_arrival[id(r.arrival)].number: r.wait_s / 60 for r in reads}

@@ -11,7 +11,7 @@ from radnode.settings import Ageing, TriageRule
 from radnode.simulation import queueing
 from radnode.simulation.room import Read, Room, by_worklist, first_come
 from radnode.simulation.traffic import Arrival, Description, described, flag_of
-from radnode.triage import Level, overdue_after
+from radnode.triage import Level, outranking, overdue_after
 
 Group = Callable[[Arrival], bool]
 WARM_UP = 0.1
@@ -87,7 +87,8 @@ def compare(
 
     really: how long those of them waited whose reading was recorded.
     """
-    worklist = by_worklist(overdue_after(ageing or Ageing()))
+    ageing = ageing or Ageing()
+    worklist = by_worklist(overdue_after(ageing), outranking(ageing))
     without: list[list[Read]] = []
     triaged: list[list[Read]] = []
     trials = len(traffic) if traffic is not None else trials

@@ -36,13 +36,13 @@ def by_level(waiting: Sequence[Arrival], now: float) -> Arrival:
     return min(waiting, key=lambda a: (RANK[known(a, now).level], a.at_s))
 
 
-def by_worklist(limits: Mapping[Level, float] = OVERDUE_S) -> Pick:
-    """The order of the node's own worklist, ageing included. limits: as `triage.overdue_after` makes them."""
+def by_worklist(limits: Mapping[Level, float] = OVERDUE_S, full: Mapping[Level, float] | None = None) -> Pick:
+    """The order of the node's own worklist, ageing included. limits, full: as `triage.overdue_after`, `outranking` make them."""
 
     def pick(waiting: Sequence[Arrival], now: float) -> Arrival:
         if len(waiting) == 1:
             return waiting[0]
-        return order(((a, known(a, now), a.waits_from_s) for a in waiting), now, limits)[0].key
+        return order(((a, known(a, now), a.waits_from_s) for a in waiting), now, limits, full)[0].key
 
     return pick
 

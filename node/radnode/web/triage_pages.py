@@ -23,11 +23,11 @@ def triage_pages(made: APIRouter, render: Render, settings: Settings, database: 
     @made.get("/triage")
     def policy() -> HTMLResponse:
         with database.reading() as session:
-            past = policies.history(session)
+            steps = policies.history(session)
             shadow = policy_shadow.comparison(session, settings.triage_shadow)
         return render(
             "triage.html", "Triage", "triage",
-            policy=reader.policy, ageing=reader.ageing, limits=reader.limits, classes=reader.classes, history=past,
+            policy=reader.policy, ageing=reader.ageing, limits=reader.limits, classes=reader.classes, history=steps, past=reader.worklist(time.time()).past,
             shadow=shadow, levels=list(Level),
         )  # fmt: skip
 
