@@ -1,18 +1,62 @@
 """`radnode peers`: who may send to the node."""
 
 import getpass
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from functools import reduce
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from radnode.errors import RefusedError
+from radnode.peer import RIGHTS, WAYS, check_places, check_reference
+
 if TYPE_CHECKING:
     from radnode.database import Database
+    from radnode.peer import Peer
 
-RIGHTS = ("send", "query", "retrieve", "commit", "worklist")
-WAYS = ("move", "get", "wado", "orthanc")
+NOTHING = "none"
+"""What --may says for a peer without a right."""
+
+
+def refused_early(ctx: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """What holds a secret is refused before anything is written, the audit's row of the command itself included."""
+    try:
+        if value and option.name == "url":
+            check_places("", "", value)
+        elif value:
+            check_reference(str(option.name), value)
+    except ValueError as e:
+        raise click.BadParameter(str(e)) from e
+    return value
+
+
+OPTIONS = (
+    click.option("--ae-title", help="Its AE title; empty: any."),
+    click.option("--address", help="From where it calls: an IP address, or a network such as 10.1.0.0/16; empty: any."),
+    click.option("--host", help="Where it is called, a name or an IP address; empty: at its address."),
+    click.option("--port", type=click.IntRange(1, 65535), help="Where it listens itself."),
+    click.option("--quiet-s", type=click.FloatRange(0), help="Its own quiet time before a study is complete."),
+    click.option("--may", multiple=True, type=click.Choice((*RIGHTS, NOTHING)), help="Several times.  [default: send]"),
+    click.option("--way", type=click.Choice(WAYS), help="How studies are fetched from it.  [default: move]"),
+    click.option("--url", callback=refused_early, help="Of its DICOMweb (wado) or of Orthanc."),
+    click.option("--user", help="Of that web address."),
+    click.option("--password", callback=refused_early, help="Where it lies: file:PATH or env:NAME."),
+    click.option(
+        "--token",
+        callback=refused_early,
+        help="Where a bearer token lies, instead of user and password: file:PATH or env:NAME.",
+    ),
+    click.option("--tls/--no-tls", default=None, help="The node calls it over TLS, and refuses it in the clear."),
+    click.option("--certificate-name", help="With TLS: the name that its certificate must have; empty: any."),
+)
+
+
+def described(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of what a peer is; what is not given comes as None, or ()."""
+    return reduce(lambda made, option: option(made), reversed(OPTIONS), command)
 
 
 @contextmanager
@@ -37,70 +81,104 @@ def peers() -> None:
 
 @peers.command()
 @click.argument("name")
-@click.option("--ae-title", default="", help="Its AE title; left out: any.")
-@click.option("--address", default="", help="Its IP address, or a network such as 10.1.0.0/16; left out: any.")
-@click.option("--port", type=click.IntRange(1, 65535), help="Where it listens itself, for `peers test`.")
-@click.option("--quiet-s", type=click.FloatRange(0), help="Its own quiet time before a study is complete.")
-@click.option(
-    "--may", multiple=True, type=click.Choice(RIGHTS), default=("send",), show_default=True, help="Several times."
-)
-@click.option(
-    "--way", type=click.Choice(WAYS), default="move", show_default=True, help="How studies are fetched from it."
-)
-@click.option("--url", default="", help="Of its DICOMweb (wado) or of Orthanc.")
-@click.option("--tls/--no-tls", default=False, help="The node calls it over TLS, and refuses it in the clear.")
-def add(
-    name: str, ae_title: str, address: str, port: int | None, quiet_s: float | None,
-    may: tuple[str, ...], way: str, url: str, tls: bool,
-) -> None:  # fmt: skip
-    """Add a peer, or replace the one of that name. In force at once, and kept in the history."""
+@described
+def add(name: str, **given: Any) -> None:
+    """Add a peer NAME. In force at once, and kept in the history."""
+    peer = made(name, chosen(given))
+    with opened() as database:
+        if found(database, name) is not None:
+            raise RefusedError(f"there is a peer {name} already: `radnode peers edit {name}` changes it.")
+        keep(database, peer)
+
+
+@peers.command()
+@click.argument("name")
+@described
+def edit(name: str, **given: Any) -> None:
+    """Change what is given of the peer NAME, and nothing else. In force at once, and kept in the history."""
+    changes = chosen(given)
+    if not changes:
+        raise click.UsageError("Say what to change.")
+    with opened() as database:
+        keep(database, made(name, vars(own(database, name)) | changes))
+
+
+def chosen(given: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given."""
+    said = {k: v for k, v in given.items() if v is not None and v != ()}
+    if "may" in said:
+        said["may"] = tuple(right for right in RIGHTS if right in said["may"])
+    return said
+
+
+def made(name: str, fields: dict[str, Any]) -> "Peer":
+    """The peer, by the rules of the settings file. Raises click.BadParameter."""
     from pydantic import ValidationError
 
     from radnode import settings
-    from radnode.peers import Peer, add_peer
+    from radnode.peer import Peer
 
     try:
-        if ae_title:
-            settings.Receive(ae_title=ae_title)  # the same rule as for the node's own AE title
-        settings.Peer(name=name)
-        peer = Peer(
-            name=name,
-            ae_title=ae_title,
-            address=address,
-            port=port,
-            quiet_s=quiet_s,
-            may=may,
-            way=way,
-            url=url,
-            tls=tls,
-        )
+        if fields.get("ae_title"):
+            settings.Receive(ae_title=fields["ae_title"])  # the same rule as for the node's own AE title
+        plain = {k: v for k, v in fields.items() if k not in ("name", "from_settings")}
+        return Peer(**settings.Peer(name=name, **plain).model_dump())
     except ValidationError as e:
-        raise click.BadParameter(e.errors()[0]["msg"]) from e
-    except ValueError as e:
-        raise click.BadParameter(str(e)) from e
-    with opened() as database:
-        add_peer(database, peer, who=getpass.getuser())
-    click.echo(f"{name} may {', '.join(may)}.")
+        raise click.BadParameter(e.errors()[0]["msg"].removeprefix("Value error, ")) from e
+
+
+def keep(database: "Database", peer: "Peer") -> None:
+    from radnode.peer_ties import wide
+    from radnode.peers import add_peer
+
+    add_peer(database, peer, who=getpass.getuser())
+    click.echo(f"{peer.name} may {', '.join(peer.may) or 'nothing'}.")
+    for sentence in wide([peer]):
+        click.echo(sentence, err=True)
+
+
+def found(database: "Database", name: str) -> "Peer | None":
+    from radnode.peers import list_peers
+
+    return next((p for p in list_peers(database) if p.name == name), None)
+
+
+def own(database: "Database", name: str) -> "Peer":
+    """The peer, where a command may change it. Raises RefusedError."""
+    there = found(database, name)
+    if there is None:
+        raise RefusedError(f"there is no peer {name}.")
+    if there.from_settings:
+        raise RefusedError(f"{name} stands in the settings file: change it there.")
+    return there
 
 
 @peers.command("list")
 def list_() -> None:
     """Every peer, and who was turned away."""
     from radnode import settings
+    from radnode.peer_ties import wide
     from radnode.peers import list_peers, list_refusals, unheard
 
     with opened() as database:
         for p in list_peers(database):
-            where = f"{p.address or 'any address'}{f':{p.port}' if p.port else ''}"
-            source = "settings" if p.from_settings else "added"
-            quiet = "" if p.quiet_s is None else f", quiet {p.quiet_s:g} s"
-            fetched = f", fetched from by {p.way}" if "retrieve" in p.may else ""
-            rights = f"may {', '.join(p.may) or 'nothing'}{fetched}{', only over TLS' if p.tls else ''}"
-            click.echo(f"{p.name}: {p.ae_title or 'any AE title'} at {where}{quiet}; {rights} ({source})")
-        for sentence in unheard(settings.load(), list_peers(database)):
+            click.echo(line(p))
+        for sentence in (*unheard(settings.load(), list_peers(database)), *wide(list_peers(database))):
             click.echo(sentence, err=True)
         for r in list_refusals(database):
             click.echo(f"refused {r.count} times: {r.calling_ae} at {r.address}, calling {r.called_ae}: {r.reason}")
+
+
+def line(p: "Peer") -> str:
+    """A peer in one line."""
+    where = f"{p.address or 'any address'}{f':{p.port}' if p.port and not p.host else ''}"
+    called = f", called at {p.host}{f':{p.port}' if p.port else ''}" if p.host else ""
+    source = "settings" if p.from_settings else "added"
+    quiet = "" if p.quiet_s is None else f", quiet {p.quiet_s:g} s"
+    fetched = f", fetched from by {p.way}" if "retrieve" in p.may else ""
+    named = f" as {p.certificate_name}" if p.certificate_name else ""
+    rights = f"may {', '.join(p.may) or 'nothing'}{fetched}{f', only over TLS{named}' if p.tls else ''}"
+    return f"{p.name}: {p.ae_title or 'any AE title'} at {where}{called}{quiet}; {rights} ({source})"
 
 
 @peers.command()
@@ -110,15 +188,13 @@ def test(ctx: click.Context, name: str) -> None:
     """Connect to the peer NAME, C-ECHO, ask what it takes and what it has; say what is wrong."""
     from radnode import settings
     from radnode.peer_examine import examine
-    from radnode.peers import list_peers
 
     with opened() as database:
-        found = next((p for p in list_peers(database) if p.name == name), None)
-    if found is None:
-        click.echo(f"radnode: there is no peer {name}.", err=True)
-        ctx.exit(1)
+        peer = found(database, name)
+    if peer is None:
+        raise RefusedError(f"there is no peer {name}.")
     well = True
-    for step in examine(found, settings.load()):
+    for step in examine(peer, settings.load()):
         click.echo(f"{name}: {step.what}: {step.sentence}", err=not step.ok)
         well &= step.ok
     ctx.exit(0 if well else 1)
@@ -137,14 +213,20 @@ def history() -> None:
 
 @peers.command()
 @click.argument("name")
-@click.pass_context
-def remove(ctx: click.Context, name: str) -> None:
-    """The peer NAME may no longer send."""
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def remove(name: str, yes: bool) -> None:
+    """The peer NAME may no longer send, and nothing is asked of it or fetched from it any more."""
+    from radnode import settings
+    from radnode.peer_ties import hangs_on
     from radnode.peers import remove_peer
 
     with opened() as database:
-        removed = remove_peer(database, name, who=getpass.getuser())
-    if not removed:
-        click.echo(f"radnode: there is no peer {name}.", err=True)
-        ctx.exit(1)
+        there = own(database, name)
+        with database.reading() as session:
+            sentences = hangs_on(session, settings.load(), there, time.time())
+        for sentence in sentences:
+            click.echo(sentence, err=True)
+        if not yes:
+            click.confirm(f"Remove {name}? It is refused from then on.", abort=True, err=True)
+        remove_peer(database, name, who=getpass.getuser())
     click.echo(f"{name} may no longer send.")

@@ -94,13 +94,18 @@ def check_places(address: str, host: str, url: str) -> None:
 
 def check_secrets(user: str, password: str, token: str) -> None:
     """Raises ValueError, which never holds the secret."""
-    for name, value in (("password", password), ("token", token)):
-        if value and not (value.startswith(REFERENCES) and value.partition(":")[2]):
-            raise ValueError(f"the {name} is written as file:PATH or env:NAME: a secret itself is not kept here")
+    check_reference("password", password)
+    check_reference("token", token)
     if bool(user) != bool(password):
         raise ValueError("user and password belong together")
     if user and token:
         raise ValueError("a peer is asked with user and password, or with a token, not with both")
+
+
+def check_reference(name: str, value: str) -> None:
+    """Raises ValueError, which never holds the secret."""
+    if value and not (value.startswith(REFERENCES) and value.partition(":")[2]):
+        raise ValueError(f"the {name} is written as file:PATH or env:NAME: a secret itself is not kept here")
 
 
 def is_host(text: str) -> bool:

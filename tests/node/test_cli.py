@@ -133,9 +133,9 @@ def test_peers_are_added_listed_and_removed(data: Path) -> None:
     added = invoke("peers", "add", "pacs", "--ae-title", "PACS", "--address", "10.0.0.0/8", "--quiet-s", "30")
     assert added.exit_code == 0, added.output
     assert invoke("peers", "list").output == "pacs: PACS at 10.0.0.0/8, quiet 30 s; may send (added)\n"
-    assert invoke("peers", "remove", "pacs").exit_code == 0
+    assert invoke("peers", "remove", "pacs", "--yes").exit_code == 0
     assert invoke("peers", "list").output == ""
-    assert invoke("peers", "remove", "pacs").exit_code == 1
+    assert invoke("peers", "remove", "pacs", "--yes").exit_code == 1
 
 
 @pytest.mark.parametrize("wrong", [("--address", "nowhere"), ("--ae-title", "SEVENTEENLETTERSX"), ("--port", "0")])

@@ -13,18 +13,22 @@ import pytest
 from click.testing import CliRunner
 from pydicom import dcmread
 from pynetdicom import AE
+from sqlalchemy import update
 from support.certificates import Authority
 from support.core import Node, dataset, encoded
 from support.orthanc import Orthanc, free_ports
 from support.receiver import wait_until
+from support.results import add_study
 from support.tls_front import tls_front
 
-from radnode import fetch_run, peer_changes, peer_steps
+from radnode import fetch_run, fetches, peer_changes, peer_steps, peer_ties
 from radnode.cli import cli
 from radnode.peer_examine import NOT_ASKED, examine
 from radnode.peers import Admission, Peer, add_peer, decide, remove_peer
 from radnode.settings import Settings
 from radnode.settings_access import Tls
+from radnode.tables import StudyRow
+from radnode.tables_pacs import CommitRequestRow
 
 
 def look(peer: Peer, **sections: object) -> dict[str, tuple[bool, str]]:
@@ -253,3 +257,56 @@ def test_the_command_adds_tests_and_tells_the_history(tmp_path: Path) -> None:
         assert "door: C-ECHO: DOOR knows this node and answers." in tested
         assert "door: query: It cannot be queried: it takes no queries (C-FIND at the study root)." in tested
         assert "door: added" in said("history")
+
+
+def test_the_command_changes_only_what_it_is_told_and_says_what_it_may_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "radnode.toml"
+    file.write_text('[[peers]]\nname = "ris"\nae_title = "RIS"\n[priors]\npeer = "pacs"\n')
+    monkeypatch.setenv("RADNODE_CONFIG", str(file))
+    monkeypatch.setenv("RADNODE_DATA", str(tmp_path / "data"))
+
+    def said(*arguments: str, code: int = 0, typed: str = "") -> str:
+        result = CliRunner().invoke(cli, ["peers", *arguments], input=typed)
+        assert result.exit_code == code, result.output
+        return result.output
+
+    said(
+        "add", "pacs", "--ae-title", "PACS", "--address", "10.1.2.3", "--port", "104", "--may", "send", "--may", "query"
+    )
+    assert "there is a peer pacs already: `radnode peers edit pacs`" in said("add", "pacs", "--quiet-s", "5", code=1)
+    said("edit", "pacs", "--quiet-s", "5")
+    assert "pacs: PACS at 10.1.2.3:104, quiet 5 s; may send, query (added)" in said("list")
+    assert "Say what to change" in said("edit", "pacs", code=2)
+    assert said("edit", "pacs", "--may", "none") == "pacs may nothing.\n"
+    for command in (("edit", "ris", "--quiet-s", "5"), ("remove", "ris", "--yes")):
+        assert "ris stands in the settings file: change it there." in said(*command, code=1)
+    for wrong in (("--password", "geheim"), ("--token", "geheim"), ("--url", "http://a:geheim@pacs")):
+        said("edit", "pacs", *wrong, code=2)
+        said("add", "new", *wrong, code=2)
+    assert b"geheim" not in b"".join(f.read_bytes() for f in (tmp_path / "data").glob("radnode.db*"))
+    kept = said("remove", "pacs", typed="n\n", code=1)
+    assert "Earlier studies are looked for in it" in kept and "Remove pacs? It is refused from then on." in kept
+    assert "pacs: PACS" in said("list") and "pacs may no longer send." in said("remove", "pacs", typed="y\n")
+    everybody = "all is any AE title at any address: whoever reaches the node may send."
+    assert everybody in said("add", "all") and everybody in said("list")
+
+
+def test_what_hangs_on_a_peer_is_counted(node: Node) -> None:
+    peer = Peer(name="pacs", ae_title="PACS")
+    with node.database.transaction() as session:
+        assert peer_ties.hangs_on(session, Settings(), peer, 100.0) == ()
+        fetches.want(session, "1.2", "pacs", fetches.HAND, "anna", 100.0)
+        request = {"called_ae": "R", "address": "a", "asked_at": 1.0, "named": [], "due_at": 1.0}
+        session.add(CommitRequestRow(transaction_uid="1.3", calling_ae="PACS", state="owed", **request))
+        session.add(CommitRequestRow(transaction_uid="1.4", calling_ae="ELSE", state="owed", **request))
+    add_study(node.database, "1.2")
+    with node.database.transaction() as session:
+        session.execute(update(StudyRow).values(calling_ae="PACS", last_instance_at=100.0))
+    with node.database.reading() as session:
+        assert peer_ties.hangs_on(session, Settings(), peer, 200.0) == (
+            "It sent 1 of the last seven days' studies.",
+            "1 fetches from it wait and will fail.",
+            "1 answers to its storage commitments are owed.",
+        )

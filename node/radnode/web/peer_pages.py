@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pydantic import TypeAdapter, ValidationError
 
-from radnode import breaker, capabilities, outbox, peer_changes, peers, profiles, tls
+from radnode import breaker, capabilities, outbox, peer_changes, peer_ties, peers, profiles, tls
 from radnode.database import Database
 from radnode.peer import REFERENCES, RIGHTS, WAYS, Peer
 from radnode.peer_examine import examine
@@ -29,6 +29,9 @@ def peer_pages(made: APIRouter, render: Render, settings: Settings, database: Da
         known = peers.list_peers(database)
         with database.reading() as session:
             answers = capabilities.known(session, settings.destinations)
+            hangs = {
+                p.name: peer_ties.hangs_on(session, settings, p, time.time()) for p in known if not p.from_settings
+            }
             changes, counts, outages = peer_changes.history(session), outbox.counts(session), breaker.outages(session)
         targets = [(d, profiles.plan(d, answers.get(d.name)), answers.get(d.name)) for d in settings.destinations]
         turned_away = [(r, free_name(r.calling_ae, known)) for r in peers.list_refusals(database)]
@@ -37,7 +40,7 @@ def peer_pages(made: APIRouter, render: Render, settings: Settings, database: Da
             "peers.html", "Peers", "peers", status, peers=known, refusals=turned_away, problem=problem,
             destinations=targets, changes=changes, counts=counts, nothing_owed=outbox.Count(), outages=outages,
             rights=RIGHTS, ways=WAYS, own=(settings.receive.ae_title, *settings.receive.also_called),
-            form=EMPTY | (form or {}), certificates=(*tls.warnings(settings), *peers.unheard(settings, known)), **(nothing | values),
+            form=EMPTY | (form or {}), certificates=(*tls.warnings(settings), *peers.unheard(settings, known), *peer_ties.wide(known)), hangs=hangs, **(nothing | values),
         )  # fmt: skip
 
     @made.get("/peers")

@@ -1,0 +1,44 @@
+"""What hangs on a peer, said before it is removed; and which peers are wider than somebody may have meant."""
+
+from collections.abc import Iterable
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from radnode.peer import Peer
+from radnode.settings import Settings
+from radnode.tables import StudyRow
+from radnode.tables_pacs import CommitRequestRow, FetchRow
+
+LATELY_S = 7 * 86_400.0
+
+
+def hangs_on(session: Session, settings: Settings, peer: Peer, now: float) -> tuple[str, ...]:
+    """A sentence for each thing that ends with this peer."""
+    said = []
+    if "send" in peer.may and peer.ae_title:
+        lately = (StudyRow.calling_ae == peer.ae_title, StudyRow.last_instance_at >= now - LATELY_S)
+        said.append((count(session, StudyRow.study_uid, *lately), "It sent {} of the last seven days' studies."))
+    fetches = (FetchRow.peer == peer.name, FetchRow.state.in_(("queued", "running")))
+    said.append((count(session, FetchRow.id, *fetches), "{} fetches from it wait and will fail."))
+    owed = (CommitRequestRow.calling_ae == peer.ae_title, CommitRequestRow.state == "owed")
+    said.append(
+        (count(session, CommitRequestRow.transaction_uid, *owed), "{} answers to its storage commitments are owed.")
+    )
+    sentences = [sentence.format(many) for many, sentence in said if many]
+    if settings.priors.peer == peer.name:
+        sentences.append("Earlier studies are looked for in it ([priors] in the settings).")
+    return tuple(sentences)
+
+
+def count(session: Session, column: object, *where: object) -> int:
+    return session.scalar(select(func.count(column)).where(*where)) or 0  # type: ignore[arg-type]  # any column, any condition
+
+
+def wide(peers: Iterable[Peer]) -> tuple[str, ...]:
+    """A sentence for each peer that is everybody."""
+    return tuple(
+        f"{p.name} is any AE title at any address: whoever reaches the node may {', '.join(p.may)}."
+        for p in peers
+        if p.is_anybody
+    )
