@@ -35,7 +35,8 @@ from radnode_inference.generator.studies import demo_studies
 from radnode_inference.load import load
 from radnode_inference.models.breast_mri import mome
 from radnode_inference.models.chest_ct import voco
-from radnode_inference.models.chest_ct.voco_model import VocoModel, create, prepare
+from radnode_inference.models.chest_ct.voco_enter import prepare
+from radnode_inference.models.chest_ct.voco_model import VocoModel, create
 from radnode_inference.models.chest_ct.voco_settings import VocoSettings
 from radnode_inference.study import Study
 from radnode_inference.volume import SourceFrame, Volume
@@ -183,8 +184,8 @@ def voco_b(engine: str, scale: Scale) -> Figure:
             out = predict(x)
         if engine in ("monai", "torch-fp32"):
             return figure
-        dice, delta_p = agreement(theirs(x), out)
-    return figure | {"dice_to_torch_fp32": dice, "delta_p": delta_p}
+        alike = agreement(theirs(x), out)
+    return figure | {"dice_to_torch_fp32": alike.dice or 0.0, "delta_p": alike.delta_p}
 
 
 def preparing(whose: str, scale: Scale) -> Figure:

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from radnode_inference.study import Study
 
 
+WHY_FOLDER = "generated studies are for the demonstration weights, and show nothing of what others find"
+
+
 @click.group()
 def engines() -> None:
     """Faster ways to compute a model's network, used only after they agreed with single precision."""
@@ -43,12 +46,14 @@ def told(card: "ModelCard", weights: Path) -> str:
 def check(ctx: click.Context, model: str, folder: Path | None, device: str) -> None:
     """Compare every engine with single precision for MODEL, and keep the comparison for later runs.
 
-    On windows of the study in FOLDER, else of a generated one. To be repeated when the weights, a version or the machine changes.
+    On windows of the study in FOLDER: one that shows what the weights are for. Only demonstration weights do without: they take a
+    generated one. To be repeated when the weights, their card, a version or the machine changes.
     """
     from radnode import settings, weights_use
     from radnode.engine_child import device as resolved
     from radnode_inference import registry
     from radnode_inference.engines.record import Tunable, choose
+    from radnode_inference.model import DeclinedError
     from radnode_inference.study import Study
 
     here = settings.load()
@@ -56,17 +61,27 @@ def check(ctx: click.Context, model: str, folder: Path | None, device: str) -> N
     card = next((c for c in weights_use.known_cards(here) if c.identity.name == model), None)
     if card is None:
         raise click.ClickException(f"there is no model {model!r}")
+    if folder is None and card.takes_weights and not card.identity.demonstration:
+        raise click.ClickException(
+            f"give the FOLDER of a study that shows what {model}'s weights are for: {WHY_FOLDER}"
+        )
     loaded = registry.load(card, resolved(card, device), weights)
     if not isinstance(loaded, Tunable):
         click.echo(f"radnode: {model} has no network that another engine could compute", err=True)
         ctx.exit(1)
     with tempfile.TemporaryDirectory() as made:
         study = Study.from_folder(folder) if folder else generated(card.modality, Path(made))
-        found = loaded.check_engines(study, weights, lambda engine: click.echo(f"trying {engine}", err=True))
+        try:
+            found = loaded.check_engines(study, weights, lambda engine: click.echo(f"trying {engine}", err=True))
+        except DeclinedError as e:
+            raise click.ClickException(
+                f"nothing was compared, {model} does not read this study ({e.gate}): {e.sentence}"
+            ) from e
     for agreement in found:
         refused = agreement.refused_because
-        click.echo(f"{'not used' if refused else 'may be used'}  {agreement.told if not agreement.failed else agreement.engine}"
-                   + (f": {refused}" if refused else ""))  # fmt: skip
+        click.echo(
+            f"{'not used' if refused else 'may be used'}  {agreement.told}" + (f": {refused}" if refused else "")
+        )
     choice = choose(weights, card.engines_key, found[0].hardware)
     click.echo(f"{model} is computed with {choice.engine} on {found[0].hardware}")
 

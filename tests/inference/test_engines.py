@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from radnode_inference.engines import openvino_cpu, record
-from radnode_inference.engines.check import agreement, check, windows_of
+from radnode_inference.engines.check import Likeness, agreement, check, windows_of
 from radnode_inference.engines.choose import choose
 from radnode_inference.engines.record import Agreement
 from radnode_inference.weights import WeightsFile
@@ -30,8 +30,8 @@ def windows() -> Tensor:
 
 def agreed(engine: str, **changes: object) -> Agreement:
     good = Agreement(
-        engine=engine, version=record.version(engine), hardware=record.cpu(), windows=2, dice=0.999, delta_p=0.001,
-        seconds=0.1, reference_s=1.0,
+        engine=engine, version=record.version(engine), hardware=record.cpu(), windows=2, dice=0.999, classes=1,
+        delta_p=0.001, seconds=0.1, reference_s=1.0,
     )  # fmt: skip
     return replace(good, **changes)
 
@@ -131,6 +131,7 @@ def test_a_comparison_holds_for_the_weights_as_one_card_feeds_them(tmp_path: Pat
     [
         ({"dice": 0.98}, "Dice 0.9800"),
         ({"delta_p": 0.02}, "0.0200"),
+        ({"dice": 1.0, "classes": 0}, "nothing to compare"),
         ({"seconds": 0.99}, "not faster"),
         ({"failed": "no such operation"}, "no such operation"),
         ({"version": "torch 1.0"}, "another version (torch 1.0)"),
@@ -183,10 +184,46 @@ def test_a_class_that_one_engine_misses_lowers_the_agreement() -> None:
     reference[:, 1, :5] = 4.0
     worse = reference.clone()
     worse[:, 1, 4] = 0.0
-    assert agreement(reference, reference) == (1.0, 0.0)
-    dice, delta_p = agreement(reference, worse)
-    assert dice == pytest.approx(2 * 400 / 900)
-    assert delta_p == pytest.approx((torch.tensor(4.0).sigmoid() - 0.5).item() / 5, abs=1e-4)
+    assert agreement(reference, reference) == Likeness(dice=1.0, classes=1, delta_p=0.0)
+    found = agreement(reference, worse)
+    assert found.dice == pytest.approx(2 * 400 / 900)
+    assert found.delta_p == pytest.approx((torch.tensor(4.0).sigmoid() - 0.5).item() / 5, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("sees", "background", "classes"),
+    [
+        ({0: 1000}, (0,), 0),
+        ({0: 950, 1: 50}, (0,), 0),
+        ({0: 500, 1: 500}, (0,), 1),
+        ({0: 500, 1: 500}, (0, 1), 0),
+        ({1: 300, 2: 300}, (0,), 2),
+    ],
+    ids=["background only", "a few voxels of a class", "one class", "two classes, neither reported", "two classes"],
+)
+def test_background_is_nothing_that_engines_could_agree_on(
+    sees: dict[int, int], background: tuple[int, ...], classes: int
+) -> None:
+    drawn = torch.zeros(1000, dtype=torch.long)
+    drawn[: sum(sees.values())] = torch.cat([torch.full((n,), c) for c, n in sees.items()])
+    reference = 9 * nn.functional.one_hot(drawn, 3).T.reshape(1, 3, 10, 10, 10).float()
+    assert agreement(reference, reference, background) == Likeness(dice=1.0, classes=classes, delta_p=0.0)
+    missed = torch.zeros_like(reference)
+    missed[:, 0] = 9
+    assert agreement(reference, missed, background).classes == 0
+
+
+def test_windows_without_anything_in_them_are_recorded_and_no_engine_is_used(tmp_path: Path) -> None:
+    class Background(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat([x + 9, x], dim=1)
+
+    found = check(Background().eval(), windows(), weights=tmp_path, key=SHA, device=CPU, tell=lambda _: None)
+    assert {a.refused_because[:18] for a in found} == {"nothing to compare"}
+    assert record.read(record.place(tmp_path, SHA)) == found
+    quick = tuple(replace(a, seconds=0.1, reference_s=1.0) for a in found)
+    record.write(record.place(tmp_path, SHA), quick)
+    assert record.choose(tmp_path, SHA, record.cpu()).engine == "torch-fp32"
 
 
 def test_the_check_windows_are_those_with_the_most_in_them() -> None:

@@ -1,7 +1,7 @@
 """The comparison of every engine with torch in single precision, on the check inputs of some weights."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,22 +22,27 @@ FEWEST_VOXELS = 100
 
 def check(
     network: nn.Module, windows: Tensor, *, weights: Path, key: str, device: torch.device,
-    tell: Callable[[str], None],
+    tell: Callable[[str], None], background: Collection[int] = (0,), temperature: float = 1.0,
 ) -> tuple[Agreement, ...]:  # fmt: skip
     """Every faster engine of the device beside torch-fp32; recorded for `choose`, and returned.
 
-    network: on `device`, in eval mode; windows: (windows, channels, *roi), prepared as the model prepares them.
+    network: on `device`, in eval mode; windows: (windows, channels, *roi), prepared as the model prepares them. background: classes that
+    are not reported. temperature: what the model divides the logits by.
     """
     folder = record.place(weights, key)
     windows = windows.to(device)
     agreements = []
+
+    def alike(one: Tensor, other: Tensor) -> Likeness:
+        return agreement(one / temperature, other / temperature, background)
+
     with devices.threads():
         with torch.inference_mode():
             reference = timed(network, windows)
         converted = Converted.of(network, windows[:1], folder) if device.type == "cpu" else Converted()
         for engine in FASTER_ON_GPU if device.type == "cuda" else FASTER:
             tell(engine)
-            agreements.append(compared(engine, network, windows, reference, folder, converted))
+            agreements.append(compared(engine, network, windows, reference, folder, converted, alike))
     record.write(folder, tuple(agreements))
     return tuple(agreements)
 
@@ -65,18 +70,31 @@ class Timed:
     seconds: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Likeness:
+    """How alike two outputs are; see `Agreement` for each number."""
+
+    dice: float | None
+    classes: int | None
+    delta_p: float
+
+
+NOTHING = Likeness(dice=0.0, classes=0, delta_p=0.0)
+
+
 def compared(
-    engine: str, network: nn.Module, windows: Tensor, reference: Timed, folder: Path, converted: Converted
-) -> Agreement:
+    engine: str, network: nn.Module, windows: Tensor, reference: Timed, folder: Path, converted: Converted,
+    alike: Callable[[Tensor, Tensor], Likeness],
+) -> Agreement:  # fmt: skip
     """One engine's agreement, or why it could not be tried."""
     by_openvino = engine.startswith("openvino")
     failed = converted.failed if by_openvino else ""
-    dice = delta_p = seconds = 0.0
+    likeness, seconds = NOTHING, 0.0
     if not failed:
         try:
             with torch.inference_mode():
                 found = timed(called(engine, network, windows.device, folder), windows)
-            seconds, (dice, delta_p) = found.seconds, agreement(reference.outputs, found.outputs)
+            seconds, likeness = found.seconds, alike(reference.outputs, found.outputs)
         except RuntimeError as e:
             failed = record.why(e)
     return Agreement(
@@ -84,8 +102,9 @@ def compared(
         version=record.version(engine),
         hardware=hardware(windows.device),
         windows=len(windows),
-        dice=dice,
-        delta_p=delta_p,
+        dice=likeness.dice,
+        classes=likeness.classes,
+        delta_p=likeness.delta_p,
         seconds=seconds,
         reference_s=reference.seconds,
         converted_sha256=converted.sha256 if by_openvino else "",
@@ -103,25 +122,30 @@ def timed(predict: Predict, windows: Tensor) -> Timed:
     return Timed(outputs=torch.cat(outs), seconds=min(seconds))
 
 
-def agreement(reference: Tensor, found: Tensor) -> tuple[float, float]:
-    """(lowest Dice over the classes, largest difference of a class's mean probability where the reference sees it).
+def agreement(reference: Tensor, found: Tensor, background: Collection[int] = (0,)) -> Likeness:
+    """Two outputs side by side, before the softmax: the lowest Dice, and the largest difference of a class's mean probability where the
+    reference sees it.
 
-    Both: (windows, classes, i, j, k), before the softmax. One class alone is a probability at threshold one half.
+    Both: (windows, classes, i, j, k), or (inputs, classes) of a network that tells something of the whole image: then the largest
+    difference of any probability. One class alone is a probability at threshold one half.
     """
     if reference.shape[1] == 1:
         reference, found = (torch.cat((torch.zeros_like(x), x), dim=1) for x in (reference, found))
+        background = (0,)
     p, q = reference.softmax(dim=1), found.softmax(dim=1)
+    if p.dim() == 2:
+        return Likeness(dice=None, classes=None, delta_p=float((p - q).abs().max()))
     mine, theirs = p.argmax(dim=1), q.argmax(dim=1)
-    dice, delta_p = 1.0, 0.0
+    dice, delta_p, both = 1.0, 0.0, 0
     for c in range(p.shape[1]):
         own, other = mine == c, theirs == c
-        seen = int(own.sum() + other.sum())
-        if seen < FEWEST_VOXELS:
+        if int(own.sum() + other.sum()) < FEWEST_VOXELS:
             continue
-        dice = min(dice, 2 * int((own & other).sum()) / seen)
+        dice = min(dice, 2 * int((own & other).sum()) / int(own.sum() + other.sum()))
+        both += c not in background and min(int(own.sum()), int(other.sum())) >= FEWEST_VOXELS
         if own.any():
             delta_p = max(delta_p, abs(float(p[:, c][own].mean() - q[:, c][own].mean())))
-    return dice, delta_p
+    return Likeness(dice=dice, classes=both, delta_p=delta_p)
 
 
 def windows_of(volume: Tensor, roi: Size, count: int) -> Tensor:

@@ -31,9 +31,10 @@ INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 class Agreement:
     """One engine beside torch-fp32 on the check inputs of some weights.
 
-    windows: how many inputs. dice: the lowest over the classes that either sees in more than a few voxels, None for a network that tells
-    something of the whole image. delta_p: the largest difference of a class's mean probability. seconds, reference_s: per input.
-    converted_sha256: of the converted network, "" where there is none. failed: why the engine could not be tried, or "".
+    windows: how many inputs. dice: the lowest over the classes that either sees in more than a few voxels. classes: how many there are,
+    background aside, that both see so; both None for a network that tells something of the whole image. delta_p: the largest difference of
+    a class's mean probability. seconds, reference_s: per input. converted_sha256: of the converted network, "" where there is none.
+    failed: why the engine could not be tried, or "".
     """
 
     engine: str
@@ -41,6 +42,7 @@ class Agreement:
     hardware: str
     windows: int
     dice: float | None
+    classes: int | None
     delta_p: float
     seconds: float
     reference_s: float
@@ -52,6 +54,8 @@ class Agreement:
         """Why the engine is not used, "" when it may be."""
         if self.failed:
             return f"could not be tried: {self.failed}"
+        if self.classes == 0:
+            return "nothing to compare: the check inputs show no class but background to both"
         if self.dice is not None and self.dice < LOWEST_DICE:
             return f"Dice {self.dice:.4f} against {REFERENCE} is below {LOWEST_DICE}"
         if self.delta_p > LARGEST_DELTA_P:
@@ -62,6 +66,8 @@ class Agreement:
 
     @property
     def told(self) -> str:
+        if self.failed or self.classes == 0:
+            return self.engine
         dice = "" if self.dice is None else f"Dice {self.dice:.4f} and "
         return (
             f"{self.engine}: {dice}Δp {self.delta_p:.4f} against {REFERENCE} on {self.windows} check inputs, "

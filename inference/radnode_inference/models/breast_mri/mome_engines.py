@@ -39,6 +39,7 @@ def check(
         hardware=here,
         windows=len(shown),
         dice=None,
+        classes=None,
         delta_p=float((found - reference).abs().max()),
         seconds=seconds,
         reference_s=reference_s,

@@ -13,14 +13,12 @@ from radnode_inference.engines.choose import Chosen, choose
 from radnode_inference.engines.record import Agreement
 from radnode_inference.findings import Finding, Findings, Kind, ModelIdentity, tracking_uid
 from radnode_inference.guards import Guards
-from radnode_inference.load import load
-from radnode_inference.match import best_ct
 from radnode_inference.measure import diameter_measurements, diameters, laterality, volume_measurement
 from radnode_inference.model import Progress
 from radnode_inference.models.chest_ct import voco
 from radnode_inference.models.chest_ct.cards import PACKAGED, VOCO, VOCO_VERSION
 from radnode_inference.models.chest_ct.voco_classify import VocoClassifier
-from radnode_inference.models.chest_ct.voco_enter import enter, prepare
+from radnode_inference.models.chest_ct.voco_enter import enter
 from radnode_inference.models.chest_ct.voco_parts import Part, mask_of, parts, regions
 from radnode_inference.models.chest_ct.voco_settings import ClassSetting, VocoSettings
 from radnode_inference.preprocess import Box
@@ -63,12 +61,13 @@ class VocoModel:
 
     def check_engines(self, study: Study, weights: Path, tell: Callable[[str], None]) -> tuple[Agreement, ...]:
         """See engines.record.Tunable. Raises DeclinedError as `read` does."""
-        match = best_ct(study)
-        prepared, _ = prepare(load(match.series.headers, match.series.series_uid), self.settings, self.device)
-        windows = windows_of(prepared[None], self.settings.roi, CHECK_WINDOWS)
+        entered = enter(study, self.weights, self.settings, self.guards, self.device, lambda part, words: None)
         return check(
-            self.network, windows, weights=weights, key=self.weights.engines_key, device=self.device, tell=tell
-        )
+            self.network, windows_of(entered.prepared[None], self.settings.roi, CHECK_WINDOWS),
+            weights=weights, key=self.weights.engines_key, device=self.device, tell=tell,
+            background=[n for n, c in enumerate(self.settings.classes) if c.kind is None],
+            temperature=self.guards.temperature,
+        )  # fmt: skip
 
     def read(self, study: Study, progress: Progress) -> Findings:
         """Every class of the card that the network sees. Raises DeclinedError as `match`, `load` and `guards` do."""
