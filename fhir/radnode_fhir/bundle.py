@@ -1,6 +1,6 @@
 """One result as one transaction: READ FIRST (R4, https://hl7.org/fhir/R4/http.html#transaction)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -38,22 +38,26 @@ def transaction(
     status: Status,
     issued: datetime,
     document: bytes | None = None,
+    critical: Collection[str] = (),
 ) -> Json:
     """DiagnosticReport, Observations, ImagingStudy, Device, Provenance and Task; sent twice it makes nothing twice.
 
     objects: the DICOM objects of the same result. issued: with a time zone. status: "amended" when an earlier result
-    of the same study and model was sent. document: the report as PDF. What others may own (ImagingStudy, Device) is only
+    of the same study and model was sent. document: the report as PDF. critical: tracking UIDs of findings that the site's
+    policy has somebody told of within minutes: their interpretation is AA, that of other abnormalities A. What others may own (ImagingStudy, Device) is only
     made where it is missing; Patient and ServiceRequest are never made, only pointed at by their identifiers.
     """
     header = first_header(study, findings.series_uid)
     common = shared(header_subject=patient(header), started=study_time(header), status=status, issued=issued)
-    observations = [(full_url(f.tracking_uid), observation(f, findings, common)) for f in findings.items]
+    observations = [
+        (full_url(f.tracking_uid), observation(f, findings, common, critical=f.tracking_uid in critical))
+        for f in findings.items
+    ]
     report_address = full_url(report_uid(findings))
     report = diagnostic_report(findings, header, common, [address for address, _ in observations])
     if document is not None:
         report["presentedForm"] = [presented(document, findings, issued)]
-    digest = findings.digest()
-    uid = bundle_uid(findings, digest, status)
+    uid = bundle_uid(findings, "|".join((findings.digest(), *sorted(critical))), status)
     origin = uid_from(("provenance", uid))
     made_by = provenance(
         origin, findings.model, study.study_uid, [report_address, *(a for a, _ in observations)], objects, issued

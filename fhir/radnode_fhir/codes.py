@@ -36,6 +36,7 @@ ABNORMAL = {
     "code": "A",
     "display": "Abnormal",
 }
+CRITICAL = {**ABNORMAL, "code": "AA", "display": "Critical abnormal"}
 ASSEMBLER = {
     "system": "http://terminology.hl7.org/CodeSystem/provenance-participant-type",
     "code": "assembler",

@@ -6,8 +6,8 @@ from radnode_fhir.identifiers import DICOM_UID, ai_asserted, device_address, ide
 from radnode_inference.findings import Code, Evaluation, Finding, Findings, Kind, Measurement, Prior
 
 
-def observation(finding: Finding, findings: Findings, common: Json) -> Json:
-    """common: status, subject, effectiveDateTime and issued, as in the report.
+def observation(finding: Finding, findings: Findings, common: Json, *, critical: bool = False) -> Json:
+    """common: status, subject, effectiveDateTime and issued, as in the report. critical: an abnormality is AA instead of A.
 
     The identifier is the tracking UID, which SR and SEG carry too.
     """
@@ -23,7 +23,7 @@ def observation(finding: Finding, findings: Findings, common: Json) -> Json:
         "derivedFrom": [{"reference": imaging_study_address(findings.study_uid)}],
     }
     if finding.kind is Kind.ABNORMALITY:
-        made["interpretation"] = [{"coding": [codes.ABNORMAL]}]
+        made["interpretation"] = [{"coding": [codes.CRITICAL if critical else codes.ABNORMAL]}]
     site = codes.site(finding)
     if site:
         made["bodySite"] = concept(site, text=codes.place(finding))

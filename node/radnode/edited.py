@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
-from radnode import events, triage, verdicts
+from radnode import abnormalities, events, triage, verdicts
 from radnode.events import Action
 from radnode.settings import Settings
 from radnode.states import JobState, StudyState
@@ -186,5 +186,8 @@ def standing(session: Session, study_uid: str) -> Mapping[str, tuple[str, str]]:
     rows = session.scalars(select(ReportRow).where(ReportRow.study_uid == study_uid)).all()
     reports = [r for row in rows if (r := triage.read(row.bundle, row.model, row.status)) and not r.retracted]
     return {
-        a.tracking_uid: (r.model, triage.describe(a)) for r in reports for a in r.said.abnormalities if a.tracking_uid
+        a.tracking_uid: (r.model, abnormalities.describe(a))
+        for r in reports
+        for a in r.said.abnormalities
+        if a.tracking_uid
     }

@@ -13,14 +13,15 @@ from radnode.events import Action
 from radnode.fhir_store import OWN, Json, Stored
 from radnode.tables import ReportRow, StudyRow
 from radnode.tables_fhir import ResourceRow, TermRow
+from radnode.triage import BY_FHIR
 from radnode_fhir.identifiers import DICOM_UID
 from radnode_fhir.read import model_name
 from radnode_fhir.terms import at
 
-BY_FHIR = " (by FHIR)"
-"""Ends the name of another system's model: no model of the node has a name with a space."""
 REMEMBERED_S = 7 * 86400.0
 """How long a report waits for the images that it is about."""
+NAME = 44
+"""Characters of another system's model's name; with what makes it unique it fits its column."""
 FOLLOWED = ("result", "imagingStudy", "basedOn", "subject", "device", "derivedFrom", "performer")
 
 
@@ -153,5 +154,11 @@ def name_for(session: Session, study_uid: str, report: Stored, there: Sequence[S
     performers = [str(v) for v in at(report.body, "performer.display")]
     name = model_name(s.resource for s in there) or next(iter(performers), "") or report.source
     taken = set(session.scalars(select(ReportRow.model).where(ReportRow.study_uid == study_uid)))
-    plain = name[: 64 - len(BY_FHIR)] + BY_FHIR
-    return plain if plain not in taken else f"{name[:44]} {report.id[:8]}{BY_FHIR}"
+    plain = name[:NAME] + BY_FHIR
+    return plain if plain not in taken else f"{name[:NAME]} {report.id[:8]}{BY_FHIR}"
+
+
+def device_of(model: str, report_id: str) -> str:
+    """The name of a report's model without what made it unique: an AI that reports twice is still one."""
+    unique = f" {report_id[:8]}{BY_FHIR}"
+    return model.removesuffix(unique) + BY_FHIR if model.endswith(unique) else model

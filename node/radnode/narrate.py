@@ -13,7 +13,6 @@ from radnode import confirmations, events, narrative_cases, narratives
 from radnode.database import Database
 from radnode.errors import SettingsError
 from radnode.events import Action
-from radnode.fhir_reports import BY_FHIR
 from radnode.narrative_check import Statement
 from radnode.narrative_facts import Told, told
 from radnode.narrative_model import NoAnswerError, RefusedTextError, write
@@ -23,6 +22,7 @@ from radnode.pulse import Pulse, keep_turning
 from radnode.settings import Settings
 from radnode.tables import ReportRow
 from radnode.tables_narrative import NarrativeRow
+from radnode.triage import BY_FHIR
 from radnode_fhir.confirm import CONFIRMED
 
 POLL_S = 2.0

@@ -10,12 +10,12 @@ from sqlalchemy.orm import Session
 
 from radnode import confirmations, narratives, verdicts
 from radnode.confirmations import GONE
-from radnode.fhir_reports import BY_FHIR
 from radnode.narrative import draft, statements
 from radnode.narrative_check import Statement
 from radnode.narrative_facts import Told, told
 from radnode.narratives import MODELS, PERSONS, Narrative, Step
 from radnode.tables import ReportRow
+from radnode.triage import BY_FHIR
 from radnode.verdicts import Verdict
 from radnode_fhir.confirm import CONFIRMED
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import orjson
 
 from radnode import narrative_facts
+from radnode.abnormalities import as_reported
 from radnode.destinations import DICOM_KINDS
 from radnode.errors import WithheldError
 from radnode.narrative import draft, statements
@@ -16,7 +17,7 @@ from radnode.narrative_words import CHINESE, ENGLISH
 from radnode.profiles import Language, Plan
 from radnode.results import Previous, Result
 from radnode.settings import TriageRule
-from radnode.triage import DEFAULT_POLICY, Level, as_reported, judge
+from radnode.triage import DEFAULT_POLICY, Level, judge
 from radnode_dicom_sr import DEFAULT, DicomObject, Profile, actionable, build, printable, printed, retraction, status
 from radnode_dicom_sr import Previous as Predecessor
 from radnode_dicom_sr.invariants import check
@@ -27,6 +28,8 @@ from radnode_inference.study import Study
 
 ACR_CATEGORY: Mapping[Level, int] = {Level.STAT: 1, Level.HIGH: 2, Level.ROUTINE: 3}
 """Communication within minutes, hours, days (ACR actionable findings, PS3.16 CID 7035)."""
+CRITICAL = 1
+"""The category whose findings are AA (critical abnormal) in FHIR and HL7."""
 
 
 def results(
@@ -46,7 +49,8 @@ def results(
     Raises WithheldError when what was made contradicts itself, the findings or the images.
     """
     now = now or datetime.now(UTC)
-    told = actionable(findings, categories(findings, policy))
+    urgency = categories(findings, policy)
+    told = actionable(findings, urgency)
     digest = told.digest()
     replaced = tuple(p for p in previous if p.digest != digest)
     amended = bool(replaced) or any(p.amended for p in previous)
@@ -55,7 +59,8 @@ def results(
     first = next(iter(sets.values()))
     standing: Status = "amended" if amended else "preliminary"
     page = document(sets) or printable(findings, study, now=now, language=spoken(plans), draft=texts)
-    bundle = transaction(findings, study, first, status=standing, issued=now, document=page)
+    critical = [uid for uid, category in urgency.items() if category == CRITICAL]
+    bundle = transaction(findings, study, first, status=standing, issued=now, document=page, critical=critical)
     fhir = Result(
         kind="fhir",
         uid=uid_of(bundle),

@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
+from radnode import abnormalities
 from radnode.settings import Ageing, TriageRule
-from radnode_fhir.codes import LONG_AXIS, VOLUME
 from radnode_fhir.confirm import CONFIRMED
 from radnode_fhir.diagnostic_report import DEMONSTRATION
 from radnode_fhir.read import DEAD, Abnormality, Reported, facts
-from radnode_inference.findings import Finding
 
 K = TypeVar("K", bound=Hashable)
 
@@ -27,6 +26,9 @@ class Level(StrEnum):
 
 
 RANK: Mapping[Level, int] = {Level.STAT: 0, Level.HIGH: 1, Level.ROUTINE: 2}
+
+BY_FHIR = " (by FHIR)"
+"""Ends the name of another system's model: no model of the node has a name with a space."""
 
 PERSON, REPORTER, OTHERS = -2, -1, 1000
 """Hierarchies beside the rules' places in the table: set by a person, called critical by its reporter, raised by no finding."""
@@ -78,12 +80,21 @@ A finding without a volume or a length meets no rule that asks for one.
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """One DiagnosticReport of a study. status is the one that holds now, which may be later than the Bundle's."""
+    """One DiagnosticReport of a study. status is the one that holds now, which may be later than the Bundle's.
+
+    device: what made it, where `model` had to differ because it made another one of the same study; else "".
+    """
 
     model: str
     status: str
     said: Reported
     demonstration: bool
+    device: str = ""
+
+    @property
+    def by(self) -> str:
+        """What rules know the reporter by, and count once."""
+        return self.device or self.model
 
     @property
     def retracted(self) -> bool:
@@ -134,13 +145,19 @@ class Place(Generic[K]):
 NOTHING_KNOWN = Context()
 
 
-def read(bundle: Mapping[str, Any], model: str, status: str) -> Report | None:
-    """A stored report as triage sees it; None when the Bundle holds no readable report, which is no reason to hide a study."""
+def read(bundle: Mapping[str, Any], model: str, status: str, device: str = "") -> Report | None:
+    """A stored report as triage sees it; None when the Bundle holds no readable report, which is no reason to hide a study.
+
+    What the node's own report calls critical was so by the policy of its time: the policy of today decides.
+    """
     try:
         said = facts(bundle)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
-    return Report(model=model, status=status, said=said, demonstration=DEMONSTRATION.strip() in said.conclusion)
+    if not model.endswith(BY_FHIR):
+        said = replace(said, abnormalities=tuple(replace(a, critical=False) for a in said.abnormalities))
+    shown = DEMONSTRATION.strip() in said.conclusion
+    return Report(model=model, status=status, said=said, demonstration=shown, device=device)
 
 
 def prioritise(
@@ -158,14 +175,14 @@ def prioritise(
 
 def by_findings(reports: Sequence[Report], policy: Sequence[TriageRule], context: Context) -> Priority:
     standing = [r for r in reports if not r.retracted]
-    found = [(verdict(a, policy, context.patient_class, r.model, standing), a, r) for r in standing for a in r.said.abnormalities]  # fmt: skip
+    found = [(verdict(a, policy, context.patient_class, r.by, standing), a, r) for r in standing for a in r.said.abnormalities]  # fmt: skip
     if not found:
         return without_finding(reports, standing)
     decided, first, report = min(found, key=lambda f: (RANK[f[0].level], f[0].hierarchy, -severity(f[1].probability)))
     more = f", and {len(found) - 1} more" if len(found) > 1 else ""
     return Priority(
         level=decided.level,
-        reason=f"{describe(first)}{more} [{report.model}]{marked(report.demonstration)}",
+        reason=f"{abnormalities.describe(first)}{more} [{report.model}]{abnormalities.marked(report.demonstration)}",
         probability=first.probability,
         abnormal=True,
         demonstration=all(r.demonstration for r in standing),
@@ -179,7 +196,7 @@ def without_finding(reports: Sequence[Report], standing: Sequence[Report]) -> Pr
     if standing:
         models = ", ".join(sorted(r.model for r in standing))
         said = "No finding, report final" if all(r.status in CONFIRMED for r in standing) else "No finding by AI"
-        reason = f"{said} [{models}]{marked(demonstration)}"
+        reason = f"{said} [{models}]{abnormalities.marked(demonstration)}"
     else:
         reason = "The AI's report was retracted" if reports else "No AI report: normal place"
     return Priority(level=Level.ROUTINE, reason=reason, demonstration=demonstration, hierarchy=OTHERS)
@@ -227,21 +244,6 @@ def judge(abnormality: Abnormality, policy: Sequence[TriageRule]) -> Level:
     return verdict(abnormality, policy).level
 
 
-def as_reported(finding: Finding) -> Abnormality:
-    """A model's finding as a report will tell it."""
-    numbers = {m.concept.value: m.value for m in finding.measurements}
-    return Abnormality(
-        concept=finding.concept,
-        probability=finding.probability,
-        volume_ml=numbers.get(VOLUME),
-        long_axis_mm=numbers.get(LONG_AXIS),
-        laterality=finding.laterality.meaning if finding.laterality else "",
-        site=finding.site.meaning if finding.site else "",
-        tracking_uid=finding.tracking_uid,
-        critical=False,
-    )
-
-
 def verdict(
     abnormality: Abnormality,
     policy: Sequence[TriageRule],
@@ -274,29 +276,12 @@ def agree(rule: TriageRule, abnormality: Abnormality, patient_class: str, standi
     if rule.agreeing <= 1:
         return True
     same = {
-        r.model
+        r.by
         for r in standing
         for a in r.said.abnormalities
-        if a.concept.value == abnormality.concept.value and holds(rule, a, patient_class, r.model)
+        if a.concept.value == abnormality.concept.value and holds(rule, a, patient_class, r.by)
     }
     return len(same) >= rule.agreeing
-
-
-def describe(abnormality: Abnormality) -> str:
-    """ "Nodule, left lung, 93 %, 1.2 ml"."""
-    place = " ".join(w for w in (abnormality.laterality, abnormality.site.lower()) if w)
-    if abnormality.laterality and abnormality.laterality in abnormality.site.lower():
-        place = abnormality.site.lower()
-    parts = [abnormality.concept.meaning or "Abnormal finding", place]
-    if abnormality.probability is not None:
-        parts.append(f"{100 * abnormality.probability:.0f} %")
-    if abnormality.volume_ml is not None:
-        parts.append(f"{abnormality.volume_ml:{'.2g' if abnormality.volume_ml < 10 else '.0f'}} ml")
-    return ", ".join(p for p in parts if p)
-
-
-def marked(demonstration: bool) -> str:
-    return " – demonstration, not for clinical use" if demonstration else ""
 
 
 def order(

@@ -9,14 +9,14 @@ from typing import TypeVar
 from sqlalchemy import ScalarSelect, Select, func, select
 from sqlalchemy.orm import Session
 
-from radnode import orders, readings, triage
+from radnode import abnormalities, orders, readings, triage
 from radnode.database import Database
-from radnode.fhir_reports import BY_FHIR
+from radnode.fhir_reports import device_of
 from radnode.settings import Ageing, ClassRule, Settings, TriageRule
 from radnode.states import DeliveryState, JobState, StudyState
 from radnode.studies import StudySummary, summary
 from radnode.tables import DeliveryRow, JobRow, ReportRow, ResultRow, RouteRow, StudyRow
-from radnode.triage import Context, Level, Priority, Report
+from radnode.triage import BY_FHIR, Context, Level, Priority, Report
 
 T = TypeVar("T", JobRow, RouteRow)
 
@@ -231,7 +231,7 @@ def summaries(session: Session, chosen: Select[str]) -> Mapping[str, StudySummar
 
 def load(session: Session, report_id: str) -> Report | None:
     row = session.get_one(ReportRow, report_id)
-    return triage.read(row.bundle, row.model, row.status)
+    return triage.read(row.bundle, row.model, row.status, device_of(row.model, row.id))
 
 
 def all_answers(
@@ -294,8 +294,8 @@ def answer_of(job: JobRow, report: Report | None) -> Answer:
 def reported(report: Report, prefix: str) -> Answer:
     if report.retracted:
         return Answer(model=report.model, outcome=Outcome.RETRACTED, text=f"{prefix}retracted")
-    found = [triage.describe(a) for a in report.said.abnormalities]
-    mark = triage.marked(report.demonstration)
+    found = [abnormalities.describe(a) for a in report.said.abnormalities]
+    mark = abnormalities.marked(report.demonstration)
     partial = " (PARTIAL: not every image was read)" if "PARTIAL:" in report.said.conclusion else ""
     text = "; ".join(found) if found else "no finding"
     outcome = Outcome.FINDING if found else Outcome.CLEAR

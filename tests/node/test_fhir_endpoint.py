@@ -19,10 +19,11 @@ from support.results import bundle
 from radnode import fhir_reports, fhir_transaction, subscriptions
 from radnode.database import Database
 from radnode.fhir_store import Json
-from radnode.settings import Deliver
+from radnode.settings import Deliver, TriageRule
 from radnode.states import StudyState
 from radnode.tables import ReportRow, StudyRow
 from radnode.tables_fhir import NotificationRow
+from radnode.worklist import Entry, Reader
 
 STUDY = "1.2.3.77"
 HEADERS = {"Content-Type": "application/fhir+json"}
@@ -205,6 +206,32 @@ def posted(node: FhirNode, accession: str) -> tuple[str, Json]:
 
 def without(said: Json, *names: str) -> Json:
     return {k: v for k, v in said.items() if k not in names}
+
+
+def test_an_ai_that_reports_twice_agrees_with_nobody_and_keeps_its_name_in_rules(
+    node: FhirNode, database: Database
+) -> None:
+    add_study(database, "1.2.3.86", "A-86")
+    for name in ("A-86", "A-86 again"):
+        twice = others(name)
+        twice["entry"][0]["resource"]["basedOn"][0]["identifier"]["value"] = "A-86"
+        assert call(node, "POST", "", twice).status_code == 200
+    first, second = reports_of(database, "1.2.3.86")
+    assert first.model != second.model
+    vendor, model = TriageRule(name="vendor", models=("ct-lung (by FHIR)",), level="HIGH"), "ct-lung (by FHIR)"
+    both = TriageRule(name="two-agree", agreeing=2, level="STAT")
+    assert str(decided(database, both, vendor).level) == "HIGH", "one AI, however often it says so"
+    with database.transaction() as session:
+        session.get_one(ReportRow, first.id).status = "entered-in-error"
+        session.get_one(ReportRow, first.id).updated_at += 1
+    assert [r.by for r in Reader(database, None).reports_of("1.2.3.86")] == [model, model]
+    assert str(decided(database, vendor).level) == "HIGH", "the second report is that model's too"
+
+
+def decided(database: Database, *policy: TriageRule) -> Entry:
+    found = Reader(database, policy).entry("1.2.3.86", time.time())
+    assert found is not None
+    return found
 
 
 def test_a_retraction_that_does_not_say_its_study_again_is_heeded(node: FhirNode, database: Database) -> None:

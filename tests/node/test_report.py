@@ -12,13 +12,13 @@ import pytest
 from support.fhir_server import FhirServer
 from support.findings import Scene, findings, scene
 
-from radnode import report, results
+from radnode import hl7_messages, report, results
 from radnode.destinations import open_destination, takes
 from radnode.outbox import Delivery
 from radnode.profiles import Plan
 from radnode.results import Previous, Result
 from radnode.settings import Destination, TriageRule
-from radnode.triage import read
+from radnode.triage import Level, prioritise, read
 from radnode_dicom_sr import codes
 from radnode_dicom_sr import read as read_back
 from radnode_dicom_sr.pdf import letter
@@ -29,6 +29,9 @@ NOW = datetime(2026, 11, 22, 7, 0, tzinfo=UTC)
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     return scene(tmp_path_factory.mktemp("study"), shape=(12, 48, 48))
+
+
+RIS = Destination(name="ris", kind="hl7", host="127.0.0.1", port=1, application="RIS", facility="HOSP")
 
 
 def bundle(found: tuple[Result, ...]) -> dict[str, object]:
@@ -64,6 +67,21 @@ def test_a_report_names_the_category_that_the_policy_gives(made: Scene) -> None:
         reports = [read_back(r.body) for r in found if r.kind == "sr"]
         said = [e.value for r in reports for f in r.findings for e in f.evaluations if e.concept == codes.ACTIONABLE]
         assert said and set(said) == {codes.ACR_CATEGORIES[number]}
+
+
+def test_what_the_policy_makes_stat_leaves_as_critical_and_another_policy_decides_anew(made: Scene) -> None:
+    """HL7 table 0078 and FHIR: AA for what somebody is to be told of within minutes, A for other abnormalities."""
+    stat, routine = TriageRule(name="every", level="STAT"), TriageRule(name="every", level="ROUTINE")
+    uids = set()
+    for rule, flags in ((stat, {"AA"}), (routine, {"A"})):
+        found = report.results(findings(made), made.study, now=NOW, policy=[rule])
+        lines = hl7_messages.report(bundle(found), "2.25.1", RIS).split("\r")
+        assert {f[8] for line in lines if line.startswith("OBX") for f in [line.split("|")] if f[8:9] > [""]} == flags
+        uids |= {r.uid for r in found if r.kind == "fhir"}
+        stored = read(bundle(found), "ct-test", "preliminary")
+        assert stored is not None
+        assert prioritise([stored], [routine]).level is Level.ROUTINE, "the node's own AA is not fixed to STAT"
+    assert len(uids) == 2, "other content is another Bundle"
 
 
 def test_the_same_findings_have_the_same_uids_at_another_time(made: Scene) -> None:

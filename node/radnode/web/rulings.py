@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 
-from radnode import events, studies, triage, verdicts
+from radnode import abnormalities, events, studies, verdicts
 from radnode.database import Database
 from radnode.events import Action
 from radnode.triage import Report
@@ -38,7 +38,7 @@ def rows(reports: Sequence[Report], rulings: tuple[Verdict, ...]) -> tuple[Findi
         FindingRow(
             model=report.model,
             tracking_uid=found.tracking_uid,
-            said=triage.describe(found),
+            said=abnormalities.describe(found),
             ruling=now.get((report.model, found.tracking_uid)),
         )
         for report in reports
