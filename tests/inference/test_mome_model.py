@@ -12,7 +12,7 @@ import torch
 from radnode_inference.engines import record
 from radnode_inference.findings import Findings, Kind
 from radnode_inference.generator import breast
-from radnode_inference.generator.dicom_parts import Order
+from radnode_inference.generator.dicom_parts import Layout, Order
 from radnode_inference.generator.dicom_writer import write_breast
 from radnode_inference.generator.fields import Orientation
 from radnode_inference.model import DeclinedError
@@ -33,6 +33,7 @@ from radnode_inference.models.breast_mri.mome_model import MomeModel, create
 from radnode_inference.models.breast_mri.mome_result import missing_sentences
 from radnode_inference.models.breast_mri.mome_settings import MomeSettings
 from radnode_inference.models.breast_mri.mome_shapley import shapley
+from radnode_inference.models.breast_mri.roles import sorted_by_role
 from radnode_inference.preprocess import sample
 from radnode_inference.study import GENERATOR_CREATOR_TAG, Series, Study
 from radnode_inference.weights import WeightsError, read_card
@@ -58,6 +59,11 @@ def with_lesion(tmp_path_factory: pytest.TempPathFactory) -> Study:
 @pytest.fixture(scope="module")
 def result(with_lesion: Study) -> Findings:
     return model().read(with_lesion, quiet)
+
+
+@cache
+def lesion() -> breast.BreastPhantom:
+    return breast.phantom(3, lesion=True, shape=SHAPE)
 
 
 def study(folder: Path, seed: int = 3, *, lesion: bool = True) -> Study:
@@ -112,6 +118,36 @@ def test_an_examination_without_diffusion_and_t2_is_read_and_says_so(with_lesion
     assert "Read without DWI and T2: the study has no such images." in findings.statements
     assert probability(findings) > model().settings.threshold
     assert [m.concept.value for m in findings.items[0].measurements] == ["SHAPLEY-DCE"]
+
+
+@pytest.mark.parametrize("layout", [Layout.SIEMENS, Layout.GE, Layout.PHILIPS, Layout.PHILIPS_ENHANCED])
+def test_an_examination_without_a_dynamic_series_is_read_from_the_rest(layout: Layout, tmp_path: Path) -> None:
+    write_breast(lesion(), tmp_path, Order(patient_name="T", patient_id="1", patient_position="HFP", layout=layout))
+    whole = Study.from_folder(tmp_path)
+    gone = {one.series.series_uid for one in sorted_by_role(whole)[0]["dynamic"]}
+    findings = model().read(replace(whole, series=tuple(s for s in whole.series if s.series_uid not in gone)), quiet)
+    assert "Read without DCE: there is no dynamic T1-weighted gradient echo series." in findings.statements
+    assert probability(findings) > model().settings.threshold
+    assert [m.concept.value for m in findings.items[0].measurements] == ["SHAPLEY-DWI", "SHAPLEY-T2"]
+    assert findings.volume.shape == lesion().t2.voxels.shape == findings.maps[0].values.shape
+    assert abs(float(findings.volume.voxels.mean()) - float(lesion().t2.voxels.mean())) < 1.0
+
+
+def test_what_is_left_is_not_read_where_the_card_says_it_is_of_no_use(with_lesion: Study) -> None:
+    t2_only = without(with_lesion, "DWI", "DIFF", "ADC", "EP2D", "DYN")
+    with pytest.raises(DeclinedError, match=r"of no use with T2 only \(AUROC 0\.56 by their card\)") as declined:
+        model().read(t2_only, quiet)
+    assert declined.value.gate == "modalities"
+    assert "there is no dynamic T1-weighted" in declined.value.sentence
+
+
+@pytest.mark.parametrize("pad", [0, 3])
+def test_without_a_dynamic_series_the_published_grids_hold_the_rest(pad: int) -> None:
+    made, settings = lesion(), InputSettings.from_card(PUBLISHED)
+    t2 = Placed(voxels=made.t2.voxels, affine=made.t2.grid.affine)
+    got = inputs(settings, pre=None, posts=(), times_s=(), dwi=None, t2=t2, pad=pad)
+    assert set(got.boxes) == set(got.volumes()) == {"t2"}
+    assert got.t2 is not None and got.t2.shape == (1, *PUBLISHED["t2"])
 
 
 def test_weights_that_need_every_modality_decline_an_examination_without_one(with_lesion: Study) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pydicom
@@ -10,7 +11,8 @@ import pytest
 from radnode_inference.generator import breast
 from radnode_inference.generator.dicom_parts import Layout, Order
 from radnode_inference.generator.dicom_writer import write_breast
-from radnode_inference.models.breast_mri.mome_examination import Examination, examination
+from radnode_inference.model import DeclinedError
+from radnode_inference.models.breast_mri.mome_examination import NONE_THERE, Examination, examination
 from radnode_inference.models.breast_mri.roles import roles_of, sorted_by_role
 from radnode_inference.study import Study
 
@@ -133,6 +135,45 @@ def test_diffusion_without_a_b_value_is_missing_for_that_reason(
     found = read(changed(written(Layout.SERIES), tmp_path / "forgotten", "dwi", forget))
     assert found.missing == {"dwi": "its images cannot be used (no b value is stated)"}
     assert sum("; not used, its b values are not known" in r for r in found.reasons) == 2
+
+
+@pytest.mark.parametrize("layout", list(Layout))
+@pytest.mark.parametrize("role", ["dynamic", "dwi", "t2"])
+def test_a_role_that_is_not_there_is_missing_by_name_and_the_rest_is_read(
+    role: str, layout: Layout, written: Callable[[Layout], Path]
+) -> None:
+    found = examination(without(Study.from_folder(written(layout)), role), quiet)
+    (missing,) = found.missing.items()
+    words = "there is no dynamic T1-weighted gradient echo series" if role == "dynamic" else NONE_THERE
+    assert missing == ({"dynamic": "dce"}.get(role, role), words)
+    assert (found.pre is None) is (role == "dynamic") is (found.posts == ())
+    assert found.carrier.series_uid in found.used_series_uids
+    if role == "dynamic":
+        assert found.t2 is not None
+        assert (found.carrier.voxels == found.t2.voxels).all()
+        only = without(without(Study.from_folder(written(layout)), role), "t2")
+        assert examination(only, quiet).carrier.voxels.max() > 0
+        with pytest.raises(DeclinedError, match="no T2 or diffusion images can be read") as declined:
+            examination(without(only, "dwi"), quiet)
+        assert declined.value.gate == "missing-role:dynamic"
+
+
+def without(study: Study, role: str) -> Study:
+    gone = {one.series.series_uid for one in sorted_by_role(study)[0][role]}
+    return replace(study, series=tuple(s for s in study.series if s.series_uid not in gone))
+
+
+def test_phases_that_cannot_be_put_in_time_are_a_missing_modality_for_that_reason(
+    written: Callable[[Layout], Path], tmp_path: Path
+) -> None:
+    def untime(ds: pydicom.Dataset) -> None:
+        for keyword in ("AcquisitionTime", "ContentTime", "AcquisitionDateTime"):
+            if keyword in ds:
+                delattr(ds, keyword)
+
+    found = read(changed(written(Layout.SERIES), tmp_path / "untimed", "dynamic", untime))
+    assert set(found.missing) == {"dce"}
+    assert found.missing["dce"].startswith("its phases cannot be put in time (AcquisitionTime (or ContentTime")
 
 
 @pytest.mark.parametrize("layout", CLASSIC)

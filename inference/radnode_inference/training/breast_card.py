@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from radnode_inference import generator
 from radnode_inference.models.breast_mri.mome import Mome
+from radnode_inference.models.breast_mri.mome_settings import USEFUL_AUROC
 from radnode_inference.training.metrics import auroc, best_threshold, interval, sensitivity, specificity, temperature
 from radnode_inference.training.report import REPRODUCED
 
 MODALITIES = ("dce", "dwi", "t2")
 SUBSETS = tuple(s for n in (3, 2, 1) for s in combinations(MODALITIES, n))
-USEFUL_AUROC = 0.8
 Array = NDArray[np.float64]
 
 

@@ -63,6 +63,21 @@ def check_motion(
     return Motion(shifts_mm=tuple(shifts), uneven_mm=off)
 
 
+def said_of_motion(motion: Motion, times_s: Sequence[float], wrong: str) -> tuple[str, ...]:
+    """What was moved back, and what could not be. times_s: of the phases after contrast. wrong: what can be, then."""
+    sentences = [
+        f"The patient moved: the phase at {times_s[n - 1]:.0f} s lay {float(np.linalg.norm(motion.shifts_mm[n - 1])):.1f} mm"
+        " away from the one before contrast and was moved back."
+        for n in motion.corrected
+    ]
+    if motion.uneven_mm > UNEVEN_MM:
+        sentences.append(
+            f"Unreliable (motion): a breast still lies {motion.uneven_mm:.1f} mm away in some phase after the correction,"
+            f" so that {wrong} can be wrong."
+        )
+    return tuple(sentences)
+
+
 def edges(voxels: FloatArray, spacing: tuple[float, float, float]) -> FloatArray:
     """The strength of edges on a grid of about STEP_MM."""
     zoomed = ndimage.zoom(

@@ -2,11 +2,9 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from radnode_inference.models.breast_mri.kinetics_examination import Examination
 from radnode_inference.models.breast_mri.kinetics_lesions import EARLY_S, LATE_S, Kinetics
-from radnode_inference.models.breast_mri.kinetics_motion import UNEVEN_MM
+from radnode_inference.models.breast_mri.kinetics_motion import said_of_motion
 from radnode_inference.models.breast_mri.roles import Roles
 from radnode_inference.volume import BoolArray
 
@@ -59,19 +57,10 @@ def given(found: Examination, named: Sequence[tuple[str, BoolArray]]) -> tuple[s
 
 def moved(found: Examination) -> tuple[str, ...]:
     """What was corrected, and what could not be."""
-    sentences = [
-        f"The patient moved: the phase at {found.times_s[n]:.0f} s lay"
-        f" {float(np.linalg.norm(found.motion.shifts_mm[n - 1])):.1f} mm away from the one before contrast and was moved"
-        " back."
-        for n in found.motion.corrected
-    ]
-    if found.carrier is found.pre:
-        sentences.append(
-            "The outlines lie on the images before contrast: the first after it show the breasts elsewhere."
-        )
-    if found.motion.uneven_mm > UNEVEN_MM:
-        sentences.append(
-            f"Unreliable (motion): a breast still lies {found.motion.uneven_mm:.1f} mm away in some phase after the"
-            " correction, so that outlines and curves can be wrong."
-        )
-    return tuple(sentences)
+    sentences = said_of_motion(found.motion, found.times_s[1:], "outlines and curves")
+    if found.carrier is not found.pre:
+        return sentences
+    return (
+        "The outlines lie on the images before contrast: the first after it show the breasts elsewhere.",
+        *sentences,
+    )

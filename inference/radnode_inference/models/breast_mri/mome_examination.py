@@ -1,13 +1,17 @@
 """The images of one breast examination that MOME reads, chosen by their roles."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from radnode_inference.model import DeclinedError, Progress
+from radnode_inference.models.breast_mri.kinetics_examination import mean_of
+from radnode_inference.models.breast_mri.kinetics_lesions import around
+from radnode_inference.models.breast_mri.kinetics_motion import check_motion, moved_back, said_of_motion
+from radnode_inference.models.breast_mri.kinetics_region import breast_region
 from radnode_inference.models.breast_mri.mome_input import Placed
-from radnode_inference.models.breast_mri.roles import Roles, roles_of
+from radnode_inference.models.breast_mri.roles import OtherRoles, Roles, roles_of, roles_without_dynamic
 from radnode_inference.models.breast_mri.roles_images import ImageSet
 from radnode_inference.study import Study
 from radnode_inference.volume import Volume
@@ -20,14 +24,16 @@ LOWEST_B = 500.0
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Examination:
-    """pre and posts lie on one grid; times_s: of the posts, seconds after injection. dwi: the image nearest b 1000.
+    """pre and posts lie on one grid, None and () without a dynamic series; times_s: of the posts, seconds after injection.
 
-    missing: modality -> why it is not there, in words. reasons: what each series was taken for.
+    carrier: the images on which the result lies. dwi: the image nearest b 1000. missing: modality -> why it is not
+    there, in words. reasons: what each series was taken for.
     """
 
-    pre: Volume
+    pre: Volume | None
     posts: tuple[Volume, ...]
     times_s: tuple[float, ...]
+    carrier: Volume
     dwi: Placed | None
     t2: Placed | None
     missing: Mapping[str, str]
@@ -36,13 +42,8 @@ class Examination:
     reasons: tuple[str, ...]
 
     @property
-    def carrier(self) -> Volume:
-        """The phase on whose images the result lies: the first after contrast, which readers look at."""
-        return self.posts[0]
-
-    @property
-    def pre_placed(self) -> Placed:
-        return Placed(voxels=self.pre.voxels, affine=self.pre.affine)
+    def pre_placed(self) -> Placed | None:
+        return None if self.pre is None else as_placed(self.pre)
 
     @property
     def present(self) -> tuple[str, ...]:
@@ -50,9 +51,29 @@ class Examination:
         return tuple(m for m in MODALITIES if m not in self.missing)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Dynamic:
+    """The dynamic series read: phases after contrast on the grid of `pre`, moved back where the patient moved."""
+
+    pre: Volume
+    posts: tuple[Volume, ...]
+    carrier: Volume
+    statements: tuple[str, ...]
+
+
 def examination(study: Study, progress: Progress) -> Examination:
-    """The images read. Raises DeclinedError as `roles.roles_of` and `load.load_frames` do, and `dynamic-grid`."""
-    roles = roles_of(study)
+    """The images read; without a dynamic series where there is none or its phases cannot be put in time.
+
+    Raises DeclinedError as `roles.roles_of` and `load.load_frames` do otherwise (a dynamic series that is not whole),
+    `dynamic-grid`, `motion`, and `missing-role:dynamic` where there is nothing else either.
+    """
+    try:
+        roles = roles_of(study)
+    except DeclinedError as e:
+        if e.gate not in ("missing-role:dynamic", "timing"):
+            raise
+        why = e.sentence if e.gate != "timing" else f"its phases cannot be put in time ({e.sentence})"
+        return without_dynamic(roles_without_dynamic(study), why)
     try:
         return read(roles, progress)
     except DeclinedError as e:
@@ -60,8 +81,47 @@ def examination(study: Study, progress: Progress) -> Examination:
 
 
 def read(roles: Roles, progress: Progress) -> Examination:
+    found = read_dynamic(roles, progress)
+    others, missing = others_of(roles)
+    series = (found.pre.series_uid, *(p.series_uid for p in found.posts), *(v.series_uid for v in others.values()))
+    return Examination(
+        pre=found.pre,
+        posts=found.posts,
+        times_s=tuple(p.after_injection_s for p in roles.posts),
+        carrier=found.carrier,
+        dwi=as_placed(others["dwi"]) if "dwi" in others else None,
+        t2=as_placed(others["t2"]) if "t2" in others else None,
+        missing=missing,
+        statements=(*roles.assumptions, *found.statements),
+        used_series_uids=tuple(dict.fromkeys(series)),
+        reasons=tuple(roles.reasons.values()),
+    )
+
+
+def without_dynamic(roles: OtherRoles, why: str) -> Examination:
+    """The T2 and diffusion images alone; the result lies on the T2 images, without those on the diffusion images."""
+    others, missing = others_of(roles)
+    reasons = tuple(roles.reasons.values())
+    if not others:
+        raise DeclinedError("missing-role:dynamic", f"{why}, and no T2 or diffusion images can be read", reasons)
+    return Examination(
+        pre=None,
+        posts=(),
+        times_s=(),
+        carrier=others["t2"] if "t2" in others else others["dwi"],
+        dwi=as_placed(others["dwi"]) if "dwi" in others else None,
+        t2=as_placed(others["t2"]) if "t2" in others else None,
+        missing={"dce": why, **missing},
+        statements=(),
+        used_series_uids=tuple(dict.fromkeys(v.series_uid for v in others.values())),
+        reasons=reasons,
+    )
+
+
+def read_dynamic(roles: Roles, progress: Progress) -> Dynamic:
+    """Raises DeclinedError `dynamic-grid` and `motion`."""
     pre = roles.pre.images.volume()
-    posts = []
+    posts: list[Volume] = []
     for number, phase in enumerate(roles.posts, 1):
         progress(0.4 * number / len(roles.posts), f"phase {number}")
         posts.append(phase.images.volume())
@@ -69,45 +129,63 @@ def read(roles: Roles, progress: Progress) -> Examination:
             raise DeclinedError(
                 "dynamic-grid", f"phase {number} after contrast lies on another grid than the one before it"
             )
-    missing: dict[str, str] = {}
-    dwi = placed("dwi", nearest_b(roles), missing)
-    t2 = placed("t2", roles.t2, missing)
-    if "dwi" in missing and nearest_b(roles) is None:
-        missing["dwi"] = no_diffusion(roles)
-    others = [s.series_uid for s, found in ((nearest_b(roles), dwi), (roles.t2, t2)) if s is not None and found]
-    return Examination(
+    return still(pre, posts, [p.after_injection_s for p in roles.posts])
+
+
+def still(pre: Volume, posts: list[Volume], times_s: list[float]) -> Dynamic:
+    """The phases moved back where the patient moved, as for the kinetics, and what to say of it.
+
+    The result lies on the first phase after contrast, which readers look at; on the one before it where that one shows
+    the breasts elsewhere.
+    """
+    after = [p.voxels for p in posts]
+    try:
+        region = breast_region(mean_of(pre, after))
+    except DeclinedError as e:
+        unchecked = f"Whether the patient moved between the phases was not checked: {e.sentence}."
+        return Dynamic(pre=pre, posts=tuple(posts), carrier=posts[0], statements=(unchecked,))
+    motion = check_motion(pre.voxels, after, region.mask, around(region.mask, 0.0, pre.spacing), pre.spacing)
+    everything = tuple(slice(0, n) for n in pre.shape)
+    moved = tuple(
+        replace(p, voxels=moved_back(p.voxels, motion.shifts_mm[n - 1], everything, pre.spacing))
+        if n in motion.corrected
+        else p
+        for n, p in enumerate(posts, 1)
+    )
+    return Dynamic(
         pre=pre,
-        posts=tuple(posts),
-        times_s=tuple(p.after_injection_s for p in roles.posts),
-        dwi=dwi,
-        t2=t2,
-        missing=missing,
-        statements=roles.assumptions,
-        used_series_uids=tuple(dict.fromkeys([pre.series_uid, *(p.series_uid for p in posts), *others])),
-        reasons=tuple(roles.reasons.values()),
+        posts=moved,
+        carrier=pre if 1 in motion.corrected else posts[0],
+        statements=said_of_motion(motion, times_s, "the subtractions that the network is shown"),
     )
 
 
-def nearest_b(roles: Roles) -> ImageSet | None:
+def others_of(roles: OtherRoles) -> tuple[dict[str, Volume], dict[str, str]]:
+    """(modality -> volume, modality -> why there is none), of diffusion and T2."""
+    found: dict[str, Volume] = {}
+    missing: dict[str, str] = {}
+    for modality, images in (("dwi", nearest_b(roles)), ("t2", roles.t2)):
+        if images is None:
+            missing[modality] = no_diffusion(roles) if modality == "dwi" else NONE_THERE
+            continue
+        try:
+            found[modality] = images.volume()
+        except DeclinedError as e:
+            missing[modality] = f"its images cannot be used ({e.sentence})"
+    return found, missing
+
+
+def nearest_b(roles: OtherRoles) -> ImageSet | None:
     high = [b for b in roles.dwi if b >= LOWEST_B]
     return roles.dwi[min(high, key=lambda b: abs(b - 1000))] if high else None
 
 
-def no_diffusion(roles: Roles) -> str:
+def no_diffusion(roles: OtherRoles) -> str:
     """Why there is no diffusion image of a high b value."""
     if roles.dwi_unused:
         return f"its images cannot be used ({roles.dwi_unused})"
     return f"no diffusion image has a b value of {LOWEST_B:g} s/mm2 or more" if roles.dwi else NONE_THERE
 
 
-def placed(modality: str, images: ImageSet | None, missing: dict[str, str]) -> Placed | None:
-    """The volume of a modality that the examination can do without; why there is none goes to `missing`."""
-    if images is None:
-        missing[modality] = NONE_THERE
-        return None
-    try:
-        volume = images.volume()
-    except DeclinedError as e:
-        missing[modality] = f"its images cannot be used ({e.sentence})"
-        return None
+def as_placed(volume: Volume) -> Placed:
     return Placed(voxels=volume.voxels, affine=volume.affine)

@@ -83,7 +83,7 @@ class Inputs:
 def inputs(
     settings: InputSettings,
     *,
-    pre: Placed,
+    pre: Placed | None,
     posts: Sequence[FloatArray],
     times_s: Sequence[float],
     dwi: Placed | None,
@@ -93,23 +93,32 @@ def inputs(
     """The network's inputs of one examination.
 
     posts: voxels of the phases after contrast, on the grid of `pre`; times_s: their seconds after injection, rising.
+    Without `pre` there is no DCE, and the breasts are looked for in the T2 images, else in those of diffusion.
     pad: where the volumes lie in grids without spacing_mm (mome_augment.Augmentation).
     """
-    subtractions = channels(settings, pre.voxels, posts, np.asarray(times_s, float))
+    seen = pre or t2 or dwi
+    if seen is None:
+        raise ValueError("there are no images")
+    subtractions = [] if pre is None else channels(settings, pre.voxels, posts, np.asarray(times_s, float))
     if settings.spacing_mm is None:
-        return published(settings, [Placed(voxels=s, affine=pre.affine) for s in subtractions], dwi, t2, pad)
-    corner = breast_corner(pre, settings.dce, settings.spacing_mm)
+        given = [] if pre is None else [Placed(voxels=s, affine=pre.affine) for s in subtractions]
+        return published(settings, given, dwi, t2, pad)
+    corner = breast_corner(seen, settings.dce, settings.spacing_mm)
     grid = {name: box(corner, size, settings.spacing_mm) for name, size in
             (("dce", settings.dce), ("dwi", settings.dwi), ("t2", settings.t2))}  # fmt: skip
-    before = sample(pre.voxels, pre.affine, grid["dce"])
-    scale = reference(before)
-    dce = torch.stack([sample(s, pre.affine, grid["dce"]) / scale for s in subtractions])
     return Inputs(
-        dce=dce if settings.clip is None else dce.clamp(*settings.clip),
+        dce=None if pre is None else enhanced(settings, pre, subtractions, grid["dce"]),
         dwi=None if dwi is None else scaled(sample(dwi.voxels, dwi.affine, grid["dwi"]))[None],
         t2=None if t2 is None else scaled(sample(t2.voxels, t2.affine, grid["t2"]))[None],
-        boxes={n: b for n, b in grid.items() if n == "dce" or {"dwi": dwi, "t2": t2}[n] is not None},
+        boxes={n: b for n, b in grid.items() if {"dce": pre, "dwi": dwi, "t2": t2}[n] is not None},
     )
+
+
+def enhanced(settings: InputSettings, pre: Placed, subtractions: Sequence[FloatArray], where: Box) -> Tensor:
+    """The subtractions on the network's grid, as parts of the bright tissue before contrast."""
+    scale = reference(sample(pre.voxels, pre.affine, where))
+    dce = torch.stack([sample(s, pre.affine, where) / scale for s in subtractions])
+    return dce if settings.clip is None else dce.clamp(*settings.clip)
 
 
 def published(
@@ -123,10 +132,10 @@ def published(
         if given is not None
     }
     return Inputs(
-        dce=torch.stack([values for values, _ in dce]),
+        dce=torch.stack([values for values, _ in dce]) if dce else None,
         dwi=others["dwi"][0][None] if "dwi" in others else None,
         t2=others["t2"][0][None] if "t2" in others else None,
-        boxes={"dce": dce[0][1], **{name: box for name, (_, box) in others.items()}},
+        boxes={**({"dce": dce[0][1]} if dce else {}), **{name: box for name, (_, box) in others.items()}},
     )
 
 

@@ -84,7 +84,7 @@ class MomeModel:
         found = examination(study, progress)
         self.check(found)
         progress(0.5, "preparing")
-        admitted = self.guards.admit(study, found.pre)
+        admitted = self.guards.admit(study, found.pre or found.carrier)
         prepared = {pad: self.prepared(found, pad) for pad in {a.pad for a in self.settings.augmentations} | {0}}
         shown = self.guards.familiar({m: v.numpy() for m, v in prepared[0].volumes().items()})
         answer = self.answered(found.present, prepared, progress)
@@ -112,11 +112,17 @@ class MomeModel:
         )
 
     def check(self, found: Examination) -> None:
-        """Raises DeclinedError when a modality is missing that the card does not allow to be."""
+        """Raises DeclinedError when a modality is missing that the card does not allow to be, or what is left is of no use."""
         for modality, why in found.missing.items():
             if modality not in self.settings.missing_allowed:
                 sentence = f"the weights need {TITLES[modality]} images: {why}"
                 raise DeclinedError(f"missing-role:{modality}", sentence, found.reasons)
+        auroc = self.settings.useless.get(frozenset(found.present))
+        if auroc is not None and found.missing:
+            left = " and ".join(TITLES[m] for m in found.present)
+            why = " ".join(missing_sentences(found.missing))
+            sentence = f"the weights are of no use with {left} only (AUROC {auroc:.2f} by their card). {why}"
+            raise DeclinedError("modalities", sentence.removesuffix("."), found.reasons)
 
     def prepared(self, found: Examination, pad: int) -> Inputs:
         try:
@@ -179,7 +185,7 @@ class MomeModel:
     def saliency(
         self, found: Examination, prepared: Inputs, answer: Answer
     ) -> tuple[tuple[ParameterMap, ...], tuple[str, ...]]:
-        """The map on the dynamic series' grid and the sentence that says how exact it is; nothing when it is turned off."""
+        """The map on the carrying images' grid and the sentence that says how exact it is; nothing when it is turned off."""
         steps = mome_saliency.steps_of(self.settings.saliency_steps, self.ensemble)
         if not steps:
             return (), ()
@@ -190,4 +196,4 @@ class MomeModel:
             f"Saliency map: integrated gradients of the log-odds of {self.settings.classes[answer.chosen].name} in {steps} steps "
             f"from empty volumes, completeness error {100 * made.error:.1f} %. It shows what moved the network, not where a lesion ends."
         )
-        return (mome_saliency.carried(made, prepared.boxes, found.pre),), (sentence,)
+        return (mome_saliency.carried(made, prepared.boxes, found.carrier),), (sentence,)

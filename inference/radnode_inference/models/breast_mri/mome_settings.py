@@ -1,7 +1,7 @@
 """What the card of MOME weights says."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -20,6 +20,8 @@ class Task(StrEnum):
     RESPONSE = "response"  # pathological complete response of a known cancer to neoadjuvant therapy
 
 
+USEFUL_AUROC = 0.8
+"""On held-out examinations; modalities with which weights stay below it do not answer by themselves."""
 FINDS = frozenset({Task.LESION, Task.MALIGNANCY})
 """Tasks whose result may be a finding; the others say something about a cancer that is known."""
 
@@ -38,7 +40,8 @@ class MomeSettings:
 
     heads: of the network, None: one per 64 of width. missing_allowed: modalities an examination may be without.
     threshold: a class is reported above it. augmentations: the views whose probabilities are averaged. saliency_steps: of
-    the integrated gradients at most, 0: no map, None: as the network's size suggests.
+    the integrated gradients at most, 0: no map, None: as the network's size suggests. useless: choices of modalities
+    whose AUROC by the card's `metrics.by_modalities` is below USEFUL_AUROC, with it.
     """
 
     task: Task
@@ -51,6 +54,7 @@ class MomeSettings:
     threshold: float
     augmentations: tuple[Augmentation, ...] = (PLAIN,)
     saliency_steps: int | None = None
+    useless: Mapping[frozenset[str], float] = field(default_factory=dict)
 
     @classmethod
     def from_weights(cls, weights: WeightsFile) -> "MomeSettings":
@@ -70,6 +74,7 @@ class MomeSettings:
                 threshold=float(card["threshold"]),
                 augmentations=views(card, given),
                 saliency_steps=None if steps is None else max(int(steps), 0),
+                useless=useless(card.get("metrics") or {}),
             )
         except (KeyError, IndexError, TypeError, ValueError) as e:
             raise WeightsError(f"the card of {weights.name}: {type(e).__name__} {e}") from e
@@ -89,6 +94,15 @@ def positive(classes: list[Mapping[str, Any]], task: Task) -> int | None:
     if len(told) != 1:
         raise ValueError(f"{len(told)} classes are not called negative; one must be")
     return told[0]
+
+
+def useless(metrics: Mapping[str, Any]) -> dict[frozenset[str], float]:
+    """Choices of modalities with which the weights are of no use -> their AUROC."""
+    measured = {
+        frozenset(str(name).split("+")): float(found["auroc"]["value"])
+        for name, found in dict(metrics.get("by_modalities") or {}).items()
+    }
+    return {given: auroc for given, auroc in measured.items() if auroc < USEFUL_AUROC}
 
 
 def views(card: Mapping[str, Any], given: InputSettings) -> tuple[Augmentation, ...]:

@@ -37,23 +37,32 @@ class Phase:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Roles:
-    """The roles of a study. posts: at least two, in time. dwi: b value in s/mm2 -> images, ascending. dwi_unused: why
-    diffusion images that are there are not among them, "" where all b values are.
+class OtherRoles:
+    """What there is beside a dynamic series. dwi: b value in s/mm2 -> images, ascending.
 
-    side: L, R, B or "" (unknown): which breast the dynamic series shows. reasons: per series one sentence. assumptions:
-    what the headers did not state and was taken as true. fat_suppressed: of the dynamic series; None: not stated.
+    dwi_unused: why diffusion images that are there are not among them, "" where all b values are. reasons: per series one
+    sentence.
     """
 
-    pre: Phase
-    posts: tuple[Phase, ...]
     t2: ImageSet | None
     dwi: dict[float, ImageSet]
     dwi_unused: str
     adc: ImageSet | None
     subtractions: tuple[str, ...]
-    side: str
     reasons: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Roles(OtherRoles):
+    """All roles of a study. posts: at least two, in time.
+
+    side: L, R, B or "" (unknown): which breast the dynamic series shows. assumptions: what the headers did not state and
+    was taken as true. fat_suppressed: of the dynamic series; None: not stated.
+    """
+
+    pre: Phase
+    posts: tuple[Phase, ...]
+    side: str
     assumptions: tuple[str, ...]
     fat_suppressed: bool | None
 
@@ -71,19 +80,31 @@ def roles_of(study: Study) -> Roles:
     except DeclinedError as e:
         raise DeclinedError(e.gate, e.sentence, tuple(reasons.values())) from e
     describe_phases(found, reasons)
-    weighted = diffusion(seen["dwi"], reasons)
+    others = beside(seen, reasons)
     return Roles(
+        **vars(others),
         pre=phase(found, found.before[-1]),
         posts=tuple(phase(found, p) for p in found.after),
+        side=one.side,
+        assumptions=(*found.assumptions, *scaled),
+        fat_suppressed=is_water(one.technique.words, one.series.description) or one.technique.fat_suppressed,
+    )
+
+
+def roles_without_dynamic(study: Study) -> OtherRoles:
+    """The other roles of a study whose dynamic series is not there or cannot be used."""
+    return beside(*sorted_by_role(study))
+
+
+def beside(seen: dict[str, list[Seen]], reasons: dict[str, str]) -> OtherRoles:
+    weighted = diffusion(seen["dwi"], reasons)
+    return OtherRoles(
         t2=best(seen["t2"]),
         dwi=weighted.images,
         dwi_unused=weighted.unused,
         adc=best(seen["adc"]),
         subtractions=tuple(s.series.series_uid for s in seen["subtraction"]),
-        side=one.side,
         reasons=reasons,
-        assumptions=(*found.assumptions, *scaled),
-        fat_suppressed=is_water(one.technique.words, one.series.description) or one.technique.fat_suppressed,
     )
 
 
