@@ -195,10 +195,11 @@ def extend(session: Session, study: StudyRow, arrived: Arrived, since: float, no
     study.instances = session.scalar(counted) or 0
 
 
-def complete(database: Database, *, now: float, evidence_wait_s: float = 0.0) -> tuple[str, ...]:
+def complete(database: Database, *, now: float, evidence_wait_s: float = 0.0, priors: bool = False) -> tuple[str, ...]:
     """The studies that were quiet long enough, and that nobody is still sending, now COMPLETE: each in its own compare-and-set.
 
     evidence_wait_s: how long one waits of which other systems say that there is more; then it is complete as provisional.
+    priors: whether a rule has earlier studies fetched; so long at most one waits for these as well.
     """
     unsettled = exists().where(InstanceRow.study_uid == StudyRow.study_uid, ~InstanceRow.settled)
     due = (StudyRow.due_at <= now, ~unsettled, ~sending.is_sent(now))
@@ -212,6 +213,8 @@ def complete(database: Database, *, now: float, evidence_wait_s: float = 0.0) ->
             lack = evidence.missing(session, session.get_one(StudyRow, study_uid), asked)
             if not lack.sentence and fetches.are_coming(session, study_uid):
                 lack = Lack(sentence="its earlier studies are still being fetched")
+            if not lack.sentence and priors and fetches.are_sought(session, study_uid, now):
+                lack = Lack(sentence="nobody has said yet which earlier studies there are")
         if not is_awaited(database, study_uid, lack, evidence_wait_s, now) and finish(
             database, study_uid, instances, lack, due, now
         ):

@@ -17,7 +17,8 @@ from radnode.store_check import is_uid
 from radnode.tables import InstanceRow, ResultRow, StudyRow
 from radnode.tables_pacs import EvidenceRow
 
-STEP, NOTICE, QUERY = "mpps", "ian", "query"
+STEP, NOTICE, QUERY, PRIORS = "mpps", "ian", "query", "priors"
+"""PRIORS: of the row that says that a study's priors were looked for, or why they could not be."""
 SOURCES = {STEP: "a procedure step", NOTICE: "an availability notification"}
 CHUNK = 500
 

@@ -3,22 +3,26 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import and_, or_, select, update
+from sqlalchemy import and_, exists, or_, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
-from radnode import events
+from radnode import events, evidence
 from radnode.claims import is_alive, new_token, own_machine
 from radnode.database import Database
 from radnode.events import Action
 from radnode.jobs import changed
-from radnode.tables_pacs import FetchRow
+from radnode.tables import StudyRow
+from radnode.tables_pacs import EvidenceRow, FetchRow
 
 QUEUED, RUNNING, DONE, FAILED = "queued", "running", "done", "failed"
 PRIOR, HAND, RECONCILE = "prior", "hand", "reconcile"
 ATTEMPTS = 5
 LEASE_S = 60.0
 """A claim that nobody renewed for so long is free again. Longer than a loop waits that failed, or a locked database."""
+
+RECENT_S = 86400.0
+"""Priors are looked for of studies that came within this time: not of an old archive that is sent in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +151,20 @@ def are_coming(session: Session, study_uid: str) -> bool:
     of_it = (FetchRow.wanted_by == study_uid, FetchRow.why == PRIOR, FetchRow.attempt == 0)
     state = FetchRow.state.in_((QUEUED, RUNNING))
     return session.scalar(select(FetchRow.id).where(*of_it, state).limit(1)) is not None
+
+
+def may_have_priors(now: float) -> tuple[ColumnElement[bool], ...]:
+    """Conditions: studies whose priors are looked for. Priors themselves have none."""
+    fetched = exists().where(FetchRow.study_uid == StudyRow.study_uid, FetchRow.why == PRIOR)
+    whole = (StudyRow.patient_id != "", StudyRow.study_date != "", StudyRow.modalities != "")
+    return (*whole, StudyRow.first_instance_at >= now - RECENT_S, ~fetched)
+
+
+def are_sought(session: Session, study_uid: str, now: float) -> bool:
+    """Whether nobody has looked for the priors of this study yet; one try that failed ends it."""
+    looked = exists().where(EvidenceRow.study_uid == StudyRow.study_uid, EvidenceRow.source == evidence.PRIORS)
+    query = select(StudyRow.study_uid).where(StudyRow.study_uid == study_uid, *may_have_priors(now), ~looked)
+    return session.scalar(query) is not None
 
 
 def latest(session: Session, limit: int = 200) -> tuple[Fetch, ...]:

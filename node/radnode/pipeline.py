@@ -50,9 +50,9 @@ def settle(database: Database, settings: Settings, *, since: float) -> int:
     return completeness.settle(database, settings, since=since, now=time.time())
 
 
-def complete(database: Database, evidence_wait_s: float = 0.0) -> tuple[str, ...]:
+def complete(database: Database, evidence_wait_s: float = 0.0, *, priors: bool = False) -> tuple[str, ...]:
     """study -> complete study: those that were quiet long enough, and that nobody says is not whole (so long at most)."""
-    return completeness.complete(database, now=time.time(), evidence_wait_s=evidence_wait_s)
+    return completeness.complete(database, now=time.time(), evidence_wait_s=evidence_wait_s, priors=priors)
 
 
 def route(database: Database, settings: Settings, cards: Sequence[ModelCard] | None = None) -> int:

@@ -6,23 +6,23 @@ import threading
 import time
 from collections.abc import Sequence
 
-from sqlalchemy import exists, select
+from sqlalchemy import exists, or_, select
+from sqlalchemy.exc import SQLAlchemyError
 
-from radnode import evidence, fetches
+from radnode import events, evidence, fetches
 from radnode.database import Database
 from radnode.destinations.dimse_find import Found
 from radnode.errors import DeliveryError
+from radnode.events import Action
 from radnode.peers import Peer, list_peers
 from radnode.priors import RESULTS
 from radnode.query import querying
 from radnode.settings import Priors, Settings
 from radnode.tables import StudyRow
-from radnode.tables_pacs import EvidenceRow, FetchRow
+from radnode.tables_pacs import EvidenceRow
 
-SOURCE = "priors"
-"""EvidenceRow.source of the row that says that a study's priors were looked for."""
-RECENT_S = 86400.0
-"""Only for studies that came within this time: an old archive that is sent in is not searched for."""
+AGAIN_S = 10.0
+"""A peer that could not be asked about a study is asked again after this, then after as long as the study is there."""
 WORD = re.compile(r"[^\W\d_]{4,}")
 GENERAL = frozenset({"with", "without", "contrast", "post", "routine", "study", "exam", "follow", "control"})
 
@@ -91,39 +91,61 @@ class PriorFinder:
             return False
         studies = self.due(time.time())
         peer = next((p for p in list_peers(self._database) if p.name == rule.peer), None)
-        if studies and peer is not None:
+        if studies:
             self._thread = threading.Thread(target=self.look, args=(peer, studies), daemon=True)
             self._thread.start()
         return False
 
     def due(self, now: float) -> tuple[StudyRow, ...]:
-        """The studies that came and whose priors nobody looked for; priors have none."""
-        looked = exists().where(EvidenceRow.study_uid == StudyRow.study_uid, EvidenceRow.source == SOURCE)
-        fetched = exists().where(FetchRow.study_uid == StudyRow.study_uid, FetchRow.why == fetches.PRIOR)
-        whole = (StudyRow.patient_id != "", StudyRow.study_date != "", StudyRow.modalities != "")
-        recent = StudyRow.first_instance_at >= now - RECENT_S
+        """The studies that came and whose priors nobody could look for yet, those that came last first."""
+        waits = or_(EvidenceRow.at > now - AGAIN_S, 2.0 * EvidenceRow.at - StudyRow.first_instance_at > now)
+        looked = exists().where(
+            EvidenceRow.study_uid == StudyRow.study_uid,
+            EvidenceRow.source == evidence.PRIORS,
+            or_(EvidenceRow.error == "", waits),
+        )
+        newest = StudyRow.first_instance_at.desc()
         with self._database.reading() as session:
-            query = select(StudyRow).where(*whole, recent, ~looked, ~fetched).limit(20)
+            query = select(StudyRow).where(*fetches.may_have_priors(now), ~looked).order_by(newest).limit(20)
             return tuple(session.scalars(query))
 
-    def look(self, peer: Peer, studies: Sequence[StudyRow]) -> None:
+    def look(self, peer: Peer | None, studies: Sequence[StudyRow]) -> None:
         """Ask a peer for the patient's studies, and queue those that the rule wants and the node has not."""
-        rule, error = self._settings.priors, ""
-        for study in studies:
-            chosen: tuple[Found, ...] = ()
-            try:
-                with querying(peer, self._settings, self._settings.deliver.timeout_s) as finder:
-                    span = f"{months_before(study.study_date, rule.months)}-{study.study_date}"
-                    chosen = fitting(study, finder.studies(PatientID=study.patient_id, StudyDate=span), rule)
-            except DeliveryError as e:
-                error = str(e)
-                log.warning("%s cannot be asked for priors: %s", peer.name, e.sentence, extra={"action": "priors"})
-            except Exception as e:  # a study date that is none, a library that fails: other studies go on
-                error = type(e).__name__
-                log.exception("Priors cannot be looked for.", extra={"action": "priors", "study_uid": study.study_uid})
-            now = time.time()
-            with self._database.transaction() as session:
-                for found in chosen:
-                    if session.get(StudyRow, found.study_uid) is None:
-                        fetches.want(session, found.study_uid, peer.name, fetches.PRIOR, study.study_uid, now)
-            evidence.keep(self._database, study.study_uid, SOURCE, peer.name, now, error=error)
+        try:
+            for study in studies:
+                self._keep(study, *self._ask(peer, study))
+        except SQLAlchemyError as e:  # what was not kept is looked for again
+            log.warning("Priors wait for the database (%s).", type(e).__name__, extra={"action": "priors"})
+
+    def _ask(self, peer: Peer | None, study: StudyRow) -> tuple[tuple[Found, ...], str]:
+        """The priors that the rule wants, or why nobody knows."""
+        rule = self._settings.priors
+        try:
+            if peer is None:
+                raise DeliveryError(f"there is no peer {rule.peer}")
+            span = f"{months_before(study.study_date, rule.months)}-{study.study_date}"
+            with querying(peer, self._settings, self._settings.deliver.timeout_s) as finder:
+                return fitting(study, finder.studies(PatientID=study.patient_id, StudyDate=span), rule), ""
+        except DeliveryError as e:
+            log.warning("%s cannot be asked for priors: %s", rule.peer, e.sentence, extra={"action": "priors"})
+            return (), str(e)
+        except Exception as e:  # a study date that is none, a library that fails: other studies go on
+            log.exception("Priors cannot be looked for.", extra={"action": "priors", "study_uid": study.study_uid})
+            return (), f"{type(e).__name__}: see the log"
+
+    def _keep(self, study: StudyRow, chosen: Sequence[Found], error: str) -> None:
+        """Queue what was chosen; the story tells of the first failure, and of the answer that came all the same."""
+        name, now, sentence = self._settings.priors.peer, time.time(), ""
+        with self._database.transaction() as session:
+            of_it = (EvidenceRow.study_uid == study.study_uid, EvidenceRow.source == evidence.PRIORS)
+            before = session.scalar(select(EvidenceRow.error).where(*of_it, EvidenceRow.key == name))
+            for found in chosen:
+                if session.get(StudyRow, found.study_uid) is None:
+                    fetches.want(session, found.study_uid, name, fetches.PRIOR, study.study_uid, now)
+            if error and not before:
+                sentence = f"{name} cannot be asked for earlier studies: {error}. It is asked again, for a day."
+            elif before and not error:
+                sentence = f"{name} answers again: {len(chosen)} earlier studies fit the rule."
+            if sentence:
+                events.write(session, study.study_uid, Action.FETCHED, sentence, now)
+        evidence.keep(self._database, study.study_uid, evidence.PRIORS, name, now, error=error)

@@ -82,7 +82,8 @@ class Clock:
         if news:
             self._guarded("settle", lambda: pipeline.settle(self._database, self._settings, since=self._since))
         wait_s = self._settings.complete.evidence_wait_s
-        completed = self._guarded("complete", lambda: pipeline.complete(self._database, wait_s))
+        priors = bool(self._settings.priors.peer)
+        completed = self._guarded("complete", lambda: pipeline.complete(self._database, wait_s, priors=priors))
         if news or completed:
             self._guarded("route", lambda: pipeline.route(self._database, self._settings, self._cards))
 

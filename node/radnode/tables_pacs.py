@@ -55,7 +55,7 @@ class EvidenceRow(Table):
     __tablename__ = "evidence"
     id: Mapped[int] = mapped_column(primary_key=True)
     study_uid: Mapped[str] = mapped_column(UID, index=True)
-    source: Mapped[str] = mapped_column(String(16))  # mpps, ian, query
+    source: Mapped[str] = mapped_column(String(16))  # mpps, ian, query, priors
     key: Mapped[str] = mapped_column(String(64))  # the procedure step's UID, or the name of the peer
     ended: Mapped[bool] = mapped_column(default=True)  # False: an acquisition that is still going on
     instances: Mapped[int | None] = mapped_column(Integer)  # how many objects there are, where a number was said

@@ -17,12 +17,13 @@ from support.core import Node, dataset, encoded
 from support.orthanc import Orthanc, free_ports
 from support.receiver import Receiver, receiver
 
-from radnode import claims, commit_ask, complete, fetches, pipeline, reconcile
+from radnode import claims, commit_ask, complete, evidence, fetches, pipeline, reconcile
 from radnode.destinations.dimse_find import Found
 from radnode.errors import DeliveryError, RefusedError
 from radnode.fetch_run import Fetcher, fetch
+from radnode.fetches import RECENT_S
 from radnode.peers import Peer, add_peer
-from radnode.prior_fetch import fitting
+from radnode.prior_fetch import AGAIN_S, PriorFinder, fitting
 from radnode.settings import Deliver, Priors, Settings
 from radnode.store import Store
 from radnode.tables import StudyRow
@@ -257,3 +258,60 @@ def test_a_database_that_fails_in_mid_fetch_leaves_nothing_running_for_ever(
         fetcher.work_off("away", peer)  # not even that can be written
     assert states(node) == ["running"] and not fetcher._in_hand
     assert fetches.waiting(node.database, time.time() + fetches.LEASE_S + 1.0) == {"away"}
+
+
+@contextmanager
+def answering(answer: Callable[..., Any]) -> Iterator[Mock]:
+    """In the place of a finder: `answer` says which studies there are, or raises."""
+    yield Mock(studies=Mock(side_effect=answer))
+
+
+def test_priors_are_looked_for_again_until_the_peer_answers_and_the_story_tells(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    settings = node.settings.model_copy(update={"priors": Priors(peer="away", months=24)})
+    finder = PriorFinder(settings, node.database)
+    peer = Peer(name="away", ae_title="AWAY", address="127.0.0.1", port=1, may=("query", "retrieve"))
+    node.arrive(now, StudyDate="20250101", PatientID="P", Modality="CT")
+    complete.settle(node.database, settings, since=0.0, now=now)
+    (waiting,) = finder.due(now)
+    finder.look(None, [waiting])  # the rule names no peer
+    finder.look(peer, [waiting])  # nobody listens
+    failed_at = time.time()
+    assert finder.due(failed_at + 5.0) == ()
+    assert [s.study_uid for s in finder.due(failed_at + AGAIN_S + 2.0)] == ["1.2.3"]
+    assert finder.due(now + RECENT_S + 1.0) == ()
+    found = Found(study_uid="1.2.4", patient_id="P", study_date="20240601", modalities=("CT",))
+    monkeypatch.setattr("radnode.prior_fetch.querying", lambda *_: answering(lambda **_: (found,)))
+    finder.look(peer, [waiting])
+    assert finder.due(failed_at + 1000.0) == ()
+    with node.database.reading() as session:
+        assert [f.study_uid for f in fetches.latest(session)] == ["1.2.4"]
+    told = [e.sentence for e in node.story().events if e.action == "fetched"]
+    assert len(told) == 2 and told[1] == "away answers again: 1 earlier studies fit the rule."
+    assert told[0] == "away cannot be asked for earlier studies: there is no peer away. It is asked again, for a day."
+
+
+def test_a_study_waits_for_the_word_about_its_priors_but_not_for_a_peer_that_is_away(node: Node) -> None:
+    now = time.time()
+    node.arrive(now, StudyDate="20250101", PatientID="P", Modality="CT")
+    complete.settle(node.database, node.settings, since=0.0, now=now)
+    with node.database.transaction() as session:
+        due_at = session.get_one(StudyRow, "1.2.3").due_at
+
+    def turn(later_s: float, *, priors: bool = True) -> tuple[str, ...]:
+        return complete.complete(node.database, now=due_at + later_s, evidence_wait_s=60.0, priors=priors)
+
+    assert turn(1.0) == ()
+    evidence.keep(node.database, "1.2.3", evidence.PRIORS, "away", now, error="no connection")
+    assert turn(1.0) == ("1.2.3",)
+
+
+def test_a_study_whose_priors_nobody_looks_for_waits_no_longer_than_for_other_evidence(node: Node) -> None:
+    now = time.time()
+    node.arrive(now, StudyDate="20250101", PatientID="P", Modality="CT")
+    complete.settle(node.database, node.settings, since=0.0, now=now)
+    assert complete.complete(node.database, now=now + 3000.0, evidence_wait_s=1e6, priors=True) == ()
+    assert complete.complete(node.database, now=now + 3000.0, evidence_wait_s=60.0, priors=True) == ("1.2.3",)
+    assert "nobody has said yet which earlier studies there are" in node.story().events[-1].sentence
