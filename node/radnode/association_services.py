@@ -36,7 +36,7 @@ MOST = 8 * 1024 * 1024
 SUCCESS, PROCESSING_FAILURE, NO_SUCH_ACTION, NOT_AUTHORIZED = 0x0000, 0x0110, 0x0123, 0x0124
 UNRECOGNIZED, TOO_LARGE, NO_SUCH_EVENT = 0x0211, 0x0213, 0x0113
 """PS3.7 annex C."""
-NO_MATCHING_IDENTIFIER = 0xA900
+NO_MATCHING_IDENTIFIER, UNABLE_TO_PROCESS = 0xA900, 0xC000
 """PS3.4 section K.4.1.1.4."""
 REQUESTED_CLASS, REQUESTED_INSTANCE, EVENT_TYPE, ACTION_TYPE = 0x0003, 0x1001, 0x1002, 0x1008
 AFFECTED_INSTANCE = 0x1000
@@ -77,7 +77,7 @@ class Services:
         """The answer to one request; whatever is wrong with it is said in the answer."""
         field_ = command.number(0x0100)
         try:
-            dataset = decode(BytesIO(data), syntax == SYNTAXES[1], True)
+            dataset = decoded(data, syntax)
             if sop_class == COMMITMENT:
                 return self._commitment(field_, command, dataset, caller, now)
             if sop_class == modality_worklist.FIND and field_ == C_FIND_RQ:
@@ -90,7 +90,8 @@ class Services:
                 evidence.availability(self._database, command.uid(AFFECTED_INSTANCE), dataset, now)
                 return Answer()
         except (RefusedError, AttributeError, KeyError, ValueError, TypeError) as e:
-            return Answer(status=PROCESSING_FAILURE, comment=str(e) or type(e).__name__)
+            status = UNABLE_TO_PROCESS if field_ == C_FIND_RQ else PROCESSING_FAILURE
+            return Answer(status=status, comment=str(e) or type(e).__name__)
         return Answer(status=UNRECOGNIZED)
 
     def _commitment(self, kind: int, command: Command, dataset: Dataset, caller: Caller, now: float) -> Answer:
@@ -126,6 +127,20 @@ class Services:
     def reported(self, transaction_uid: str, committed: int, now: float) -> None:
         """The caller took the N-EVENT-REPORT."""
         commit_requests.answered(self._database, transaction_uid, committed, now)
+
+
+def decoded(data: bytes, syntax: str) -> Dataset:
+    """The data set of a request, with every value looked at: pydicom decodes most only when they are asked for.
+
+    Raises RefusedError, whatever is wrong with it.
+    """
+    try:
+        dataset: Dataset = decode(BytesIO(data), syntax == SYNTAXES[1], True)
+        for _ in dataset.iterall():
+            pass
+    except Exception as e:  # pydicom promises no kinds: struct.error, OSError, NotImplementedError, RecursionError ...
+        raise RefusedError(f"The data set cannot be decoded ({type(e).__name__}).") from e
+    return dataset
 
 
 def is_service(sop_class: str, command_field: int) -> bool:

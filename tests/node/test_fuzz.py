@@ -1,6 +1,6 @@
 """Whatever bytes come, no target crashes, hangs, fills the memory or logs an error that nobody expected.
 
-RADNODE_FUZZ_RUNS says how many of each target (`make fuzz`: 20000); tests/corpus holds what was found and made by hand.
+RADNODE_FUZZ_RUNS says how many of each target (`make fuzz`: 3000); tests/corpus holds what was found and made by hand.
 """
 
 import logging

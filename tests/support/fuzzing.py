@@ -12,20 +12,33 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 from hypothesis import strategies as st
+from pydicom.dataset import Dataset
+from pynetdicom.dsutils import encode
 from sqlalchemy import func, select
 from support.objects import encoded, image, write
 from support.pages import serving
-from support.wire import VERIFICATION, association_request, pdv, store_command
+from support.wire import CT_IMAGE_STORAGE, VERIFICATION, association_request, command, pdv, store_command
 
 from radnode import hl7_listen, start
 from radnode import settings as settings_module
+from radnode.association_services import (
+    AVAILABILITY,
+    C_FIND_RQ,
+    N_ACTION_RQ,
+    N_CREATE_RQ,
+    N_EVENT_REPORT_RQ,
+    PROCEDURE_STEP,
+)
 from radnode.database import Database
+from radnode.destinations.commit_data import COMMITMENT
 from radnode.errors import SettingsError, StoreError
+from radnode.modality_worklist import FIND as WORKLIST
+from radnode.peers import Peer, add_peer
 from radnode.receive_child import Child, Slots
 from radnode.settings import Settings
 from radnode.store_check import Arrival, identify
@@ -115,6 +128,7 @@ class Bench:
         settings = Settings(data=folder / "data", receive=sections)
         start.prepare(settings)
         child, database = Child(settings, {}, Slots(1), 0), Database(settings.url)
+        add_peer(database, Peer(name="wire", ae_title="WIRE", may=("send", "commit", "worklist")))
         try:
             with serving(settings) as client:
                 yield cls(settings=settings, child=child, database=database, client=client, folder=folder)
@@ -222,6 +236,7 @@ def good(folder: Path) -> dict[str, tuple[bytes, ...]]:
         "pdu": (
             stored + RELEASE,
             request + pdv(3, 3, store_command(uid, VERIFICATION, field=0x30, data_set=0x101)) + RELEASE,
+            *(conversation(*asked) for asked in service_requests()),
         ),
         "reader": (file,),
         "data_set": (data,),
@@ -230,6 +245,51 @@ def good(folder: Path) -> dict[str, tuple[bytes, ...]]:
         "fhir": (REPORT,),
         "toml": tuple(paragraphs(settings.read_bytes())),
     }
+
+
+def conversation(sop_class: str, head: bytes, data: bytes) -> bytes:
+    """A whole association with one request of a service."""
+    return association_request(sop_class) + pdv(1, 3, head) + pdv(1, 2, data) + RELEASE
+
+
+def service_requests() -> Iterator[tuple[str, bytes, bytes]]:
+    """SOP class, command and data set of requests that are right: N-CREATE, N-ACTION, N-EVENT-REPORT, C-FIND."""
+    image, study, series, scheduled = Dataset(), Dataset(), Dataset(), Dataset()
+    image.ReferencedSOPClassUID, image.ReferencedSOPInstanceUID = CT_IMAGE_STORAGE, "1.2.3.9.1"
+    scheduled.StudyInstanceUID = "1.2.3"
+    series.ReferencedImageSequence, series.SeriesInstanceUID = [image], "1.2.3.8"
+    study.PerformedProcedureStepStatus, study.PerformedProcedureStepStartDate = "COMPLETED", "20260101"
+    study.ScheduledStepAttributesSequence, study.PerformedSeriesSequence = [scheduled], [series]
+    yield PROCEDURE_STEP, service_command(PROCEDURE_STEP, N_CREATE_RQ), explicit(study)
+    notice, one = Dataset(), Dataset()
+    notice.StudyInstanceUID, one.ReferencedSOPSequence, notice.ReferencedSeriesSequence = "1.2.3", [image], [one]
+    yield AVAILABILITY, service_command(AVAILABILITY, N_CREATE_RQ), explicit(notice)
+    asked = Dataset()
+    asked.TransactionUID, asked.ReferencedSOPSequence = "1.2.3.7", [image]
+    yield COMMITMENT, service_command(COMMITMENT, N_ACTION_RQ), explicit(asked)
+    yield COMMITMENT, service_command(COMMITMENT, N_EVENT_REPORT_RQ), explicit(asked)
+    wanted, step = Dataset(), Dataset()
+    step.ScheduledStationAETitle, step.ScheduledProcedureStepStartDate, step.Modality = "", "20260101-", "CT"
+    wanted.PatientName, wanted.PatientID, wanted.ScheduledProcedureStepSequence = "DOE*", "", [step]
+    yield WORKLIST, service_command(WORKLIST, C_FIND_RQ), explicit(wanted)
+
+
+def service_command(sop_class: str, kind: int) -> bytes:
+    """The command set of such a request. PS3.7 section E.1, with type 1 of an action or event."""
+    uid, number = sop_class.encode() + b"\0" * (len(sop_class) % 2), struct.Struct("<H").pack
+    asks = kind == N_ACTION_RQ
+    values = {(0x0003 if asks else 0x0002): uid, 0x0100: number(kind), 0x0110: number(7), 0x0800: number(1)}
+    values[0x1001 if asks else 0x1000] = b"1.2.3.99"
+    if kind == C_FIND_RQ:
+        values |= {0x0700: number(0)}
+        del values[0x1000]
+    if kind in (N_ACTION_RQ, N_EVENT_REPORT_RQ):
+        values[0x1008 if asks else 0x1002] = number(1)
+    return command(values)
+
+
+def explicit(ds: Dataset) -> bytes:
+    return cast(bytes, encode(ds, False, True))
 
 
 def paragraphs(text: bytes) -> list[bytes]:
