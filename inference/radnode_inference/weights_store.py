@@ -95,7 +95,18 @@ def tensors(file: Path) -> dict[str, Tensor]:
     ]
     if faults or not inner:
         raise StateDictError(f"{file.name}: {'; '.join(faults) or 'no tensors'}")
-    return {k: v.contiguous() for k, v in inner.items()}
+    return unshared({k: v.contiguous() for k, v in inner.items()})
+
+
+def unshared(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, each with memory of its own: safetensors writes no tied ones (MOME's `.A`, `.B`, `.C` may be one tensor)."""
+    seen: set[int] = set()
+    found = {}
+    for key, tensor in state.items():
+        place = tensor.untyped_storage().data_ptr()
+        found[key] = tensor.clone() if place in seen else tensor
+        seen.add(place)
+    return found
 
 
 def finite(tensor: Tensor) -> bool:

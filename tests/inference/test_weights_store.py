@@ -58,6 +58,15 @@ def test_a_checkpoint_is_stored_as_safetensors_beside_its_card_and_read_only(tmp
     assert model.identity.weights_sha256 == digest(path)
 
 
+def test_a_checkpoint_whose_tensors_share_memory_is_stored_with_each_of_its_own(tmp_path: Path) -> None:
+    content, blocks, rows = state(), "swinViT.layers1.0.blocks.{}.{}", torch.rand(2, 12)
+    tied = {blocks.format(n, "attn.qkv.bias"): torch.ones(36) for n in (0, 1)}
+    content |= tied | {blocks.format(1, "attn.qkv.bias"): tied[blocks.format(0, "attn.qkv.bias")]}
+    content |= {blocks.format(n, "norm1.weight"): rows[n] for n in (0, 1)}
+    kept = load_file(add(tmp_path, {"state_dict": content}))
+    assert all(torch.equal(kept[k], v) for k, v in content.items()) and len(kept) == len(content)
+
+
 def test_a_version_that_was_removed_is_gone(tmp_path: Path) -> None:
     add(tmp_path)
     remove("ct-voco", "1", tmp_path / "site")
