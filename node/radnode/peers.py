@@ -3,8 +3,9 @@
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
+from typing import TypedDict
 
 from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -24,6 +25,10 @@ CALLING_NOT_RECOGNISED, CALLED_NOT_RECOGNISED, IN_THE_CLEAR = (1, 1, 3), (1, 1, 
 """(result, source, reason) of an A-ASSOCIATE-RJ. PS3.8 table 9-21: it has no reason of its own for a lack of TLS."""
 
 PLAIN = "This peer is to come over TLS, and came in the clear."
+ANOTHER_CERTIFICATE = "The certificate that it came with is another's: it has not the name that is set for this peer."
+UNSEEN_CERTIFICATE = (
+    "This peer is known by its certificate, which is looked at for DICOM alone: it may not send over HTTP."
+)
 FILE = "the settings file"
 CALLERS = frozenset({"send", "retrieve", "commit", "worklist"})
 """With any of these, a peer has a reason to call the node."""
@@ -53,6 +58,13 @@ class Admission:
     sentence: str = ""
 
 
+class Over(TypedDict):
+    """How a caller came: over TLS, and with which names in its certificate."""
+
+    secured: bool
+    shown: Set[str]
+
+
 class Peers:
     """The door: keeps the peers table for REFRESH_S, so that asking costs nothing. Safe among threads.
 
@@ -66,12 +78,18 @@ class Peers:
         self._peers: tuple[Peer, ...] = ()
         self._read_at = float("-inf")
 
-    def admit(self, calling_ae: str, called_ae: str, address: str, *, secured: bool = False) -> Admission:
-        """Whether this caller may come in; secured: over TLS. A refusal is recorded before it is returned."""
+    def admit(
+        self, calling_ae: str, called_ae: str, address: str, *, secured: bool = False, shown: Set[str] = frozenset()
+    ) -> Admission:
+        """Whether this caller may come in; secured: over TLS; shown: the names in its certificate, in small letters.
+
+        A refusal is recorded before it is returned.
+        """
         own, unknown = (self._settings.ae_title, *self._settings.also_called), self._settings.accept_unknown_callers
-        admission = decide(self._kept(), calling_ae, called_ae, address, own, unknown, secured=secured)
+        over: Over = {"secured": secured, "shown": shown}
+        admission = decide(self._kept(), calling_ae, called_ae, address, own, unknown, **over)
         if admission.rejection is not None:
-            admission = decide(self._read(), calling_ae, called_ae, address, own, unknown, secured=secured)
+            admission = decide(self._read(), calling_ae, called_ae, address, own, unknown, **over)
         if admission.rejection is not None:
             record_refusal(self._database, calling_ae, called_ae, address, admission.sentence)
         return admission
@@ -92,6 +110,8 @@ class Peers:
         there = [p for p in peers if "send" in p.may and is_address_of(p, address)]
         if not secured and any(p.tls for p in there):
             return PLAIN
+        if any(p.certificate_name for p in there):
+            return UNSEEN_CERTIFICATE
         return "" if there or self._settings.accept_unknown_callers else "The address is not among the peers."
 
     def _kept(self) -> tuple[Peer, ...]:
@@ -121,11 +141,13 @@ def decide(
     accept_unknown: bool,
     *,
     secured: bool = False,
+    shown: Set[str] = frozenset(),
 ) -> Admission:
     """Pure: called AE first, then calling AE and address together. own: the AE titles of the node. secured: over TLS.
 
     A caller that several rows describe may do what any of them allows, but in the clear only when none of them asks for
-    TLS. One that studies are fetched from sends them.
+    TLS, and where any of them names a certificate, only with one that is named. One that studies are fetched from sends
+    them.
     """
     if called_ae.strip() not in own:
         return Admission(rejection=CALLED_NOT_RECOGNISED, sentence=f"The node is called {' or '.join(own)}, not this.")
@@ -133,6 +155,11 @@ def decide(
     fitting = [p for p in peers if p.matches(calling_ae, address)]
     if not secured and any(p.tls for p in fitting):
         return Admission(rejection=IN_THE_CLEAR, sentence=PLAIN)
+    if any(p.certificate_name for p in fitting):
+        named = [p for p in fitting if p.certificate_name.lower() in shown]
+        if not named:
+            return Admission(rejection=CALLING_NOT_RECOGNISED, sentence=ANOTHER_CERTIFICATE)
+        fitting = [p for p in fitting if p in named or not p.certificate_name]
     may = frozenset(right for p in fitting for right in p.may)
     if may & CALLERS:
         return Admission(peer=fitting[0].name, may=may | ({"send"} if "retrieve" in may else set()))

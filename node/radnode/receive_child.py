@@ -201,7 +201,8 @@ class Child:
     ) -> Admission:
         """The peers table's word, then whether there is a seat."""
         try:
-            admission = self._peers.admit(calling_ae, called_ae, address, secured=secured)
+            shown = tls.names(connection)
+            admission = self._peers.admit(calling_ae, called_ae, address, secured=secured, shown=shown)
         except SQLAlchemyError as e:
             tell("A caller was turned away: the database does not answer.", "reject", address, type(e).__name__)
             return Admission(rejection=TEMPORARY_CONGESTION, sentence="The database of the node does not answer.")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 
@@ -47,6 +48,15 @@ def calling(own: Tls) -> ssl.SSLContext:
     Raises SettingsError.
     """
     return filled(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), own)
+
+
+def names(connection: object) -> frozenset[str]:
+    """What the certificate is for that the other side showed: its common names and its other names; none in the clear."""
+    shown: Any = connection.getpeercert() if isinstance(connection, ssl.SSLSocket) else None
+    if not shown:
+        return frozenset()
+    common = [value for part in shown.get("subject", ()) for key, value in part if key == "commonName"]
+    return frozenset(str(name).lower() for name in (*common, *(value for _, value in shown.get("subjectAltName", ()))))
 
 
 def filled(made: ssl.SSLContext, own: Tls) -> ssl.SSLContext:

@@ -8,9 +8,12 @@ from support.receiver import wait_until
 
 from radnode.database import Database
 from radnode.peers import (
+    ANOTHER_CERTIFICATE,
     MAX_REFUSALS,
     PLAIN,
     REFRESH_S,
+    UNSEEN_CERTIFICATE,
+    Admission,
     Peer,
     Peers,
     add_peer,
@@ -80,6 +83,22 @@ def test_a_peer_with_tls_is_not_served_in_the_clear_whatever_else_describes_it()
         assert (plain.rejection, plain.sentence) == ((1, 1, 1), PLAIN)
         assert decide(peers, "PACS", "RADNODE", "10.1.0.5", "RADNODE", unknown, secured=True).rejection is None
     assert decide((over,), "OTHER", "RADNODE", "10.1.0.5", "RADNODE", False).rejection == (1, 1, 3)
+
+
+def test_where_a_peer_names_its_certificate_no_wider_row_lets_another_in() -> None:
+    named = Peer(name="named", ae_title="PACS", tls=True, certificate_name="pacs.example", may=("send", "commit"))
+    second = Peer(name="second", ae_title="PACS", tls=True, certificate_name="New.example", may=("worklist",))
+    wide = Peer(name="wide", may=("send",))
+
+    def door(*shown: str, unknown: bool = False) -> Admission:
+        peers = (named, second, wide)
+        return decide(peers, "PACS", "RADNODE", "10.1.0.5", "RADNODE", unknown, secured=True, shown=frozenset(shown))
+
+    assert door("pacs.example", "other").may == {"send", "commit"} and door("new.example").may == {"send", "worklist"}
+    for refused in (door(), door("other"), door("other", unknown=True)):
+        assert (refused.rejection, refused.sentence) == ((1, 1, 3), ANOTHER_CERTIFICATE)
+    with pytest.raises(ValueError, match="comes over TLS"):
+        Peer(name="x", certificate_name="pacs.example")
 
 
 def test_a_peer_with_tls_is_named_where_the_node_does_not_listen_for_it() -> None:
@@ -188,5 +207,8 @@ def test_over_http_only_the_address_counts(database: Database, tmp_path: Path) -
     add_peer(database, Peer(name="over", address="10.3.0.5", tls=True))
     assert not door.admit_address("10.3.0.5", "STOW-RS") and door.admit_address("10.3.0.5", "STOW-RS", secured=True)
     assert list_refusals(database)[0].calling_ae == "STOW-RS"
+    add_peer(database, Peer(name="named", address="10.4.0.5", tls=True, certificate_name="named"))
+    assert not door.admit_address("10.4.0.5", "STOW-RS", secured=True)
+    assert UNSEEN_CERTIFICATE in {r.reason for r in list_refusals(database)}
     everybody = Settings(data=tmp_path, receive=Receive(accept_unknown_callers=True))
     assert Peers(everybody, database).admit_address("10.9.9.9", "STOW-RS")

@@ -23,7 +23,7 @@ from support.receiver import Receiver, receiver, wait_until
 from radnode import check, start, tls
 from radnode.destinations import open_destination
 from radnode.errors import DeliveryError, SettingsError
-from radnode.peers import Peer, add_peer, list_refusals
+from radnode.peers import ANOTHER_CERTIFICATE, Peer, add_peer, list_refusals
 from radnode.settings import Destination, Settings, Web, load
 from radnode.settings_access import Tls
 from radnode.web.app import configuration, encryption
@@ -90,6 +90,19 @@ def test_a_peer_with_tls_is_refused_in_the_clear_and_served_over_tls(listening: 
     (refusal,) = [r for r in list_refusals(database) if r.calling_ae == "OVERTLS"]
     assert refusal.reason == "This peer is to come over TLS, and came in the clear."
     assert echoscu(listening.node.port, calling_ae="ANOTHER").returncode == 0
+
+
+def test_another_peers_certificate_does_not_open_the_door_under_this_ones_ae_title(listening: Listening) -> None:
+    database, other = listening.node.database, listening.authority.issue("other")
+    add_peer(database, Peer(name="named", ae_title="NAMED", tls=True, certificate_name="Peer"))
+    right, wrong = as_peer(listening.authority, listening.peer), as_peer(listening.authority, other)
+    wait_until(
+        lambda: echoscu(listening.port, *wrong, calling_ae="NAMED").returncode, 10, "the refusal of another certificate"
+    )
+    assert echoscu(listening.port, *right, calling_ae="NAMED").returncode == 0
+    assert echoscu(listening.port, *wrong, calling_ae="ANOTHER").returncode == 0
+    (refusal,) = [r for r in list_refusals(database) if r.calling_ae == "NAMED"]
+    assert refusal.reason == ANOTHER_CERTIFICATE
 
 
 @pytest.mark.parametrize("stranger", ["no certificate", "another authority", "plain"])
