@@ -150,6 +150,41 @@ def test_without_a_dynamic_series_the_published_grids_hold_the_rest(pad: int) ->
     assert got.t2 is not None and got.t2.shape == (1, *PUBLISHED["t2"])
 
 
+@pytest.mark.parametrize("moved_mm", [0.0, 7.0])
+def test_a_patient_who_moved_is_moved_back_before_the_phases_are_subtracted_and_that_is_said(
+    moved_mm: float, tmp_path: Path
+) -> None:
+    still, made = (breast.phantom(1006, lesion=True, shape=(32, 96, 96), phases=4, other_sequences=False, motion_mm=v)
+                   for v in (0.0, moved_mm))  # fmt: skip
+    order = Order(patient_name="T", patient_id="1", patient_position="HFP", layout=Layout.ENHANCED)
+    write_breast(made, tmp_path, order)
+    found = examination(Study.from_folder(tmp_path), quiet)
+    said = [s for s in found.statements if s.startswith("The patient moved: the phase at ")]
+    moved = np.flatnonzero(np.linalg.norm(made.shifts_mm[1:], axis=1))
+    assert len(said) == len(moved)
+    assert bool(said) is bool(moved_mm)
+    assert all(s.endswith(" mm away from the one before contrast and was moved back.") for s in said)
+    for number, post in enumerate(found.posts):
+        off, raw = (np.abs(v - still.dce[number + 1]).mean() for v in (post.voxels, np.rint(made.dce[number + 1])))
+        assert off < 0.6 * raw if number in moved else off == pytest.approx(raw, rel=0.05)
+
+
+def test_a_patient_who_moved_too_far_is_declined(tmp_path: Path) -> None:
+    made = breast.phantom(1006, shape=(32, 96, 96), phases=4, other_sequences=False, motion_mm=16.0)
+    write_breast(made, tmp_path, Order(patient_name="T", patient_id="1", layout=Layout.ENHANCED))
+    with pytest.raises(DeclinedError, match="mm away from the one before contrast") as declined:
+        examination(Study.from_folder(tmp_path), quiet)
+    assert declined.value.gate == "motion"
+
+
+def test_where_the_breasts_are_not_found_the_result_says_that_motion_was_not_checked(tmp_path: Path) -> None:
+    made = breast.phantom(1006, shape=(24, 64, 64), phases=4, other_sequences=False)
+    made.dce[..., 24:] = 0
+    write_breast(made, tmp_path, Order(patient_name="T", patient_id="1", layout=Layout.ENHANCED))
+    (said,) = examination(Study.from_folder(tmp_path), quiet).statements
+    assert said.startswith("Whether the patient moved between the phases was not checked: ")
+
+
 def test_weights_that_need_every_modality_decline_an_examination_without_one(with_lesion: Study) -> None:
     strict = MomeModel(model().weights, torch.device("cpu"))
     strict.settings = replace(strict.settings, missing_allowed=frozenset())

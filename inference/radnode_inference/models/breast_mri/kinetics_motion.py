@@ -28,19 +28,25 @@ Box = tuple[slice, ...]
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Motion:
     """shifts_mm: of each phase after contrast along (slice, row, column); uneven_mm: how far a breast lies off after
-    the correction, the worst of all phases."""
+    the correction, the worst of all phases. least_mm: smaller shifts are left alone."""
 
     shifts_mm: tuple[Vector, ...]
     uneven_mm: float
+    least_mm: float = LEAST_MM
 
     @property
     def corrected(self) -> tuple[int, ...]:
         """The phases after contrast (from 1) that were moved back."""
-        return tuple(n for n, s in enumerate(self.shifts_mm, 1) if np.linalg.norm(s) >= LEAST_MM)
+        return tuple(n for n, s in enumerate(self.shifts_mm, 1) if np.linalg.norm(s) >= self.least_mm)
 
 
 def check_motion(
-    pre: FloatArray, after: Sequence[FloatArray], region: BoolArray, box: Box, spacing: tuple[float, float, float]
+    pre: FloatArray,
+    after: Sequence[FloatArray],
+    region: BoolArray,
+    box: Box,
+    spacing: tuple[float, float, float],
+    least_mm: float = LEAST_MM,
 ) -> Motion:
     """How far each phase lies from the one before contrast, measured in the box around the breasts.
 
@@ -60,7 +66,7 @@ def check_motion(
         alone = [shift_between(fixed[side], moving[side]) * STEP_MM for side in sides]
         off = max(off, *(float(np.linalg.norm(a - shift)) for a in alone), 0.0)
         shifts.append(shift)
-    return Motion(shifts_mm=tuple(shifts), uneven_mm=off)
+    return Motion(shifts_mm=tuple(shifts), uneven_mm=off, least_mm=least_mm)
 
 
 def said_of_motion(motion: Motion, times_s: Sequence[float], wrong: str) -> tuple[str, ...]:

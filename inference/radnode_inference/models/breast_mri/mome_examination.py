@@ -18,6 +18,9 @@ from radnode_inference.volume import Volume
 
 MODALITIES = ("dce", "dwi", "t2")
 NONE_THERE = "the study has no such images"
+LEAST_SHIFT_MM = 2.0
+"""Smaller shifts are left as they are: less than a voxel of the grid that the packaged weights are shown, and what they
+were trained and measured with."""
 LOWEST_B = 500.0
 """s/mm2: below it the contrast of a diffusion image is not of diffusion (the published network reads b 1000)."""
 
@@ -144,7 +147,8 @@ def still(pre: Volume, posts: list[Volume], times_s: list[float]) -> Dynamic:
     except DeclinedError as e:
         unchecked = f"Whether the patient moved between the phases was not checked: {e.sentence}."
         return Dynamic(pre=pre, posts=tuple(posts), carrier=posts[0], statements=(unchecked,))
-    motion = check_motion(pre.voxels, after, region.mask, around(region.mask, 0.0, pre.spacing), pre.spacing)
+    breasts = around(region.mask, 0.0, pre.spacing)
+    motion = check_motion(pre.voxels, after, region.mask, breasts, pre.spacing, LEAST_SHIFT_MM)
     everything = tuple(slice(0, n) for n in pre.shape)
     moved = tuple(
         replace(p, voxels=moved_back(p.voxels, motion.shifts_mm[n - 1], everything, pre.spacing))
