@@ -1,5 +1,6 @@
 """Integrated gradients: they add up, they point at the lesion, and the map lies where the images lie."""
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -81,11 +82,36 @@ def test_the_map_points_at_the_lesion_and_keeps_the_sum() -> None:
     assert total == pytest.approx(attribution().difference, rel=0.1)
 
 
-def test_few_steps_are_kept_to_and_their_error_is_told() -> None:
+@pytest.mark.parametrize("steps", [1, 2, 3, 8, 15, 16, 21, 32, 64])
+def test_no_more_gradients_are_taken_than_asked_for_and_their_error_is_told(
+    steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = mome.from_state_dict(
+        state_dicts.mome(width=16, feedforward=24, adapter=4, positions=(8, 4, 6), soft=(None, (3, 1))), heads=2
+    )
+    taken: list[int] = []
+    gradients = mome_saliency.Path.gradients
+
+    def counted(self: mome_saliency.Path, places: Sequence[float]) -> dict[str, Tensor]:
+        taken.append(len(places))
+        return gradients(self, places)
+
+    monkeypatch.setattr(mome_saliency.Path, "gradients", counted)
+    monkeypatch.setattr(mome_saliency, "EXACT", 0.0)  # never exact: every gradient allowed is wanted
+    volumes = {"t2": torch.randn((1, 1, 48, 32, 16), generator=torch.Generator().manual_seed(5))}
+    ensemble = Ensemble(networks=(net,), device=CPU, temperature=1.0)
+    found = mome_saliency.attribution(ensemble, volumes, mome_saliency.log_odds(0), steps)
+    assert steps - 3 <= sum(taken) <= steps
+    total = sum(float(v.double().sum()) for v in found.values.values())
+    assert found.error == pytest.approx(abs(total - found.difference) / max(abs(found.difference), 1e-6), rel=1e-3)
+
+
+def test_more_steps_are_more_exact() -> None:
     volumes = {m: v[None] for m, v in lesion()[1].volumes().items()}
-    rough = mome_saliency.attribution(model().ensemble, volumes, mome_saliency.log_odds(1), 16)
-    total = sum(float(v.double().sum()) for v in rough.values.values())
-    assert rough.error == pytest.approx(abs(total - rough.difference) / abs(rough.difference), rel=1e-3)
+    target = mome_saliency.log_odds(1)
+    errors = [mome_saliency.attribution(model().ensemble, volumes, target, steps).error for steps in (1, 16)]
+    assert attribution().error < 0.05 < errors[0]
+    assert attribution().error <= errors[1] < errors[0]
 
 
 def test_of_several_networks_it_is_the_mean() -> None:
@@ -118,10 +144,13 @@ def test_of_several_networks_it_is_the_mean() -> None:
         assert alone.error < 0.05
 
 
-def test_a_large_network_gets_no_map_on_its_own_accord() -> None:
+def test_a_large_network_gets_a_map_on_its_own_accord_on_a_gpu_only() -> None:
     with torch.device("meta"):
         large = mome.Mome(mome.shape_from(state_dicts.published("mome")))
     ensemble = Ensemble(networks=(large,), device=CPU, temperature=1.0)
     assert mome_saliency.steps_of(None, ensemble) == 0
     assert mome_saliency.steps_of(32, ensemble) == 32
     assert mome_saliency.steps_of(None, model().ensemble) == mome_saliency.STEPS
+    on_gpu = Ensemble(networks=(large,), device=torch.device("cuda"), temperature=1.0)
+    assert mome_saliency.steps_of(None, on_gpu) == mome_saliency.STEPS_OF_LARGE
+    assert mome_saliency.steps_of(0, on_gpu) == 0

@@ -223,6 +223,7 @@ def test_a_template_needs_only_a_checkpoint_of_published_size(tmp_path: Path, ta
     some = written(tmp_path, checked.model, given["classes"], task=task)
     settings = MomeSettings.from_weights(replace(some, settings=given))
     assert settings.task == task in cards.MOME_TASKS[checked.model]
+    assert settings.saliency_steps is None, "left to the network's size and the device"
     assert settings.input == InputSettings(dce=(384, 256, 128), dwi=(256, 128, 32), t2=(384, 256, 48), phases=6)
     assert {c.concept is None for c in settings.classes[1:]} == {False}
     assert Guards.from_card(given).gates.modality == "MR"

@@ -26,18 +26,22 @@ from radnode_inference.volume import FloatArray, Volume
 STEPS = 256
 """Gradients taken at most."""
 PIECES = 8
-"""Equal pieces that the way is cut into at first; one that is not yet exact is halved."""
+"""Equal pieces that the way is cut into at first, fewer where few gradients may be taken; one that is not yet exact is
+halved, the least exact first."""
 EXACT = 1e-2
 """A piece is exact when its integral misses the change of the log-odds by at most this part of the whole change."""
 SMALL_NETWORK = 50_000_000
-"""Parameters up to which a map is made unless the card says otherwise: seconds on a CPU instead of many minutes."""
+"""Parameters up to which a map is made on a CPU unless the card says otherwise: seconds instead of many minutes."""
+STEPS_OF_LARGE = 32
+"""Gradients taken at most of a larger network, which only a GPU is asked for."""
 AT_ONCE, MEMORY_PART = 8, 0.4
 """Gradients taken together at most, and the part of the free memory that they may fill."""
 STRIDE = 8
 SALIENCY = Code(value="SALIENCY", scheme="99RADNODE", meaning="Contribution to the log-odds per volume")
 PER_ML = Code(value="/mL", scheme="UCUM", meaning="per mL")
 WAY = dict(zip(MODALITIES, WAYS, strict=True))
-NODES, SHARES = np.polynomial.legendre.leggauss(2)
+NODES = 2
+"""Gradients over one piece."""
 Target = Callable[[Tensor], Tensor]
 """Logits (batch, classes) -> the number that is explained (batch,)."""
 
@@ -63,8 +67,9 @@ def steps_of(wanted: int | None, ensemble: Ensemble) -> int:
     """How many gradients to take at most: the card's number, else the usual one where it takes seconds, else 0."""
     if wanted is not None:
         return wanted
-    size = sum(p.numel() for p in ensemble.networks[0].parameters())
-    return STEPS if size <= SMALL_NETWORK else 0
+    if sum(p.numel() for p in ensemble.networks[0].parameters()) <= SMALL_NETWORK:
+        return STEPS
+    return STEPS_OF_LARGE if ensemble.device.type == "cuda" else 0
 
 
 def log_odds(of: int) -> Target:
@@ -130,39 +135,55 @@ class Piece:
 
 
 def one(path: Path, steps: int) -> Attribution:
-    """The integrated gradients of one network, spread over the voxels."""
-    ends = np.linspace(0, 1, PIECES + 1)
+    """The integrated gradients of one network, spread over the voxels; never more than `steps` gradients."""
+    nodes = min(NODES, steps)
+    count = max(1, min(PIECES, steps // nodes))
+    ends = np.linspace(0, 1, count + 1)
     worth = path.worth(ends.tolist())
     difference = worth[-1] - worth[0]
-    pending = [Piece(low=ends[n], high=ends[n + 1], begin=worth[n], end=worth[n + 1]) for n in range(PIECES)]
+    pending = [Piece(low=ends[n], high=ends[n + 1], begin=worth[n], end=worth[n + 1]) for n in range(count)]
     mean = {m: torch.zeros_like(x) for m, x in path.features.items()}
-    together, taken = pieces_at_once(path), 0
+    together, left = pieces_at_once(path), steps
     while pending:
-        taken += len(NODES) * len(pending)
-        last, again = taken + 2 * len(NODES) * len(pending) > steps, []
+        left -= nodes * len(pending)
+        again: list[Rough] = []
         for start in range(0, len(pending), together):
             some = pending[start : start + together]
-            for piece, found in zip(some, integrals(path, some), strict=True):
-                total = math.fsum(float((g * path.features[m]).double().sum()) for m, g in found.items())
-                if last or abs(total - (piece.end - piece.begin)) <= EXACT * max(abs(difference), 0.25):
-                    mean = {m: mean[m] + g for m, g in found.items()}
-                else:
-                    again.append(piece)
-        pending = [half for piece in again for half in halves(path, piece)]
+            for piece, found in zip(some, integrals(path, some, nodes), strict=True):
+                again = sorted([*again, rough(path, piece, found)], key=lambda r: -r.off)
+                while again and (
+                    len(again) > left // (2 * nodes) or again[-1].off <= EXACT * max(abs(difference), 0.25)
+                ):
+                    mean = {m: mean[m] + g for m, g in again.pop().found.items()}
+        pending = [half for r in again for half in halves(path, r.piece)]
     return Attribution(values={m: spread(path, m, mean[m]).cpu() for m in path.volumes}, difference=difference)
 
 
-def integrals(path: Path, pieces: Sequence[Piece]) -> list[dict[str, Tensor]]:
-    """Of the gradient over each piece, by Gauss and Legendre's rule; all in one batch."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rough:
+    """A piece whose integral misses the change of the log-odds over it by `off`."""
+
+    piece: Piece
+    found: dict[str, Tensor]
+    off: float
+
+
+def rough(path: Path, piece: Piece, found: dict[str, Tensor]) -> Rough:
+    total = math.fsum(float((g * path.features[m]).double().sum()) for m, g in found.items())
+    return Rough(piece=piece, found=found, off=abs(total - (piece.end - piece.begin)))
+
+
+def integrals(path: Path, pieces: Sequence[Piece], nodes: int) -> list[dict[str, Tensor]]:
+    """Of the gradient over each piece, by Gauss and Legendre's rule with `nodes` places; all in one batch."""
+    where, shares = np.polynomial.legendre.leggauss(nodes)
     half = [(p.high - p.low) / 2 for p in pieces]
-    places = [h * float(n) + (p.high + p.low) / 2 for p, h in zip(pieces, half, strict=True) for n in NODES]
+    places = [h * float(n) + (p.high + p.low) / 2 for p, h in zip(pieces, half, strict=True) for n in where]
     weight = torch.tensor(
-        [h * float(s) for h in half for s in SHARES], dtype=torch.float32, device=path.ensemble.device
+        [h * float(s) for h in half for s in shares], dtype=torch.float32, device=path.ensemble.device
     )
     found = {m: g * weight.view(-1, 1, 1, 1, 1) for m, g in path.gradients(places).items()}
-    count = len(NODES)
     return [
-        {m: g[count * n : count * (n + 1)].sum(dim=0, keepdim=True) for m, g in found.items()}
+        {m: g[nodes * n : nodes * (n + 1)].sum(dim=0, keepdim=True) for m, g in found.items()}
         for n in range(len(pieces))
     ]
 
@@ -173,7 +194,7 @@ def pieces_at_once(path: Path) -> int:
         free = torch.cuda.mem_get_info(path.ensemble.device)[0]
     else:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(AT_ONCE, int(MEMORY_PART * free / bytes_kept(path.network.shape, path.features))) // len(NODES))
+    return max(1, min(AT_ONCE, int(MEMORY_PART * free / bytes_kept(path.network.shape, path.features))) // NODES)
 
 
 def bytes_kept(shape: Shape, features: Mapping[str, Tensor]) -> int:
