@@ -118,7 +118,7 @@ class Services:
         try:
             with self._database.reading() as session:
                 expected = orders.expected(session, now)
-            answers = list(modality_worklist.answers(request, self._reader.worklist(now).entries, expected))
+            answers = list(modality_worklist.answers(request, self._reader.worklist(now, limit=None).entries, expected))
         except RefusedError as e:
             return Answer(status=NO_MATCHING_IDENTIFIER, comment=str(e))
         implicit = syntax == SYNTAXES[1]

@@ -1,6 +1,7 @@
 """A changed priority -> the outbox: what the worklists of other systems are told, once for each change.
 
-What waiting adds to a study's place is not told: it moves this list, not the order that somebody placed.
+What waiting adds to a study's place is not told: it moves this list, not the order that somebody placed. A finding that comes
+after the reading is told although the priority may be the same: nobody would look again.
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from radnode import events, orders, results
 from radnode.database import Database
 from radnode.destinations import PRIORITY, takes
 from radnode.events import Action
+from radnode.listed import AFTER_READING
 from radnode.results import Result, StoredResult
 from radnode.settings import Destination, Settings
 from radnode.states import DeliveryState
@@ -38,12 +40,12 @@ def tell(database: Database, settings: Settings, reader: Reader, now: float) -> 
         return 0
     standing = reader.priorities(now)
     with database.reading() as session:
-        rows = session.execute(select(NoticeRow.study_uid, NoticeRow.level)).all()
-        told = {uid: Level(level) for uid, level in rows}
+        rows = session.execute(select(NoticeRow.study_uid, NoticeRow.level, NoticeRow.at)).all()
+        told = {uid: (Level(level), at) for uid, level, at in rows}
     changed = 0
     for uid, (study, priority, context) in standing.items():
-        before = told.get(uid, context.ordered or Level.ROUTINE)
-        if priority.level is not before:
+        before, at = told.get(uid, (context.ordered or Level.ROUTINE, 0.0))
+        if priority.level is not before or (priority.after_reading or 0.0) > at:
             with database.transaction() as session:
                 owe(session, settings, addresses, study, priority, context, before, now)
             changed += 1
@@ -74,7 +76,10 @@ def owe(
     row = session.get(NoticeRow, study.study_uid) or NoticeRow(study_uid=study.study_uid)
     row.level, row.reason, row.at = priority.level, priority.reason, now
     session.add(row)
-    sentence = f"The priority is {priority.level}, it was {before}: to be told to {', '.join(names) or 'nobody'}."
+    after = f"{AFTER_READING}. " if priority.after_reading is not None else ""
+    sentence = (
+        f"{after}The priority is {priority.level}, it was {before}: to be told to {', '.join(names) or 'nobody'}."
+    )
     events.write(session, study.study_uid, Action.PRIORITY, sentence, now)
 
 

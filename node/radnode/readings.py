@@ -1,4 +1,5 @@
-"""Studies that a person has read. A read study leaves the worklist until later images reopen it, or the mark is taken back."""
+"""Studies that a person has read. A read study leaves the worklist until later images or a later finding bring it back,
+or the mark is taken back."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,12 +7,13 @@ from dataclasses import dataclass
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
-from radnode import events
+from radnode import events, triage
 from radnode.database import Database
 from radnode.errors import RefusedError
 from radnode.events import Action
+from radnode.fhir_reports import device_of
 from radnode.states import StudyState
-from radnode.tables import StudyRow
+from radnode.tables import ReportRow, StudyRow
 from radnode.tables_triage import ReadingRow
 
 
@@ -65,8 +67,28 @@ def write(session: Session, study: StudyRow, who: str, now: float) -> None:
     """The study is read as it is now, in the caller's transaction."""
     row = session.get(ReadingRow, study.study_uid) or ReadingRow(study_uid=study.study_uid)
     row.revision, row.who, row.at = study.revision, who, now
+    row.known = found_so_far(session, study.study_uid)
     session.add(row)
     events.write(session, study.study_uid, Action.READING, f"Read by {who}: the study leaves the worklist.", now)
+
+
+def found_so_far(session: Session, study_uid: str) -> list[dict[str, object]]:
+    """What the reports of a study say when it is read: a finding that comes or gets worse later brings it back."""
+    rows = session.scalars(select(ReportRow).where(ReportRow.study_uid == study_uid)).all()
+    reports = (triage.read(row.bundle, row.model, row.status, device_of(row.model, row.id)) for row in rows)
+    return [
+        {
+            "by": report.by,
+            "concept": found.concept.value,
+            "probability": found.probability,
+            "volume_ml": found.volume_ml,
+            "long_axis_mm": found.long_axis_mm,
+            "critical": found.critical,
+        }
+        for report in reports
+        if report is not None and not report.retracted
+        for found in report.said.abnormalities
+    ]
 
 
 def take_back(database: Database, study_uid: str, who: str, now: float) -> None:

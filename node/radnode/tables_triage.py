@@ -61,6 +61,7 @@ class ReadingRow(Table):
     revision: Mapped[int]
     who: Mapped[str] = mapped_column(String(128))
     at: Mapped[float] = mapped_column(Float)
+    known: Mapped[list[dict[str, object]]] = mapped_column(JSON, default=list)  # what the AIs had found by then
 
 
 class NoticeRow(Table):

@@ -83,6 +83,7 @@ class Report:
     """One DiagnosticReport of a study. status is the one that holds now, which may be later than the Bundle's.
 
     device: what made it, where `model` had to differ because it made another one of the same study; else "".
+    changed_at: when it came or changed last, UTC epoch seconds.
     """
 
     model: str
@@ -90,6 +91,7 @@ class Report:
     said: Reported
     demonstration: bool
     device: str = ""
+    changed_at: float = 0.0
 
     @property
     def by(self) -> str:
@@ -120,6 +122,7 @@ class Priority:
     """Where a study stands and why. probability: of the finding that put it there (None: not given, or no finding).
 
     hierarchy: within a level, lower goes first. rule: the name of the rule that decided, "" for none.
+    after_reading: when a finding came that is new or worse, although the study had been read; UTC epoch seconds.
     given: the level that it has without any AI: as ordered, by the class of the patient, by a person who set it or confirmed a report.
     """
 
@@ -131,6 +134,7 @@ class Priority:
     hierarchy: int = 0
     rule: str = ""
     given: Level = Level.ROUTINE
+    after_reading: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

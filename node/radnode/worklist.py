@@ -1,4 +1,4 @@
-"""The reading worklist: every recent study in the order to read it, why it stands there, and what the AI did. Reads only."""
+"""The reading worklist: every recent study that is to be read in the order to read it, why it stands there, and what the AI did. Reads only."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -9,20 +9,21 @@ from typing import TypeVar
 from sqlalchemy import ScalarSelect, Select, func, select
 from sqlalchemy.orm import Session
 
-from radnode import abnormalities, orders, readings, triage
+from radnode import abnormalities, listed, orders, readings, triage
 from radnode.database import Database
 from radnode.fhir_reports import device_of
+from radnode.listed import AFTER_READING, recently
 from radnode.settings import Ageing, ClassRule, Settings, TriageRule
 from radnode.states import DeliveryState, JobState, StudyState
 from radnode.studies import StudySummary, summary
 from radnode.tables import DeliveryRow, JobRow, ReportRow, ResultRow, RouteRow, StudyRow
-from radnode.triage import BY_FHIR, Context, Level, Priority, Report
+from radnode.triage import BY_FHIR, Context, Level, Place, Priority, Report
 
 T = TypeVar("T", JobRow, RouteRow)
 
-RECENT_DAYS = 7.0
 LIMIT = 1000
-REMEMBERED = 10_000  # reports; then they are read anew
+"""Rows that a page shows; more where more are STAT or overdue, which are never cut."""
+REMEMBERED = 30_000  # reports; then they are read anew
 
 
 class Outcome(StrEnum):
@@ -53,6 +54,7 @@ class Entry:
     given up.
 
     rule: of the policy that put it there, "" for none. set_level, comment: a person's. past: it waits longer than its limit.
+    after_reading: it was read, and a finding came later.
     """
 
     rank: int
@@ -70,6 +72,7 @@ class Entry:
     set_level: Level | None = None
     comment: str = ""
     past: bool = False
+    after_reading: bool = False
 
     @property
     def ran(self) -> bool:
@@ -79,16 +82,38 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Worklist:
-    """Every study of the last RECENT_DAYS that nobody has read; how many more there are that were read, or are older."""
+    """The studies of the last RECENT_DAYS that nobody has read, or of which a finding came after the reading.
+
+    older, read: how many more there are that are older, or were read. more: how many wait below these rows: none is STAT or
+    overdue.
+    """
 
     entries: tuple[Entry, ...]
     older: int
     read: int
+    more: int = 0
 
     @property
     def past(self) -> int:
         """How many wait longer than their limit."""
         return sum(e.past for e in self.entries)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """What is known of the studies that `chosen` selects. read: of them. rows: study UID, priority, since when it waits."""
+
+    chosen: Select[str]
+    studies: Mapping[str, StudySummary]
+    reports: Mapping[str, tuple[Report, ...]]
+    known: Mapping[str, Context]
+    read: frozenset[str]
+    rows: Sequence[tuple[str, Priority, float]]
+
+    def waiting(self) -> "Snapshot":
+        """Without what was read, but for that of which a finding came later."""
+        rows = [row for row in self.rows if row[0] not in self.read or row[1].after_reading is not None]
+        return replace(self, rows=rows, studies={uid: self.studies[uid] for uid, _, _ in rows})
 
 
 class Reader:
@@ -114,23 +139,48 @@ class Reader:
         """As the settings say."""
         return cls(database, settings.triage, ageing=settings.ageing, classes=settings.patient_classes)
 
-    def worklist(self, now: float) -> Worklist:
+    def worklist(self, now: float, limit: int | None = LIMIT) -> Worklist:
+        """limit: how many rows are enough; None: every one."""
         with self.database.reading() as session:
-            entries = self.entries(session, recently(now), now)
+            seen = self.look(session, recently(now)).waiting()
+            ranked = triage.order(seen.rows, now, self.limits, triage.outranking(self.ageing))
+            shown = ranked if limit is None else ranked[: max(limit, self.urgent(seen, ranked))]
+            entries = self.entries(session, seen, shown)
             total = session.scalar(select(func.count()).select_from(StudyRow)) or 0
             read = session.scalar(select(func.count()).select_from(readings.read_studies().subquery())) or 0
-        return Worklist(entries=entries, older=total - read - len(entries), read=read)
+        read -= sum(uid in seen.read for uid in seen.studies)
+        older = total - read - len(ranked)
+        return Worklist(entries=entries, older=older, read=read, more=len(ranked) - len(shown))
 
-    def entries(self, session: Session, chosen: Select[str], now: float) -> tuple[Entry, ...]:
-        """The studies that `chosen` selects, in their order."""
+    def urgent(self, seen: "Snapshot", ranked: Sequence[Place[str]]) -> int:
+        """How many rows there are from the first to the last one that is STAT or overdue."""
+        levels = {uid: priority.level for uid, priority, _ in seen.rows}
+        late = (p.priority.level is Level.STAT or p.waiting_s > self.limits[levels[p.key]] for p in ranked)
+        return max((rank for rank, one in enumerate(late, start=1) if one), default=0)
+
+    def look(self, session: Session, chosen: Select[str]) -> "Snapshot":
+        """What is known of the studies that `chosen` selects, and where each stands."""
         studies = summaries(session, chosen)
         reports = self.reports(session, chosen)
         known = orders.contexts(session, studies, self.classes)
-        answers = all_answers(session, chosen, studies, reports)
-        counts = delivery_counts(session, chosen)
-        rows = self.rows(studies, reports, known)
-        levels = {uid: priority.level for uid, priority, _ in rows}
-        ranked = triage.order(rows, now, self.limits, triage.outranking(self.ageing))
+        read = listed.read_before(session, chosen)
+        rows = []
+        for uid, study in studies.items():
+            priority, arrived = triage.prioritise(reports[uid], self.policy, known[uid]), study.first_instance_at
+            reading = read.get(uid)
+            came = listed.after(reading, reports[uid], self.policy, known[uid].patient_class) if reading else None
+            if came is not None:
+                reason = f"{AFTER_READING}. {priority.reason}"
+                priority, arrived = replace(priority, reason=reason, after_reading=came), came
+            rows.append((uid, priority, arrived))
+        return Snapshot(chosen=chosen, studies=studies, reports=reports, known=known, read=frozenset(read), rows=rows)
+
+    def entries(self, session: Session, seen: "Snapshot", shown: Sequence[Place[str]]) -> tuple[Entry, ...]:
+        """The rows of these places."""
+        studies = {place.key: seen.studies[place.key] for place in shown}
+        answers = all_answers(session, seen.chosen, studies, seen.reports)
+        counts = delivery_counts(session, seen.chosen)
+        levels = {uid: priority.level for uid, priority, _ in seen.rows}
         return tuple(
             Entry(
                 rank=rank,
@@ -144,55 +194,44 @@ class Reader:
                 owed=counts.get((place.key, DeliveryState.OWED), 0),
                 dead=counts.get((place.key, DeliveryState.DEAD), 0),
                 rule=place.priority.rule,
-                patient_class=known[place.key].patient_class,
-                set_level=known[place.key].set_level,
-                comment=known[place.key].comment,
+                patient_class=seen.known[place.key].patient_class,
+                set_level=seen.known[place.key].set_level,
+                comment=seen.known[place.key].comment,
                 past=place.waiting_s > self.full[levels[place.key]],
+                after_reading=place.priority.after_reading is not None,
             )
-            for rank, place in enumerate(ranked, start=1)
+            for rank, place in enumerate(shown, start=1)
         )
 
-    def rows(
-        self,
-        studies: Mapping[str, StudySummary],
-        reports: Mapping[str, Sequence[Report]],
-        known: Mapping[str, Context],
-    ) -> list[tuple[str, Priority, float]]:
-        """The snapshot that is put in order: study UID, priority, arrival."""
-        return [
-            (uid, triage.prioritise(reports[uid], self.policy, known[uid]), study.first_instance_at)
-            for uid, study in studies.items()
-        ]
-
     def priorities(self, now: float) -> Mapping[str, tuple[StudySummary, Priority, Context]]:
-        """Every recent study's priority without what waiting adds to it, by Study Instance UID."""
-        recent = recently(now)
+        """The priority of every study of the list without what waiting adds to it, by Study Instance UID.
+
+        And of every other one that others were told of, and of which a report changed since.
+        """
         with self.database.reading() as session:
-            studies = summaries(session, recent)
-            reports = self.reports(session, recent)
-            known = orders.contexts(session, studies, self.classes)
-        rows = self.rows(studies, reports, known)
-        return {uid: (studies[uid], priority, known[uid]) for uid, priority, _ in rows}
+            seen = self.look(session, recently(now)).waiting()
+            more = self.look(session, listed.told(now))
+        found = (*((seen, row) for row in seen.rows), *((more, row) for row in more.rows))
+        return {uid: (of.studies[uid], priority, of.known[uid]) for of, (uid, priority, _) in found}
 
     def without_person(self, study_uid: str) -> Level | None:
         """The level of a study without what people set; None when it is not here."""
-        mine = select(StudyRow.study_uid).where(StudyRow.study_uid == study_uid)
         with self.database.reading() as session:
-            studies = summaries(session, mine)
-            reports = self.reports(session, mine)
-            known = orders.contexts(session, studies, self.classes)
-        if study_uid not in studies:
+            seen = self.look(session, select(StudyRow.study_uid).where(StudyRow.study_uid == study_uid))
+        if study_uid not in seen.studies:
             return None
-        alone = replace(known[study_uid], set_level=None, comment="")
-        return triage.prioritise(reports[study_uid], self.policy, alone).level
+        alone = replace(seen.known[study_uid], set_level=None, comment="")
+        return triage.prioritise(seen.reports[study_uid], self.policy, alone).level
 
     def entry(self, study_uid: str, now: float) -> Entry | None:
         """A study's row, as it would stand alone where it was read or is older than the list; None when it is not here."""
-        listed = next((e for e in self.worklist(now).entries if e.study.study_uid == study_uid), None)
-        if listed is not None:
-            return listed
+        there = next((e for e in self.worklist(now).entries if e.study.study_uid == study_uid), None)
+        if there is not None:
+            return there
         with self.database.reading() as session:
-            alone = self.entries(session, select(StudyRow.study_uid).where(StudyRow.study_uid == study_uid), now)
+            seen = self.look(session, select(StudyRow.study_uid).where(StudyRow.study_uid == study_uid))
+            places = triage.order(seen.rows, now, self.limits, triage.outranking(self.ageing))
+            alone = self.entries(session, seen, places)
         return replace(alone[0], rank=0) if alone else None
 
     def reports_of(self, study_uid: str) -> tuple[Report, ...]:
@@ -217,13 +256,6 @@ class Reader:
         return defaultdict(tuple, {uid: tuple(reports) for uid, reports in found.items()})
 
 
-def recently(now: float) -> Select[str]:
-    """The studies of the list."""
-    new = (StudyRow.last_instance_at >= now - RECENT_DAYS * 86400, StudyRow.study_uid.not_in(readings.read_studies()))
-    recent = select(StudyRow.study_uid).where(*new)
-    return recent.order_by(StudyRow.last_instance_at.desc()).limit(LIMIT)
-
-
 def summaries(session: Session, chosen: Select[str]) -> Mapping[str, StudySummary]:
     rows = session.scalars(select(StudyRow).where(StudyRow.study_uid.in_(chosen.scalar_subquery())))
     return {row.study_uid: summary(row) for row in rows}
@@ -231,7 +263,8 @@ def summaries(session: Session, chosen: Select[str]) -> Mapping[str, StudySummar
 
 def load(session: Session, report_id: str) -> Report | None:
     row = session.get_one(ReportRow, report_id)
-    return triage.read(row.bundle, row.model, row.status, device_of(row.model, row.id))
+    said = triage.read(row.bundle, row.model, row.status, device_of(row.model, row.id))
+    return None if said is None else replace(said, changed_at=row.updated_at)
 
 
 def all_answers(

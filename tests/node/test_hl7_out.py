@@ -321,7 +321,10 @@ def node(folder: Path, destinations: Sequence[Destination]) -> Iterator[tuple[Se
 
 def order(database: Database, level: Level | None, patient_class: str = "") -> None:
     with database.transaction() as session:
-        made = Order(order_number="P:1", accession_number="A1", level=level, patient_class=patient_class)
+        said = frozenset({"level", "patient_class"})  # what it leaves empty is to be empty
+        made = Order(
+            order_number="P:1", accession_number="A1", level=level, patient_class=patient_class, emptied=said
+        )  # fmt: skip
         orders.keep(session, made, 1.0)
 
 

@@ -56,6 +56,7 @@ def create() -> None:
         sa.Column("revision", sa.Integer(), nullable=False),
         sa.Column("who", sa.String(length=128), nullable=False),
         sa.Column("at", sa.Float(), nullable=False),
+        sa.Column("known", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("study_uid", name=op.f("pk_readings")),
     )
     op.create_table(

@@ -1,0 +1,89 @@
+"""Which studies the worklist and the notices look at, and which read ones a finding that came later brings back."""
+
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import Select, select, union
+from sqlalchemy.orm import Session
+
+from radnode.readings import read_studies
+from radnode.settings import TriageRule
+from radnode.tables import ReportRow, StudyRow
+from radnode.tables_triage import NoticeRow, ReadingRow
+from radnode.triage import RANK, Level, Report, verdict
+from radnode_fhir.read import Abnormality
+from radnode_inference.findings import Code
+
+RECENT_DAYS = 7.0
+AFTER_READING = "AI finding after reading"
+
+
+def recently(now: float) -> Select[str]:
+    """The studies of the last RECENT_DAYS that nobody has read, and the read ones of which a report came or changed since."""
+    since = now - RECENT_DAYS * 86400
+    unread = select(StudyRow.study_uid).where(
+        StudyRow.last_instance_at >= since, StudyRow.study_uid.not_in(read_studies())
+    )
+    changed = select(ReportRow.study_uid).join(ReadingRow, ReadingRow.study_uid == ReportRow.study_uid)
+    changed = changed.where(ReportRow.updated_at >= since, ReportRow.updated_at > ReadingRow.at)
+    return select(union(unread, changed).subquery().c.study_uid)
+
+
+def told(now: float) -> Select[str]:
+    """The studies, however old and whether they were read or not, of which others were told before a report changed."""
+    changed = select(NoticeRow.study_uid).join(ReportRow, ReportRow.study_uid == NoticeRow.study_uid)
+    return changed.where(
+        ReportRow.updated_at >= now - RECENT_DAYS * 86400, ReportRow.updated_at > NoticeRow.at
+    ).distinct()
+
+
+def read_before(session: Session, chosen: Select[str]) -> Mapping[str, ReadingRow]:
+    """The readings that stand of the studies that `chosen` selects."""
+    mine = (ReadingRow.study_uid.in_(chosen.scalar_subquery()), ReadingRow.study_uid.in_(read_studies()))
+    return {row.study_uid: row for row in session.scalars(select(ReadingRow).where(*mine))}
+
+
+def after(
+    reading: ReadingRow, reports: Sequence[Report], policy: Sequence[TriageRule], patient_class: str
+) -> float | None:
+    """Since when a finding stands that is new or worse than what the AIs had said when the study was read; None: none does.
+
+    Only what the policy puts above ROUTINE counts, and what a person confirmed does not: that person has seen it.
+    """
+    standing = [r for r in reports if not r.retracted]
+
+    def rank(seen: Abnormality, by: str) -> int:
+        return RANK[verdict(seen, policy, patient_class, by, standing).level]
+
+    worst: dict[str, int] = {}
+    for model, seen in known(reading):
+        worst[seen.concept.value] = min(rank(seen, model), worst.get(seen.concept.value, RANK[Level.ROUTINE]))
+    came = [
+        report.changed_at
+        for report in standing
+        if report.changed_at > reading.at and not report.said.confirmed_by
+        for seen in report.said.abnormalities
+        if rank(seen, report.by) < worst.get(seen.concept.value, RANK[Level.ROUTINE])
+    ]
+    return min(came, default=None)
+
+
+def known(reading: ReadingRow) -> list[tuple[str, Abnormality]]:
+    """What the AIs had said when the study was read: each finding with the name of what made it."""
+    return [(str(kept["by"]), abnormality(kept)) for kept in reading.known]
+
+
+def abnormality(kept: Mapping[str, object]) -> Abnormality:
+    def number(name: str) -> float | None:
+        value = kept[name]
+        return float(value) if isinstance(value, int | float) else None
+
+    return Abnormality(
+        concept=Code(value=str(kept["concept"]), scheme="", meaning=""),
+        probability=number("probability"),
+        volume_ml=number("volume_ml"),
+        long_axis_mm=number("long_axis_mm"),
+        laterality="",
+        site="",
+        tracking_uid="",
+        critical=bool(kept["critical"]),
+    )
