@@ -11,8 +11,9 @@ from io import BytesIO
 from pydicom.dataset import Dataset
 from pynetdicom.dsutils import decode, encode
 
-from radnode import commit_requests, commitment, evidence, modality_worklist, orders
+from radnode import audit, commit_requests, commitment, evidence, modality_worklist, orders
 from radnode.association_pdu import C_STORE_RQ, Command
+from radnode.audit import Act, Kind, Outcome
 from radnode.database import Database
 from radnode.destinations.commit_data import COMMITMENT
 from radnode.errors import RefusedError
@@ -114,6 +115,7 @@ class Services:
 
     def _worklist(self, request: Dataset, syntax: str, caller: Caller, now: float) -> Answer:
         if "worklist" not in caller.may:
+            self._told(caller, "may not ask", Outcome.REFUSED)
             return Answer(status=NOT_AUTHORIZED, comment="This peer may not ask for the worklist.")
         try:
             with self._database.reading() as session:
@@ -121,8 +123,18 @@ class Services:
             answers = list(modality_worklist.answers(request, self._reader.worklist(now, limit=None).entries, expected))
         except RefusedError as e:
             return Answer(status=NO_MATCHING_IDENTIFIER, comment=str(e))
+        self._told(caller, f"{len(answers)} answers")
         implicit = syntax == SYNTAXES[1]
         return Answer(found=tuple((status, encode(item, implicit, True) or b"") for status, item in answers))
+
+    def _told(self, caller: Caller, detail: str, outcome: Outcome = Outcome.SUCCESS) -> None:
+        """The audit's row of a query, before its first answer leaves."""
+        act = Act(
+            who=caller.calling_ae, address=caller.address, kind=Kind.LISTED, action="C-FIND of the worklist",
+            detail=detail, outcome=outcome,
+        )  # fmt: skip
+        with self._database.transaction() as session:
+            audit.note(session, act)
 
     def reported(self, transaction_uid: str, committed: int, now: float) -> None:
         """The caller took the N-EVENT-REPORT."""

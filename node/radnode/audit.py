@@ -41,6 +41,7 @@ class Kind(StrEnum):
     LOG_IN = "log-in"
     LOG_OUT = "log-out"
     SECURITY = "security"  # accounts, tokens, peers, settings: who may do what
+    TURNED_AWAY = "turned-away"  # a caller that is no peer, or not the one it says
     SEEN = "seen"
     LISTED = "listed"  # a list or a search with patients in it
     CHANGED = "changed"

@@ -38,6 +38,9 @@ EVENTS: Mapping[str, Event] = {
     Kind.SECURITY: Event(
         event=dcm("110113", "Security Alert"), action="E", type=dcm("110137", "User Security Attributes Changed")
     ),
+    Kind.TURNED_AWAY: Event(
+        event=dcm("110113", "Security Alert"), action="E", type=dcm("110126", "Node Authentication")
+    ),
     Kind.SEEN: Event(event=dcm("110103", "DICOM Instances Accessed"), action="R"),
     Kind.LISTED: Event(event=dcm("110112", "Query"), action="E"),
     Kind.CHANGED: Event(event=dcm("110103", "DICOM Instances Accessed"), action="U"),

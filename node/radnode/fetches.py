@@ -7,7 +7,8 @@ from sqlalchemy import and_, exists, or_, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
-from radnode import events, evidence
+from radnode import audit, events, evidence
+from radnode.audit import Act, Kind, Outcome
 from radnode.claims import is_alive, new_token, own_machine
 from radnode.database import Database
 from radnode.events import Action
@@ -119,6 +120,7 @@ def done(database: Database, fetch: Fetch, instances: int, now: float) -> None:
         if row is None:
             return
         row.state, row.instances, row.ended_at, row.reason = DONE, instances, now, ""
+        audit_of(session, fetch, f"{instances} objects", Outcome.SUCCESS)
         told = fetch.wanted_by if fetch.why == PRIOR else fetch.study_uid
         what = f"An earlier study ({fetch.study_uid})" if fetch.why == PRIOR else "The study"
         events.write(session, told, Action.FETCHED, f"{what} was fetched from {fetch.peer}: {instances} objects.", now)
@@ -135,9 +137,17 @@ def failed(database: Database, fetch: Fetch, reason: str, now: float, retry_s: f
         row.due_at = now + retry_s * 2.0**fetch.attempt
         if row.state == FAILED:
             row.ended_at = now
+            audit_of(session, fetch, reason, Outcome.FAILED)
             told = fetch.wanted_by if fetch.why == PRIOR else fetch.study_uid
             sentence = f"{fetch.study_uid} could not be fetched from {fetch.peer}: {reason}."
             events.write(session, told, Action.FETCHED, sentence, now)
+
+
+def audit_of(session: Session, fetch: Fetch, said: str, outcome: Outcome) -> None:
+    """The audit's row of a study that was asked for elsewhere: from whom, for whom, and what came of it."""
+    detail = f"from {fetch.peer} for {fetch.wanted_by or 'nobody'} ({fetch.why}): {said}"
+    act = Act(kind=Kind.RECEIVED, action="study fetched", study_uid=fetch.study_uid, detail=detail, outcome=outcome)
+    audit.note(session, act)
 
 
 def is_prior_only(session: Session, study_uid: str) -> str:

@@ -11,7 +11,8 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from radnode import peer_changes
+from radnode import audit, peer_changes
+from radnode.audit import Act, Kind, Outcome
 from radnode.database import Database
 from radnode.peer import Peer as Peer
 from radnode.settings import Settings
@@ -19,6 +20,8 @@ from radnode.tables import PeerRow, RefusalRow
 
 REFRESH_S = 0.5
 """How old the list of peers may be: a removed peer is out after this. An added one is in at once."""
+TOLD_S = 600.0
+"""The audit has one row of the same refusal in so much time."""
 MAX_REFUSALS = 10_000
 """Different refusals kept; beyond it, new ones are counted under one line, so that a scan cannot fill the disk."""
 CALLING_NOT_RECOGNISED, CALLED_NOT_RECOGNISED, IN_THE_CLEAR = (1, 1, 3), (1, 1, 7), (1, 1, 1)
@@ -248,16 +251,37 @@ def record_refusal(database: Database, calling_ae: str, called_ae: str, address:
 
 def count_refusal(database: Database, key: dict[str, str]) -> None:
     now = time.time()
-    raised = {"count": RefusalRow.count + 1, "last_at": now}
     with database.transaction() as session:
-        if session.scalar(update(RefusalRow).filter_by(**key).values(raised).returning(RefusalRow.id)) is not None:
+        if once_more(session, key, now):
             return
         many = session.scalar(select(RefusalRow.id).order_by(RefusalRow.id).offset(MAX_REFUSALS - 1).limit(1))
         if many is not None:
             key = {**key, "calling_ae": "", "called_ae": "", "address": ""}
-            if session.scalar(update(RefusalRow).filter_by(**key).values(raised).returning(RefusalRow.id)) is not None:
+            if once_more(session, key, now):
                 return
         session.execute(insert(RefusalRow), [{**key, "count": 1, "last_at": now}])
+        tell(session, key)
+
+
+def once_more(session: Session, key: dict[str, str], now: float) -> bool:
+    """Count a refusal that is known; False for a new one. The audit gets one row of it in TOLD_S, however often it comes."""
+    last = session.scalar(select(RefusalRow.last_at).filter_by(**key))
+    if last is None:
+        return False
+    session.execute(update(RefusalRow).filter_by(**key).values({"count": RefusalRow.count + 1, "last_at": now}))
+    if now // TOLD_S != last // TOLD_S:
+        tell(session, key)
+    return True
+
+
+def tell(session: Session, key: dict[str, str]) -> None:
+    """The audit's row of a caller that was turned away."""
+    called = f" It called {key['called_ae']}." if key["called_ae"] else ""
+    act = Act(
+        who=key["calling_ae"] or "unknown", address=key["address"], kind=Kind.TURNED_AWAY, action="association refused",
+        detail=key["reason"] + called, outcome=Outcome.REFUSED,
+    )  # fmt: skip
+    audit.note(session, act)
 
 
 def list_refusals(database: Database, limit: int = 100) -> tuple[Refusal, ...]:

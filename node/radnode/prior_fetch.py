@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from sqlalchemy import exists, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from radnode import events, evidence, fetches
+from radnode import audit, events, evidence, fetches
+from radnode.audit import Act, Kind, Outcome
 from radnode.database import Database
 from radnode.destinations.dimse_find import Found
 from radnode.errors import DeliveryError
@@ -146,6 +147,12 @@ class PriorFinder:
                 sentence = f"{name} cannot be asked for earlier studies: {error}. It is asked again, for a day."
             elif before and not error:
                 sentence = f"{name} answers again: {len(chosen)} earlier studies fit the rule."
+            if not (error and before):
+                detail = f"{name} was asked by the patient's ID: " + (error or f"{len(chosen)} fit the rule")
+                audit.note(session, Act(
+                    kind=Kind.LISTED, action="query for earlier studies", study_uid=study.study_uid, detail=detail,
+                    outcome=Outcome.FAILED if error else Outcome.SUCCESS,
+                ))  # fmt: skip
             if sentence:
                 events.write(session, study.study_uid, Action.FETCHED, sentence, now)
         evidence.keep(self._database, study.study_uid, evidence.PRIORS, name, now, error=error)

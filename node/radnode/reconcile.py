@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from radnode import evidence
+from radnode import audit, evidence
+from radnode.audit import Act, Kind
 from radnode.database import Database
 from radnode.destinations.dimse_find import Found
 from radnode.errors import DeliveryError, RefusedError
@@ -64,6 +65,9 @@ def ask(database: Database, settings: Settings, peer: Peer, days: int, now: floa
         evidence.keep(database, "", SOURCE, peer.name, now, error=str(e))
         raise
     evidence.keep(database, "", SOURCE, peer.name, now)
+    with database.transaction() as session:
+        detail = f"{peer.name} was asked for {span}: {len(found)} studies"
+        audit.note(session, Act(kind=Kind.LISTED, action="query for studies never seen", detail=detail))
     return keep(database, peer.name, tuple(found.values()), now)
 
 

@@ -6,6 +6,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import httpx
@@ -13,23 +14,44 @@ import pytest
 from click.testing import CliRunner
 from fhir.resources.R4B.auditevent import AuditEvent
 from lxml import etree
+from pydicom.dataset import Dataset
+from pynetdicom.dsutils import encode
 from sqlalchemy import delete, select, text, update
 from support.access import ADMINISTRATOR, PASSWORD, READER, people, served, sign_in
 from support.certificates import Authority
 from support.core import STUDY as CORE_STUDY
 from support.core import Node
+from support.orthanc import free_ports
 from support.results import add_job, add_study, four, prepare, record
 
-from radnode import application, audit, audit_syslog, copy_tables, events, pipeline
+from radnode import (
+    application,
+    audit,
+    audit_syslog,
+    copy_tables,
+    events,
+    fetches,
+    modality_worklist,
+    peers,
+    pipeline,
+    prior_fetch,
+    reconcile,
+)
 from radnode.accounts_tokens import Scope
+from radnode.association_pdu import Command
+from radnode.association_services import Caller, Services
 from radnode.audit import Act, Kind, Outcome
 from radnode.audit_messages import facts, message
 from radnode.cli import cli
 from radnode.database import Database
+from radnode.destinations.dimse_find import Found
 from radnode.errors import DeliveryError
 from radnode.outbox import Outbox
-from radnode.settings import Destination, Settings
+from radnode.peer import Peer
+from radnode.prior_fetch import PriorFinder
+from radnode.settings import Destination, Priors, Settings
 from radnode.settings_access import Audit
+from radnode.tables import StudyRow
 from radnode.tables_access import AuditExportRow, AuditHeadRow, AuditRow
 from radnode_fhir.audit_event import audit_event
 
@@ -424,3 +446,80 @@ def test_the_audit_is_searched_and_read_as_audit_events_by_administrators_alone(
         assert made.status_code in (400, 404, 405, 422), made.text
     assert problems(here.database) == ()
     here.database.close()
+
+
+def told(database: Database) -> list[tuple[str, str, str, str, str]]:
+    return [(r.who, r.kind, r.action, r.outcome, r.detail) for r in rows(database)]
+
+
+def test_a_caller_that_is_turned_away_is_told_of_once_in_a_while(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [6000.0]
+    monkeypatch.setattr(peers.time, "time", lambda: now[0])
+    for at in (6000.0, 6001.0, 6599.0, 6600.0, 6601.0):
+        now[0] = at
+        peers.record_refusal(node.database, "X", "RADNODE", "10.0.0.1", "The caller is not among the peers.")
+    row = (
+        "X",
+        "turned-away",
+        "association refused",
+        "refused",
+        "The caller is not among the peers. It called RADNODE.",
+    )
+    assert told(node.database) == [row] * 2
+    assert [(r.count, r.last_at) for r in peers.list_refusals(node.database)] == [(5, 6601.0)]
+
+
+def test_a_worklist_that_a_system_asks_for_is_told_of_before_it_leaves(node: Node) -> None:
+    now = time.time()
+    came = {"first_instance_at": now, "last_instance_at": now, "due_at": now}
+    add_study(node.database, STUDY, patient_name="DOE^JANE", patient_id="P1", **came)
+    services = Services(node.settings, node.database)
+    request = Dataset()
+    request.PatientName = request.StudyInstanceUID = ""
+    data = encode(request, False, True)
+    assert data is not None
+    for may in ({"worklist"}, {"send"}):
+        caller = Caller(calling_ae="RIS", called_ae="RADNODE", address="10.0.0.1", may=frozenset(may))
+        command = Command(elements={0x0100: (0x0020).to_bytes(2, "little")})
+        services.answer(modality_worklist.FIND, command, data, "1.2.840.10008.1.2.1", caller, time.time())
+    ask = "C-FIND of the worklist"
+    assert told(node.database) == [
+        ("RIS", "listed", ask, "success", "1 answers"),
+        ("RIS", "listed", ask, "refused", "may not ask"),
+    ]
+
+
+def test_what_the_node_asks_and_fetches_elsewhere_is_told_of(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    (port,) = free_ports(1)
+    peer = Peer(name="away", ae_title="AWAY", host="localhost", port=port, may=("query", "retrieve"))
+    add_study(node.database, STUDY, patient_id="P1", study_date="20261122", modalities="CT")
+    with node.database.reading() as session:
+        study = session.get(StudyRow, STUDY)
+    assert study is not None
+    settings = Settings(data=node.settings.data, priors=Priors(peer="away"))
+    finder = PriorFinder(settings, node.database)
+    finder.look(peer, [study])
+    finder.look(peer, [study])  # asked again: told of once until it answers
+
+    class Answering:
+        def studies(self, **_: str) -> tuple[Found, ...]:
+            return (Found(study_uid="1.2.9"),)
+
+    monkeypatch.setattr(prior_fetch, "querying", lambda *_: nullcontext(Answering()))
+    monkeypatch.setattr(reconcile, "querying", lambda *_: nullcontext(Answering()))
+    finder.look(peer, [study])
+    reconcile.ask(node.database, settings, peer, 2, 1_780_000_000.0)
+    with node.database.transaction() as session:
+        fetches.want(session, "1.2.9", "away", fetches.HAND, "anna", 0.0)
+    claimed = fetches.claim(node.database, "away", 1000.0)
+    assert claimed is not None
+    fetches.done(node.database, claimed, 7, 1001.0)
+    found = [row for row in told(node.database) if row[2].startswith(("query", "study fetched"))]
+    assert [(kind, action, outcome) for _, kind, action, outcome, _ in found] == [
+        ("listed", "query for earlier studies", "failed"),
+        ("listed", "query for earlier studies", "success"),
+        ("listed", "query for studies never seen", "success"),
+        ("received", "study fetched", "success"),
+    ]
+    assert found[2][4].endswith(": 1 studies") and found[3][4] == "from away for anna (hand): 7 objects"
+    assert [r.patient_id for r in rows(node.database) if r.action == "query for earlier studies"] == ["P1", "P1"]
