@@ -79,6 +79,17 @@ def failed(session: Session, account: str, address: str, now: float) -> None:
     session.add_all(AttemptRow(key=digest(key), at=now) for key in (f"account {account}", f"address {address}"))
 
 
+def wrong_token(session: Session, address: str, now: float) -> bool:
+    """Count a wrong token from an address, apart from its sign-ins; False, and nothing written, when there were too many."""
+    key = digest(f"token {address}")
+    query = select(func.count()).where(AttemptRow.key == key, AttemptRow.at > now - WINDOW_S)
+    if (session.scalar(query) or 0) >= OF_ADDRESS:
+        return False
+    session.execute(delete(AttemptRow).where(AttemptRow.at < now - WINDOW_S))
+    session.add(AttemptRow(key=key, at=now))
+    return True
+
+
 def succeeded(session: Session, account: str) -> None:
     """The account's failures are forgotten; those of the address stay."""
     session.execute(delete(AttemptRow).where(AttemptRow.key == digest(f"account {account}")))

@@ -25,6 +25,7 @@ class WebAccess(Section):
     login: Literal["auto", "required", "off"] = "auto"
     session_idle_min: float = Field(default=60.0, gt=0)
     session_hours: float = Field(default=12.0, gt=0)
+    requests_per_min: int = Field(default=30_000, ge=0)  # of one address; more are answered with 429; 0: no limit
     certificate: Path | None = None  # TLS: the chain (PEM) and its key
     certificate_key: Path | None = None
     client_ca: Path | None = None  # mutual TLS: every caller shows a certificate of one of these

@@ -25,6 +25,7 @@ from radnode.database import Database
 from radnode.settings import Web
 from radnode.settings_access import LOOPBACK
 from radnode.web.access import Access, Line, Need, Person
+from radnode.web.rate import Rate
 
 COOKIE, SECURE_COOKIE = "radnode", "__Host-radnode"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -56,6 +57,7 @@ class Door:
         self._database = database
         self._access = Access()
         self._told = Told()
+        self._rate = Rate(web.requests_per_min)
         self._loopback = web.host in LOOPBACK
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,9 +95,12 @@ class Door:
             return None, PlainTextResponse(problem, status_code=403)
         if line.path in UNASKED:
             return None, None
+        wait_s = self._rate.wait_s(address_of(scope), time.monotonic())
+        if wait_s:
+            return None, too_many("This address asks too often.", wait_s)
         person, wrong_token = self._who(scope, headers)
         if wrong_token:
-            return None, unauthorized("This token is not known, was revoked, or is too old.")
+            return None, self._wrong_token(address_of(scope))
         if line.need is Need.PUBLIC:
             return person, None
         if person is None:
@@ -142,6 +147,16 @@ class Door:
                 return Person(name=found.name, role=found.role), False
         return (OPEN if self.is_open() else None), False
 
+    def _wrong_token(self, address: str) -> Response:
+        """Counted as failed sign-ins are. A right token is not refused for it: another machine may share the address."""
+        with self._database.transaction() as session:
+            counted = accounts_sessions.wrong_token(session, address, time.time())
+        if not counted:
+            return too_many("There were too many wrong tokens.", int(accounts_sessions.WINDOW_S))
+        act = Act(who="unknown", address=address, kind=Kind.LOG_IN, action="wrong token", outcome=Outcome.FAILED)
+        self._tell(act)
+        return unauthorized("This token is not known, was revoked, or is too old.")
+
     def _of_proxy(self, headers: Headers) -> Person | None:
         name = headers.get(self._web.proxy_user_header, "").strip()
         if not name:
@@ -170,7 +185,7 @@ class Door:
         return Act(
             who=(person.name if person is not None else "") or AT_THIS_MACHINE,
             role=str(person.role or "") if person is not None else "",
-            address=scope["client"][0] if scope.get("client") else "",
+            address=address_of(scope),
             kind=line.kind or Kind.CHANGED,
             action=f"{scope['method']} {line.path or scope['path']}",
             study_uid=places.get("study_uid", ""),
@@ -197,7 +212,7 @@ class Door:
     def _refused(self, scope: Scope, person: Person) -> None:
         """A person or machine that is known asked for more than it may."""
         act = Act(
-            who=person.name, role=str(person.role or ""), address=scope["client"][0] if scope.get("client") else "",
+            who=person.name, role=str(person.role or ""), address=address_of(scope),
             kind=Kind.SECURITY, action=f"{scope['method']} refused", detail=scope["path"], outcome=Outcome.REFUSED,
         )  # fmt: skip
         self._tell(act)
@@ -228,6 +243,14 @@ def key_of(act: Act) -> tuple[str, ...]:
 
 def limits(web: Web) -> Limits:
     return Limits(idle_s=web.session_idle_min * 60, whole_s=web.session_hours * 3600)
+
+
+def address_of(scope: Scope) -> str:
+    return scope["client"][0] if scope.get("client") else ""
+
+
+def too_many(sentence: str, wait_s: int) -> Response:
+    return JSONResponse({"detail": sentence}, 429, headers={"retry-after": str(wait_s)})
 
 
 def unauthorized(sentence: str) -> Response:
