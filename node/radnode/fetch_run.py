@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from radnode import fetches
 from radnode.database import Database
 from radnode.destinations import dimse_fetch, orthanc
+from radnode.destinations.dimse_fetch import Brought
 from radnode.destinations.web_find import WebFinder
 from radnode.errors import DeliveryError, StoreError
 from radnode.fetches import Fetch
@@ -27,13 +28,14 @@ BEAT_S = 10.0
 log = logging.getLogger(__name__)
 
 
-def fetch(peer: Peer, study_uid: str, settings: Settings, store: Store) -> int:
-    """Fetch a study from a peer in its way; how many objects came. Raises DeliveryError."""
+def fetch(peer: Peer, study_uid: str, settings: Settings, store: Store) -> Brought:
+    """Fetch a study from a peer in its way. Raises DeliveryError."""
     if "retrieve" not in peer.may:
         raise DeliveryError(f"{peer.name} is no peer that studies may be fetched from")
     own, timeout_s = settings.receive.ae_title, settings.deliver.timeout_s
     if peer.way == "move":
-        return dimse_fetch.move(address_of(peer, settings), study_uid, calling_ae=own, timeout_s=timeout_s)
+        many = dimse_fetch.move(address_of(peer, settings), study_uid, calling_ae=own, timeout_s=timeout_s)
+        return Brought(many=many)
     if peer.way == "get":
 
         def keep(arrival: Arrival, body: bytes) -> None:
@@ -44,7 +46,7 @@ def fetch(peer: Peer, study_uid: str, settings: Settings, store: Store) -> int:
     for file in files(peer, study_uid, settings):
         keep_file(store, file, peer, own, study_uid)
         many += 1
-    return many
+    return Brought(many=many)
 
 
 def files(peer: Peer, study_uid: str, settings: Settings) -> Iterator[bytes]:
@@ -130,8 +132,8 @@ class Fetcher:
             if peer is None:
                 raise DeliveryError(f"there is no peer {wanted.peer} any more")
             self._store = self._store or Store(self._settings, self._database)
-            many = fetch(peer, wanted.study_uid, self._settings, self._store)
-            if not many:
+            brought = fetch(peer, wanted.study_uid, self._settings, self._store)
+            if not brought.many:
                 raise DeliveryError(f"{peer.name} has no such study")
         except Exception as e:  # whatever a peer, a library or the database does, the queue goes on
             reason = str(e)
@@ -140,4 +142,4 @@ class Fetcher:
                 reason = f"{type(e).__name__}: see the log"
             fetches.failed(self._database, wanted, reason, time.time(), RETRY_S)
             return
-        fetches.done(self._database, wanted, many, time.time())
+        fetches.done(self._database, wanted, brought.many, time.time(), without=brought.without)

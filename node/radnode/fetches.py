@@ -113,17 +113,20 @@ def held(session: Session, fetch: Fetch) -> FetchRow | None:
     return row
 
 
-def done(database: Database, fetch: Fetch, instances: int, now: float) -> None:
-    """It came; the story of the study that wanted it tells."""
+def done(database: Database, fetch: Fetch, instances: int, now: float, *, without: str = "") -> None:
+    """It came; the story of the study that wanted it tells. without: kinds of objects that the peer hands out to nobody."""
     with database.transaction() as session:
         row = held(session, fetch)
         if row is None:
             return
-        row.state, row.instances, row.ended_at, row.reason = DONE, instances, now, ""
+        row.state, row.instances, row.ended_at = DONE, instances, now
+        row.reason = f"it does not hand out {without}" if without else ""
         audit_of(session, fetch, f"{instances} objects", Outcome.SUCCESS)
         told = fetch.wanted_by if fetch.why == PRIOR else fetch.study_uid
         what = f"An earlier study ({fetch.study_uid})" if fetch.why == PRIOR else "The study"
-        events.write(session, told, Action.FETCHED, f"{what} was fetched from {fetch.peer}: {instances} objects.", now)
+        sentence = f"{what} was fetched from {fetch.peer}: {instances} objects"
+        sentence += f", but {row.reason}." if without else "."
+        events.write(session, told, Action.FETCHED, sentence, now)
 
 
 def failed(database: Database, fetch: Fetch, reason: str, now: float, retry_s: float) -> None:

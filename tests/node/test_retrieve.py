@@ -18,6 +18,7 @@ from support.orthanc import Orthanc, free_ports
 from support.receiver import Receiver, receiver
 
 from radnode import claims, commit_ask, complete, evidence, fetches, pipeline, reconcile
+from radnode.destinations.dimse_fetch import Brought
 from radnode.destinations.dimse_find import Found
 from radnode.errors import DeliveryError, RefusedError
 from radnode.fetch_run import Fetcher, fetch
@@ -71,7 +72,7 @@ def test_a_study_is_fetched_byte_for_byte(tmp_path: Path, shared_pacs: Orthanc, 
         found, at = reconcile.find(settings, [peer], accession_number=f"A{number}")
         assert (found.study_uid, found.instances, at) == (f"1.2.826.77.{number}", 3, peer)
         store = Store(settings, running.database)
-        assert fetch(peer, found.study_uid, settings, store) == 3
+        assert fetch(peer, found.study_uid, settings, store) == Brought(many=3)
         store.close()
         until(lambda: len(running.rows()) == 3, "the objects")
         assert {r.sop_uid for r in running.rows()} == {f"1.2.826.77.{number}.{n}" for n in range(3)}

@@ -1,29 +1,49 @@
 """Fetch a study: C-MOVE to the node itself, or C-GET into its store. PS3.4 annexes C.4.2 and C.4.3."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
+    JPEGLSNearLossless,
     RLELossless,
 )
 from pynetdicom import build_role, evt
 
+from radnode.destinations import sop_class_name
 from radnode.destinations.dimse import Pacs, hang_up
 from radnode.destinations.dimse_commit import PENDING
+from radnode.destinations.dimse_find import finding
 from radnode.errors import DeliveryError, StoreError
 from radnode.settings import Destination as Address
 from radnode.store_check import Arrival
 
 MOVE, GET = "1.2.840.10008.5.1.4.1.2.2.2", "1.2.840.10008.5.1.4.1.2.2.3"
 UNCOMPRESSED = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
-COMPRESSED = tuple(map(str, (JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless, RLELossless, JPEGBaseline8Bit)))
+SYNTAXES = (
+    *UNCOMPRESSED, *map(str, (
+        JPEGLosslessSV1, JPEG2000Lossless, JPEGLSLossless, JPEGBaseline8Bit, RLELossless, JPEG2000, JPEGExtended12Bit,
+        HTJ2KLossless, HTJ2K, JPEGLossless, JPEGLSNearLossless, HTJ2KLosslessRPCL,
+    ))
+)  # fmt: skip
+"""In the order in which they are asked for, where not all fit into one association."""
+SOME_FAILED = 0xB000
+"""PS3.4 section C.4.3.1.4."""
+CONTEXTS = 128
+"""Presentation contexts of one association. PS3.8 section 9.3.2.2."""
 STORED = (
     "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2",
     "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4",
@@ -35,10 +55,19 @@ STORED = (
     "1.2.840.10008.5.1.4.1.1.88.11", "1.2.840.10008.5.1.4.1.1.88.22", "1.2.840.10008.5.1.4.1.1.88.33",
     "1.2.840.10008.5.1.4.1.1.88.34", "1.2.840.10008.5.1.4.1.1.88.59", "1.2.840.10008.5.1.4.1.1.104.1",
 )  # fmt: skip
-"""What a C-GET may bring: images of the modalities that are read, and what is made of them (PS3.4 table B.5-1)."""
+"""What a C-GET asks for where nobody says which SOP classes a study has: images of the modalities that are read, and
+what is made of them (PS3.4 table B.5-1)."""
 
 Keep = Callable[[Arrival, bytes], object]
 """Takes an object into the store. Raises StoreError."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Brought:
+    """How many objects came, and the names of the SOP classes of which the system hands out none; "" for none."""
+
+    many: int
+    without: str = ""
 
 
 def move(address: Address, study_uid: str, *, calling_ae: str, timeout_s: float) -> int:
@@ -52,8 +81,12 @@ def move(address: Address, study_uid: str, *, calling_ae: str, timeout_s: float)
         end(association)
 
 
-def get(address: Address, study_uid: str, keep: Keep, *, calling_ae: str, timeout_s: float) -> int:
-    """Take a study over one association into the store; how many objects came. Raises DeliveryError."""
+def get(address: Address, study_uid: str, keep: Keep, *, calling_ae: str, timeout_s: float) -> Brought:
+    """Take a study over one association into the store. Raises DeliveryError.
+
+    What the system does not hand out for its kind does not keep the rest away; whatever else did not come does.
+    """
+    not_kept: list[int] = []
 
     def store(event: Any) -> int:
         arrival = Arrival(
@@ -68,21 +101,39 @@ def get(address: Address, study_uid: str, keep: Keep, *, calling_ae: str, timeou
         try:
             keep(arrival, event.encoded_dataset(include_meta=False))
         except StoreError as e:
+            not_kept.append(e.status)
             return e.status
         return 0
 
-    contexts = [(GET, s) for s in UNCOMPRESSED]
-    contexts += [(uid, syntax) for uid in STORED for syntax in UNCOMPRESSED[:1]]
-    contexts += [(uid, syntax) for uid in STORED[:8] for syntax in COMPRESSED]
-    contexts += [(uid, UNCOMPRESSED[1]) for uid in STORED]
-    roles = [build_role(uid, scp_role=True) for uid in STORED]
-    association = Pacs(address, calling_ae, timeout_s).associate(contexts, [(evt.EVT_C_STORE, store)], roles)
+    classes = sorted(classes_of(address, study_uid, calling_ae, timeout_s)) or STORED
+    roles = [build_role(uid, scp_role=True) for uid in classes]
+    association = Pacs(address, calling_ae, timeout_s).associate(
+        contexts_of(classes), [(evt.EVT_C_STORE, store)], roles
+    )
     try:
         if GET not in {c.abstract_syntax for c in association.accepted_contexts}:
             raise DeliveryError("it hands out nothing on request (C-GET)")
-        return outcome(association.send_c_get(wanted(study_uid), GET), "C-GET")
+        handed = {c.abstract_syntax for c in association.accepted_contexts if c.as_scp}
+        without = "" if classes is STORED else ", ".join(sop_class_name(uid) for uid in classes if uid not in handed)
+        many = outcome(association.send_c_get(wanted(study_uid), GET), "C-GET", lambda: bool(without) and not not_kept)
+        return Brought(many=many, without=without)
     finally:
         end(association)
+
+
+def classes_of(address: Address, study_uid: str, calling_ae: str, timeout_s: float) -> Collection[str]:
+    """The SOP classes of a study as far as the system says."""
+    try:
+        with finding(address, calling_ae=calling_ae, timeout_s=timeout_s) as finder:
+            return finder.sop_classes(study_uid)
+    except DeliveryError:  # it answers no such query: what is usual is asked for
+        return ()
+
+
+def contexts_of(classes: Sequence[str]) -> list[tuple[str, str]]:
+    """Each SOP class in as many transfer syntaxes of its own as fit, so that each object may come as it is stored."""
+    stored = [(uid, syntax) for syntax in SYNTAXES for uid in classes]
+    return [(GET, s) for s in UNCOMPRESSED] + stored[: CONTEXTS - len(UNCOMPRESSED)]
 
 
 def wanted(study_uid: str) -> Dataset:
@@ -91,8 +142,8 @@ def wanted(study_uid: str) -> Dataset:
     return query
 
 
-def outcome(answers: Any, what: str) -> int:
-    """How many objects came. Raises DeliveryError when some did not, or it ended otherwise."""
+def outcome(answers: Any, what: str, is_a_part_enough: Callable[[], bool] = lambda: False) -> int:
+    """How many objects came. Raises DeliveryError when some did not and a part is not enough, or it ended otherwise."""
     status = Dataset()
     for status, _ in answers:
         if status.get("Status") not in PENDING:
@@ -106,6 +157,8 @@ def outcome(answers: Any, what: str) -> int:
     done += int(status.get("NumberOfWarningSuboperations") or 0)
     if status.Status == 0xA801:
         raise DeliveryError("it does not know this node as a destination of C-MOVE (0xA801)")
+    if status.Status == SOME_FAILED and done and is_a_part_enough():
+        return done
     if status.Status != 0 or failed:
         said = str(status.get("ErrorComment") or "")
         raise DeliveryError(f"{what} ended with 0x{status.Status:04X}: {done} came, {failed} failed", quoted=said)

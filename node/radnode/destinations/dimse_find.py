@@ -74,6 +74,15 @@ class Finder:
             if a.get("SeriesInstanceUID")
         }
 
+    def sop_classes(self, study_uid: str) -> frozenset[str]:
+        """The SOP classes of a study's objects; none where the system does not say. Raises DeliveryError."""
+        whole = self._ask("STUDY", {"StudyInstanceUID": study_uid, "SOPClassesInStudy": ""})
+        named = {str(uid) for a in whole for uid in several(a.get("SOPClassesInStudy"))}
+        for series_uid in () if named else self.series(study_uid):
+            keys = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": series_uid, "SOPInstanceUID": ""}
+            named |= {str(a.get("SOPClassUID") or "") for a in self._ask("IMAGE", keys | {"SOPClassUID": ""})}
+        return frozenset(named - {""})
+
     def _ask(self, level: str, keys: Mapping[str, str]) -> list[Dataset]:
         query = Dataset()
         query.QueryRetrieveLevel = level
@@ -89,7 +98,6 @@ class Finder:
 
 
 def study_of(a: Dataset) -> Found:
-    modalities = a.get("ModalitiesInStudy") or ()
     return Found(
         study_uid=str(a.StudyInstanceUID),
         patient_id=str(a.get("PatientID") or ""),
@@ -100,10 +108,15 @@ def study_of(a: Dataset) -> Found:
         study_time=str(a.get("StudyTime") or ""),
         accession_number=str(a.get("AccessionNumber") or ""),
         description=str(a.get("StudyDescription") or ""),
-        modalities=(modalities,) if isinstance(modalities, str) else tuple(map(str, modalities)),
+        modalities=tuple(map(str, several(a.get("ModalitiesInStudy")))),
         body_part=str(a.get("BodyPartExamined") or ""),
         instances=number(a.get("NumberOfStudyRelatedInstances")),
     )
+
+
+def several(value: Any) -> tuple[Any, ...]:
+    """The values of an element, of which there may be none, one or more."""
+    return () if not value else (value,) if isinstance(value, str) else tuple(value)
 
 
 def number(value: Any) -> int | None:
