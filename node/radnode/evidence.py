@@ -4,7 +4,7 @@ Modality Performed Procedure Step: PS3.4 annex F.7, PS3.3 C.4.13 to C.4.15. Inst
 annex R, PS3.3 C.4.23. Nothing here decides anything: `complete` asks what is missing.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
@@ -73,6 +73,7 @@ def keep(
     now: float,
     *,
     instances: int | None = None,
+    series: Mapping[str, int] | None = None,
     named: Sequence[str] = (),
     error: str = "",
 ) -> None:
@@ -81,7 +82,7 @@ def keep(
         of_it = (EvidenceRow.study_uid == study_uid, EvidenceRow.source == source, EvidenceRow.key == key)
         session.execute(delete(EvidenceRow).where(*of_it))
         row = EvidenceRow(study_uid=study_uid, source=source, key=key, ended=True, at=now, error=error)
-        row.instances, row.named = instances, list(named)
+        row.instances, row.series, row.named = instances, dict(series or {}), list(named)
         session.add(row)
 
 
@@ -109,10 +110,21 @@ def missing(session: Session, study: StudyRow, asked: Sequence[str]) -> Lack:
         said = counts.get(name)
         if said is None or said.at < study.last_instance_at:
             return Lack(sentence=f"{name} has not said how many images there are")
-        if said.instances is not None and said.instances > study.instances:
+        if more := surplus(session, study, said):
             sentence = f"{name} has {said.instances} images of this study, the node {study.instances}"
+            if said.instances is None or said.instances <= study.instances:  # others came that it does not have
+                sentence = f"{name} has {more} images in series of this study that the node has not"
             return Lack(sentence=sentence, known=True)
     return Lack()
+
+
+def surplus(session: Session, study: StudyRow, said: EvidenceRow) -> int:
+    """How many images a peer has of a study that the node has not: of each series, and in all."""
+    of_it = (InstanceRow.study_uid == study.study_uid, InstanceRow.current.is_(True))
+    count = select(InstanceRow.series_uid, func.count()).where(*of_it).group_by(InstanceRow.series_uid)
+    here = {row[0]: int(row[1]) for row in session.execute(count)} if said.series else {}
+    by_series = sum(max(0, many - here.get(uid, 0)) for uid, many in said.series.items())
+    return max(by_series, (said.instances or 0) - study.instances, 0)
 
 
 def present(session: Session, study_uid: str, uids: Sequence[str]) -> int:
@@ -123,6 +135,12 @@ def present(session: Session, study_uid: str, uids: Sequence[str]) -> int:
         query = select(func.count(InstanceRow.sop_uid.distinct())).where(InstanceRow.study_uid == study_uid, of_them)
         many += session.scalar(query) or 0
     return many
+
+
+def own_objects(session: Session, study_uid: str) -> int:
+    """How many DICOM objects the node made of a study."""
+    query = select(func.count()).where(ResultRow.study_uid == study_uid, ResultRow.sop_class_uid != "")
+    return session.scalar(query) or 0
 
 
 def own_series(session: Session, study_uid: str) -> set[str]:

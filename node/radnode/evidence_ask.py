@@ -3,14 +3,16 @@
 import logging
 import threading
 import time
+from collections.abc import Collection
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from radnode import evidence
 from radnode.database import Database
 from radnode.errors import DeliveryError
 from radnode.peers import Peer, list_peers
-from radnode.query import querying
+from radnode.query import Finder, querying
 from radnode.settings import Settings
 from radnode.states import StudyState
 from radnode.tables import StudyRow
@@ -53,12 +55,18 @@ class EvidenceAsker:
         try:
             with querying(peer, self._settings, timeout_s) as finder:
                 for study_uid in studies:
-                    counts = finder.series(study_uid)
                     with self._database.reading() as session:
-                        own = evidence.own_series(session, study_uid)
-                    said = [many for series_uid, many in counts.items() if series_uid not in own]
-                    known = None if not said or None in said else sum(many or 0 for many in said)
-                    evidence.keep(self._database, study_uid, evidence.QUERY, peer.name, time.time(), instances=known)
+                        own, made = evidence.own_series(session, study_uid), evidence.own_objects(session, study_uid)
+                    total, series = count(finder, study_uid, own, made)
+                    evidence.keep(
+                        self._database,
+                        study_uid,
+                        evidence.QUERY,
+                        peer.name,
+                        time.time(),
+                        instances=total,
+                        series=series,
+                    )
         except DeliveryError as e:
             error, logged = str(e), e.sentence
         except Exception as e:  # whatever a peer or a library does, the study is not held up for longer than its wait
@@ -68,6 +76,21 @@ class EvidenceAsker:
             log.warning("%s cannot be asked what it has: %s", peer.name, logged, extra={"action": "evidence"})
             for study_uid in studies:
                 evidence.keep(self._database, study_uid, evidence.QUERY, peer.name, time.time(), error=error)
+
+
+def count(finder: Finder, study_uid: str, own: Collection[str], made: int) -> tuple[int | None, dict[str, int]]:
+    """How many images there are, in all and of each series as far as that is said, without the node's results.
+
+    own, made: the series of those results, and how many they are: where only the whole study is counted, they may be
+    among what is counted. None: nobody counts. Raises DeliveryError.
+    """
+    said = {uid: many for uid, many in finder.series(study_uid).items() if uid not in own}
+    series = {uid: many for uid, many in said.items() if many is not None}
+    if said and len(series) == len(said):
+        return sum(series.values()), series
+    totals = [f.instances for f in finder.studies(StudyInstanceUID=study_uid) if f.study_uid == study_uid]
+    total = totals[0] if totals else None
+    return None if total is None else max(0, total - made), series
 
 
 def due(database: Database, peer: str, now: float) -> tuple[str, ...]:
@@ -81,11 +104,10 @@ def due(database: Database, peer: str, now: float) -> tuple[str, ...]:
             e.study_uid: e
             for e in session.scalars(select(EvidenceRow).where(*of_them, EvidenceRow.study_uid.in_(wanted)))
         }
-    return tuple(r.study_uid for r in rows if is_due(said.get(r.study_uid), r, now))
+        return tuple(r.study_uid for r in rows if is_due(session, said.get(r.study_uid), r, now))
 
 
-def is_due(said: EvidenceRow | None, study: StudyRow, now: float) -> bool:
+def is_due(session: Session, said: EvidenceRow | None, study: StudyRow, now: float) -> bool:
     if said is None or said.at < study.last_instance_at:
         return True
-    more = said.instances is not None and said.instances > study.instances
-    return (more or bool(said.error)) and now - said.at >= AGAIN_S
+    return now - said.at >= AGAIN_S and (bool(said.error) or evidence.surplus(session, study, said) > 0)

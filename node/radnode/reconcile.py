@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from radnode import audit, evidence
@@ -19,7 +19,7 @@ from radnode.peers import Peer, list_peers
 from radnode.query import querying
 from radnode.settings import Settings
 from radnode.states import StudyState
-from radnode.tables import ResultRow, StudyRow
+from radnode.tables import StudyRow
 from radnode.tables_pacs import EvidenceRow, UnseenRow
 
 SOURCE = "reconcile"
@@ -97,8 +97,7 @@ def present(session: Session, study_uid: str) -> int | None:
         return 0
     if study.state == StudyState.RECEIVING:
         return None
-    own = select(func.count()).where(ResultRow.study_uid == study_uid, ResultRow.sop_class_uid != "")
-    return study.instances + (session.scalar(own) or 0)
+    return study.instances + evidence.own_objects(session, study_uid)
 
 
 def unseen(session: Session) -> tuple[Unseen, ...]:

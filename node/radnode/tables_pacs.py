@@ -59,6 +59,7 @@ class EvidenceRow(Table):
     key: Mapped[str] = mapped_column(String(64))  # the procedure step's UID, or the name of the peer
     ended: Mapped[bool] = mapped_column(default=True)  # False: an acquisition that is still going on
     instances: Mapped[int | None] = mapped_column(Integer)  # how many objects there are, where a number was said
+    series: Mapped[dict[str, int]] = mapped_column(JSON, default=dict)  # how many objects of each, where that was said
     named: Mapped[list[str]] = mapped_column(JSON, default=list)  # SOP Instance UIDs, where objects were named
     error: Mapped[str] = mapped_column(Text, default="")  # why nothing could be learnt
     at: Mapped[float] = mapped_column(Float)

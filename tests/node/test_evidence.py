@@ -1,7 +1,8 @@
 """Completeness by evidence: what a PACS counts, a procedure step names, a notification lists; waiting, and reading as provisional."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,13 @@ from support.orthanc import Orthanc
 from support.receiver import receiver
 
 from radnode import complete, evidence
+from radnode.destinations.dimse_find import Found
 from radnode.engine_child import said_provisional
 from radnode.errors import RefusedError
-from radnode.evidence_ask import EvidenceAsker
+from radnode.evidence_ask import AGAIN_S, EvidenceAsker, count, due
 from radnode.peers import Peer, add_peer
 from radnode.states import StudyState
-from radnode.tables import StudyRow
+from radnode.tables import InstanceRow, StudyRow
 from radnode.tables_pacs import EvidenceRow
 
 QUIET = 10.0
@@ -202,3 +204,44 @@ def test_a_waiting_study_is_still_being_received(node: Node) -> None:
     evidence.procedure_step(node.database, "1.9", step("IN PROGRESS"), 90.0)
     turn(node, 111.0)
     assert node.study().state is StudyState.RECEIVING
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """In the place of a finder: a PACS that counts these."""
+
+    by_series: Mapping[str, int | None]
+    total: int | None
+
+    def series(self, study_uid: str) -> Mapping[str, int | None]:
+        return self.by_series
+
+    def studies(self, **_: str) -> tuple[Found, ...]:
+        return (Found(study_uid=STUDY, instances=self.total),)
+
+
+@pytest.mark.parametrize(
+    ("by_series", "total", "found"),
+    (
+        ({"1.1": 3, "1.2": 2, "1.9": 1}, None, (5, {"1.1": 3, "1.2": 2})),  # 1.9 is the node's own
+        ({"1.1": 3, "1.2": None}, 7, (6, {"1.1": 3})),
+        ({"1.1": None}, 5, (4, {})),
+        ({}, 5, (4, {})),
+        ({"1.1": None}, None, (None, {})),
+    ),
+)
+def test_where_series_are_not_counted_the_study_is(
+    by_series: Mapping[str, int | None], total: int | None, found: tuple[int | None, dict[str, int]]
+) -> None:
+    assert count(Said(by_series=by_series, total=total), STUDY, {"1.9"}, 1) == found
+
+
+def test_an_image_too_many_here_does_not_hide_one_that_is_missing(node: Node) -> None:
+    add_peer(node.database, Peer(name="pacs", address="192.0.2.1", port=104, may=("query",)))
+    arrive(node, 2)
+    with node.database.reading() as session:
+        (here,) = set(session.scalars(select(InstanceRow.series_uid)))
+    evidence.keep(node.database, STUDY, evidence.QUERY, "pacs", 111.0, instances=2, series={here: 1, "1.2.3.77": 1})
+    assert turn(node, 112.0) == () and due(node.database, "pacs", 111.0 + AGAIN_S) == (STUDY,)
+    assert turn(node, 171.0) == (STUDY,)
+    assert row(node).provisional == "pacs has 1 images in series of this study that the node has not"

@@ -55,6 +55,7 @@ def create() -> None:
         sa.Column("key", sa.String(length=64), nullable=False),
         sa.Column("ended", sa.Boolean(), nullable=False),
         sa.Column("instances", sa.Integer(), nullable=True),
+        sa.Column("series", sa.JSON(), nullable=False),
         sa.Column("named", sa.JSON(), nullable=False),
         sa.Column("error", sa.Text(), nullable=False),
         sa.Column("at", sa.Float(), nullable=False),
