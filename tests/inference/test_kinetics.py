@@ -227,6 +227,19 @@ def test_the_early_and_the_late_phase_are_those_nearest_150_and_450_seconds(
     assert chosen(posts(times)) == wanted
 
 
+@pytest.mark.parametrize("states_injection", [True, False])
+def test_the_two_phases_are_counted_from_the_first_one_with_contrast_however_early_it_was_given(
+    states_injection: bool, tmp_path: Path
+) -> None:
+    made = breast.phantom(1006, shape=(11, 16, 16), phases=9, other_sequences=False)
+    made.times_s[1:] = 45 + 30 + 60 * np.arange(8)  # each lasts 60 s, the first begins 45 s after the injection
+    order = Order(patient_name="K", patient_id="K", layout=Layout.ENHANCED, states_injection=states_injection)
+    roles = roles_of(Study.from_files(write_breast(made, tmp_path, order)))
+    assert [p.after_first_s for p in roles.posts] == pytest.approx([30 + 60 * n for n in range(8)], abs=0.5)
+    assert roles.posts[0].after_injection_s == pytest.approx(75 if states_injection else 30, abs=0.5)
+    assert chosen(roles.posts) == (3, 8)
+
+
 @pytest.mark.parametrize("times", [(400, 450, 500), (100, 120, 140)])
 def test_phases_too_far_from_those_times_are_declined(times: tuple[float, ...]) -> None:
     with pytest.raises(DeclinedError) as declined:
@@ -235,7 +248,9 @@ def test_phases_too_far_from_those_times_are_declined(times: tuple[float, ...]) 
 
 
 def posts(times: tuple[float, ...]) -> tuple[Phase, ...]:
-    return tuple(Phase(images=ImageSet(series_uid="1", frames=()), after_injection_s=t) for t in times)
+    return tuple(
+        Phase(images=ImageSet(series_uid="1", frames=()), after_injection_s=t + 45, after_first_s=t) for t in times
+    )
 
 
 @pytest.mark.parametrize(

@@ -126,14 +126,21 @@ def mean_of(pre: Volume, after: list[FloatArray]) -> Volume:
 
 
 def chosen(posts: tuple[Phase, ...]) -> tuple[int, int]:
-    """The phases (counted from 1) nearest 150 s and 450 s. Raises DeclinedError `timing` where they are too far off."""
-    times = np.array([p.after_injection_s for p in posts])
+    """The phases (counted from 1) whose middle is nearest 150 s and 450 s after the first phase with contrast began.
+
+    As in the UCSF reference implementation (I-SPY, ACRIN 6657), so that it does not matter when the contrast was given.
+    Raises DeclinedError `timing` where they are too far off.
+    """
+    times = np.array([p.after_first_s for p in posts])
     early, late = int(np.argmin(np.abs(times - EARLY_S))), int(np.argmin(np.abs(times - LATE_S)))
     listed = ", ".join(f"{t:.0f}" for t in times)
     if early == late or times[late] - times[early] < TIME_TOLERANCE_S:
         raise DeclinedError("timing", f"the phases after contrast (at {listed} s) have no early and late one")
     if abs(times[early] - EARLY_S) > TIME_TOLERANCE_S:
-        raise DeclinedError("timing", f"no phase lies near {EARLY_S:.0f} s after contrast; there are {listed} s")
+        raise DeclinedError(
+            "timing",
+            f"no phase lies near {EARLY_S:.0f} s after the first one with contrast began; there are {listed} s",
+        )
     return early + 1, late + 1
 
 

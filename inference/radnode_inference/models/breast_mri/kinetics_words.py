@@ -26,7 +26,7 @@ def statements(
     times = found.times_s
     said = [
         f"Early phase at {times[found.early]:.0f} s, late phase at {times[found.late]:.0f} s after contrast"
-        f" (wanted: {EARLY_S:.0f} and {LATE_S:.0f} s).",
+        f" (nearest {EARLY_S:.0f} and {LATE_S:.0f} s after the first phase with contrast began).",
         *(given(found, named) if found.drawn else (AUTOMATIC,)),
         f"Background enhancement of glandular tissue: median {background.background:.0f} %"
         + ("." if found.drawn else f"; a focus needed {maps.focal_percent:.0f} % to stand out."),

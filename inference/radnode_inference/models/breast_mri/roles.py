@@ -30,10 +30,14 @@ SAID_ADC = frozenset(("ADC", "APPARENT", "DADC"))
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Phase:
-    """One time point. after_injection_s: the middle of its acquisition, seconds after contrast was given (negative: before)."""
+    """One time point. after_injection_s: the middle of its acquisition, seconds after contrast was given (negative: before).
+
+    after_first_s: the same, in seconds after the first phase with contrast began.
+    """
 
     images: ImageSet
     after_injection_s: float
+    after_first_s: float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -255,7 +259,8 @@ def describe_phases(found: Timed, reasons: dict[str, str]) -> None:
 
 def phase(found: Timed, point: TimePoint) -> Phase:
     images = ImageSet(series_uid=point.series.series_uid, frames=point.frames)
-    return Phase(images=images, after_injection_s=found.centre_s(point))
+    centre, first = found.centre_s(point), found.after[0].begins_s - found.injection_s
+    return Phase(images=images, after_injection_s=centre, after_first_s=centre - first)
 
 
 def best(candidates: list[Seen]) -> ImageSet | None:
