@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from scipy.special import stdtrit
 
 from radnode.settings import Ageing, TriageRule
-from radnode.simulation import queueing
+from radnode.simulation import controls, queueing
+from radnode.simulation.controls import Trial, flagged_shares
 from radnode.simulation.room import Read, Room, by_worklist, first_come
 from radnode.simulation.traffic import Arrival, Description, described, flag_of
 from radnode.triage import Level, outranking, overdue_after
@@ -85,23 +86,30 @@ def compare(
 ) -> Comparison:
     """Read the same studies both ways. traffic: what came, one list per trial; None: drawn from the description.
 
-    really: how long those of them waited whose reading was recorded.
+    really: how long those of them waited whose reading was recorded. Mean waits with triage of a described, steady room
+    with one condition are sharpened by control variates.
     """
     ageing = ageing or Ageing()
     worklist = by_worklist(overdue_after(ageing), outranking(ageing))
     without: list[list[Read]] = []
     triaged: list[list[Read]] = []
+    controlled = traffic is None and room.steady and len(room.conditions) == 1
+    seen: list[Trial | None] = []
     trials = len(traffic) if traffic is not None else trials
     for trial in range(trials):
         arrivals = traffic[trial] if traffic is not None else described(room, policy, studies, seed + trial)
         skipped = set(map(id, arrivals[: int(WARM_UP * len(arrivals))])) if traffic is None else set()
-        for runs, pick in ((without, first_come), (triaged, worklist)):
-            reads = Room(arrivals, room.readers, pick, interrupts=interrupts and pick is worklist).run()
+        first = Room(arrivals, room.readers, first_come).run()
+        ranked = Room(arrivals, room.readers, worklist, interrupts=interrupts).run()
+        for runs, reads in ((without, first), (triaged, ranked)):
             runs.append([r for r in reads if id(r.arrival) not in skipped])
+        seen.append(controls.observed(room, arrivals, skipped, first, ranked) if controlled else None)
         progress((trial + 1) / trials)
     known = exact(room, policy, interrupts=interrupts) if traffic is None else {}
     rows = (row(name, group, without, triaged) for name, group in GROUPS.items())
     found = [with_really(r, really) for r in rows if r is not None]
+    if controlled and all(seen):
+        found = [sharper(r, room, policy, [t for t in seen if t], interrupts=interrupts) for r in found]
     return Comparison(
         room=room,
         trials=trials,
@@ -135,19 +143,25 @@ def exact(
     level = flag_of(condition, policy).level
     rate = room.rates()[0] * 60
     without = queueing.first_come(rate, room.reading_min, room.readers)
-    hits = condition.prevalence * condition.sensitivity
-    flagged = hits + (1 - condition.prevalence) * (1 - condition.specificity)
+    shares = flagged_shares(condition, level)
+    flagged = shares["all"]
     plain = level is Level.ROUTINE  # then a flag goes before the others of its level, and interrupts nobody
     discipline = queueing.interrupting if interrupts and not plain else queueing.by_priority
     first, last = discipline([rate * flagged, rate * (1 - flagged)], room.reading_min, room.readers)
-    healthy = condition.specificity * last + (1 - condition.specificity) * first
-    return {
-        "diseased": (without, condition.sensitivity * first + (1 - condition.sensitivity) * last),
-        "diseased, missed by the AI": (without, last),
-        "not diseased": (without, healthy),
-        level.value: (without, first),
-        "ROUTINE": (without, without if plain else last),
-    }
+    return {group: (without, share * first + (1 - share) * last) for group, share in shares.items()}
+
+
+def sharper(
+    row: Row, room: Description, policy: Sequence[TriageRule], trials: Sequence[Trial], *, interrupts: bool
+) -> Row:
+    """The row with the mean wait by control variates, where there are trials enough."""
+    shares = flagged_shares(room.conditions[0], flag_of(room.conditions[0], policy).level)
+    if row.group not in shares:
+        return row
+    found = controls.sharpened(room, trials, shares[row.group], shares["all"], interrupts=interrupts)
+    if found is None:
+        return row
+    return replace(row, with_triage=replace(row.with_triage, mean=found[0], half_width=found[1]))
 
 
 def with_exact(row: Row, known: Mapping[str, tuple[float, float]]) -> Row:
