@@ -6,6 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from radnode_inference.card_about import NOTHING, About
 from radnode_inference.findings import Code, Findings, ModelIdentity
 from radnode_inference.study import Study
 
@@ -45,6 +46,7 @@ class ModelCard:
     inputs: what the model needs, in words for people. findings: the concepts it can report.
     takes_weights: False for training-free methods. weights: the folder of the version in use, None without one.
     engines_key: what comparisons of engines hold for (`WeightsFile.engines_key`), "" without weights.
+    about: what the card of the weights says besides.
     """
 
     identity: ModelIdentity
@@ -57,6 +59,7 @@ class ModelCard:
     weights: Path | None = None
     takes_weights: bool = False
     engines_key: str = ""
+    about: About = NOTHING
 
     def unavailable_because(self, *, generated: bool) -> str | None:
         """Why this model may not run on a study (`generated`: marked by the node's own generator), or None."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from radnode_inference import card_about
 from radnode_inference.findings import Code, ModelIdentity
 from radnode_inference.model import Availability, DeclinedError, ModelCard
 from radnode_inference.study import Study
@@ -72,12 +73,12 @@ class WeightsFile:
     @property
     def statements(self) -> tuple[str, ...]:
         """What every result made with these weights must say."""
-        if not self.demonstration:
-            return ()
-        return (
+        demonstration = (
             f"DEMONSTRATION ONLY: the weights {self.name} {self.version} were trained on generated phantoms. "
             "This result means nothing clinically.",
         )
+        limits = card_about.in_short(card_about.limitations(self.settings), self.model)
+        return (*(demonstration if self.demonstration else ()), *limits)
 
     def admit(self, study: Study) -> None:
         """Raises DeclinedError `demonstration-weights` unless these weights may read `study`.
@@ -276,4 +277,5 @@ def weights_card(
         weights=found.path.parent if found else None,
         takes_weights=True,
         engines_key=found.engines_key if found else "",
+        about=card_about.about(found.settings) if found else card_about.NOTHING,
     )

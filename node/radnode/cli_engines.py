@@ -78,10 +78,7 @@ def check(ctx: click.Context, model: str, folder: Path | None, device: str) -> N
                 f"nothing was compared, {model} does not read this study ({e.gate}): {e.sentence}"
             ) from e
     for agreement in found:
-        refused = agreement.refused_because
-        click.echo(
-            f"{'not used' if refused else 'may be used'}  {agreement.told}" + (f": {refused}" if refused else "")
-        )
+        click.echo(agreement.verdict)
     choice = choose(weights, card.engines_key, found[0].hardware)
     click.echo(f"{model} is computed with {choice.engine} on {found[0].hardware}")
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from radnode.monitor import Alarm
     from radnode.settings import Settings
     from radnode.studies import Story
@@ -16,7 +18,10 @@ if TYPE_CHECKING:
 @click.argument("name", required=False)
 @click.pass_context
 def models(ctx: click.Context, name: str | None) -> None:
-    """What is installed, or of the model NAME: version, weights, inputs, findings, intended use, open alarms."""
+    """What is installed: version, weights, inputs, findings, intended use, engine, open alarms.
+
+    Of the model NAME also the rest of its card (training data, licence, gates, limitations, figures) and how each engine compared.
+    """
     from radnode import settings, weights_use
     from radnode.cli_engines import told as engine
 
@@ -25,7 +30,8 @@ def models(ctx: click.Context, name: str | None) -> None:
     alarms = open_alarms(loaded)
     for card in cards:
         engines = [f"  engine       {engine(card, loaded.weights_folder)}"] if card.takes_weights else []
-        click.echo("\n".join([*describe(card), *engines, *alarms.get(card.identity.name, []), ""]))
+        said = [*whole(card), *comparisons(card, loaded.weights_folder)] if name else []
+        click.echo("\n".join([*describe(card), *engines, *said, *alarms.get(card.identity.name, []), ""]))
     if name and not cards:
         click.echo(f"radnode: no model {name} is installed.", err=True)
         ctx.exit(1)
@@ -75,6 +81,27 @@ def describe(card: "ModelCard") -> list[str]:
         f"  finds        {', '.join(f.meaning for f in card.findings)}",
         f"  intended use {identity.intended_use}",
     ]
+
+
+def whole(card: "ModelCard") -> list[str]:
+    """What the card of the weights says besides its intended use."""
+    about = card.about
+    width = max((len(f"{f.of} {f.name}") for f in about.figures), default=0)
+    said = [
+        ("training", about.training_data), ("licence", about.licence), ("gates", "; ".join(about.gates)), ("calibration", about.calibration),
+        *(("limitation", sentence) for sentence in about.limitations),
+        *(("figures", cohort) for cohort in about.cohorts),
+        *(("", f"{f'{f.of} {f.name}'.strip():<{width}}  {f.told}") for f in about.figures),
+    ]  # fmt: skip
+    return [f"  {key:<12} {words}" for key, words in said if words]
+
+
+def comparisons(card: "ModelCard", weights: "Path") -> list[str]:
+    """Every comparison of engines that is recorded for these weights, on whatever machine."""
+    from radnode_inference.engines import record
+
+    found = record.read(record.place(weights, card.engines_key)) if card.engines_key else ()
+    return [f"  compared     {a.verdict} ({a.version}; {a.hardware})" for a in found]
 
 
 @click.command()

@@ -49,6 +49,33 @@ def test_without_site_weights_the_packaged_ones_are_found_and_say_what_they_are(
     assert "DEMONSTRATION ONLY" in found.statements[0]
 
 
+def test_the_limitations_of_the_card_are_said_with_every_result(tmp_path: Path) -> None:
+    def said(*limitations: str, **changed: Any) -> tuple[str, ...]:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        found = find("ct-voco", folder, install(folder, limitations=list(limitations), **changed))
+        assert found is not None
+        return found.statements
+
+    assert said("Not useful with T2 only.", "Compare the order.") == (
+        "Limitations by the card of the weights: Not useful with T2 only. Compare the order.",
+    )
+    assert len(said("Adults only.", demonstration=True)) == 2
+    (long,) = said(*(f"{n} {'x' * 396}." for n in range(5)))
+    assert long.endswith(" And 3 more: radnode models ct-voco.") and len(long) < 1100
+
+
+def test_what_a_card_says_of_itself_is_kept_for_the_registry(tmp_path: Path) -> None:
+    install(tmp_path, metrics={"auroc": 0.9, "dice": {"value": 0.8, "low": 0.7, "high": 0.9}, "cohort": "30 of ours", "by_site": {"b": {"n": 3, "value": 1}}},
+            gates={"kernel": ["B30f", "FC12"], "age_years": [18, 90], "modality": "CT"}, licence="MIT", training_data="ours")  # fmt: skip
+    about = registry.card("ct-voco", tmp_path).about
+    assert (about.licence, about.training_data, about.limitations) == ("MIT", "ours", ())
+    assert about.gates == ("kernel: B30f or FC12", "age (years): 18 to 90", "modality: CT")
+    assert about.cohorts == ("cohort: 30 of ours",)
+    assert [(f.of, f.name, f.told) for f in about.figures] == [
+        ("", "auroc", "0.90"), ("", "dice", "0.80 (0.70 to 0.90)"), ("by_site", "b", "1.00 (n 3)"),
+    ]  # fmt: skip
+
+
 def test_without_any_weights_nothing_is_found(tmp_path: Path) -> None:
     assert find("ct-voco", tmp_path, tmp_path / "none.json") is None
 

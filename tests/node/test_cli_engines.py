@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from radnode.cli import cli
 from radnode_inference import registry
+from radnode_inference.engines import record
 from radnode_inference.engines.check import Timed
 from radnode_inference.engines.choose import Predict
-from radnode_inference.engines.record import Tunable
+from radnode_inference.engines.record import Agreement, Tunable
 from radnode_inference.study import Study
 
 
@@ -58,6 +59,27 @@ def test_an_engine_that_agreed_computes_the_next_study_and_its_result_says_so(
     found = model.read(Study.from_files(sample.files), lambda part, words: None)
     assert [s[:29] for s in found.statements if s.startswith("Computed")] == ["Computed with openvino-fp32: "]
     assert found.volume.voxels.size
+
+
+def test_a_model_by_name_tells_the_whole_card_and_how_engines_compared(weights: Path) -> None:
+    key = registry.card("mr-breast-mome", weights).engines_key
+    compared = Agreement(
+        engine="torch-bf16", version=record.version("torch-bf16"), hardware="a machine", windows=7, dice=None, classes=None,
+        delta_p=0.02, seconds=1.0, reference_s=2.0,
+    )  # fmt: skip
+    record.write(record.place(weights, key), (compared,))
+    told = CliRunner().invoke(cli, ["models", "mr-breast-mome"]).output
+    for line in (
+        "  training     500 generated breast examinations",
+        "  licence      Apache-2.0",
+        "  gates        modality: MR; region: BREAST or MAMMA; slices (mm): 0.5 to 6; coverage (mm) at least: 80\n",
+        "  limitation   Not useful with T2 only: AUROC 0.56",
+        "  figures      held out: 60 generated examinations",
+        "               dce+dwi+t2 auroc        0.96 (0.91 to 1.00, n 60)\n",
+        "  compared     torch-bf16: Δp 0.0200 against torch-fp32 on 7 check inputs, 2.0 times as fast; not used: probabilities differ",
+    ):
+        assert line in told, line
+    assert "limitation" not in CliRunner().invoke(cli, ["models"]).output
 
 
 def test_weights_of_a_site_are_compared_on_a_study_of_the_site(weights: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -15,6 +16,9 @@ from radnode.tables import ShadowRow
 from radnode.tables_monitoring import ScoreRow
 from radnode.verdicts import Ruling, Verdict
 from radnode.web.charts import Series, by_month
+from radnode_inference import registry
+from radnode_inference.engines import record
+from radnode_inference.engines.record import Agreement
 
 DAY_S = 86400.0
 
@@ -55,6 +59,34 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
 def client(filled: Filled) -> Iterator[httpx.Client]:
     with serving(filled.settings) as made:
         yield made
+
+
+def test_the_card_of_the_weights_stands_on_the_page(client: httpx.Client) -> None:
+    page = client.get("/models/mr-breast-mome").text
+    for words in (
+        "Not useful with T2 only: AUROC 0.56", "500 generated breast examinations", "region: BREAST or MAMMA",
+        "slices (mm): 0.5 to 6", "temperature 1.4288, chosen on 60 generated studies", "60 generated examinations of other seeds",
+        '<tr><td>dce+dwi+t2</td><td>auroc</td><td class="number">0.96</td><td class="number">0.91 – 1.00</td><td class="number">60</td></tr>',
+    ):  # fmt: skip
+        assert words in page, words
+    training_free = client.get("/models/ct-lung").text
+    assert 'id="card"' not in training_free and 'id="engines"' not in training_free
+
+
+def test_how_engines_compared_stands_on_the_page(filled: Filled, client: httpx.Client) -> None:
+    folder = filled.settings.weights_folder
+    assert "no faster engine was compared" in client.get("/models/ct-voco").text
+    agreed = Agreement(
+        engine="torch-bf16", version=record.version("torch-bf16"), hardware=record.cpu(), windows=4, dice=0.9912, classes=2,
+        delta_p=0.0034, seconds=1.0, reference_s=2.5,
+    )  # fmt: skip
+    empty = replace(agreed, engine="openvino-fp32", hardware="another machine", classes=0)
+    record.write(record.place(folder, registry.card("ct-voco", folder).engines_key), (agreed, empty))
+    page = client.get("/models/ct-voco").text
+    assert "<p><strong>torch-bf16</strong> (torch-bf16: Dice 0.9912 and Δp 0.0034" in page
+    numbers = "".join(f'<td class="number">{n}</td>' for n in ("4", "0.9912", "0.0034", "2.5"))
+    assert f"{numbers}<td>–</td></tr>" in page
+    assert "<td>nothing to compare: the check inputs show no class but background to both</td>" in page
 
 
 def test_alarms_stand_on_both_pages_and_in_the_metrics(filled: Filled, client: httpx.Client) -> None:

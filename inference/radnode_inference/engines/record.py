@@ -74,6 +74,11 @@ class Agreement:
             f"{self.reference_s / max(self.seconds, 1e-9):.1f} times as fast"
         )
 
+    @property
+    def verdict(self) -> str:
+        """All of it in one line."""
+        return f"{self.told}; {f'not used: {self.refused_because}' if self.refused_because else 'may be used'}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:

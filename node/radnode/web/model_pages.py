@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path as Folder
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
@@ -19,6 +20,8 @@ from radnode.verdicts import Agreement
 from radnode.web.charts import Chart, Series, by_month, over_time
 from radnode.web.i18n import mark
 from radnode.web.views import Render
+from radnode_inference.engines import record
+from radnode_inference.model import ModelCard
 
 MONTHS = 12
 BAR, GAP, HEIGHT = 36, 18, 120
@@ -136,6 +139,16 @@ def values_of(session: Session, settings: Settings, model: str, now: float) -> d
     }
 
 
+def engines_of(card: ModelCard | None, weights: Folder) -> dict[str, Any]:
+    """How the card's network is computed on this machine's processor, and every comparison on record for it."""
+    if card is None or not card.takes_weights:
+        return {}
+    return {
+        "engine": record.choose(weights, card.engines_key, record.cpu()),
+        "agreements": record.read(record.place(weights, card.engines_key)) if card.engines_key else (),
+    }
+
+
 def model_pages(made: APIRouter, render: Render, settings: Settings, database: Database) -> None:
     @made.get("/models")
     def models() -> HTMLResponse:
@@ -159,5 +172,5 @@ def model_pages(made: APIRouter, render: Render, settings: Settings, database: D
             return render("missing.html", "Not here", "models", 404, what=mark("The node knows no such model."))
         return render(
             "model.html", name, "models", model_name=name, card=cards[0] if cards else None, uses=uses, kinds=KINDS,
-            watching=settings.monitoring, **values,
+            watching=settings.monitoring, **engines_of(cards[0] if cards else None, settings.weights_folder), **values,
         )  # fmt: skip
