@@ -10,7 +10,8 @@ tables and the queues are sampled. Exit code 0 only when
   after the warm-up (the first third);
 - no role was started again, and open files did not grow by more than GROWTH_FILES;
 - p95 from the last image to the delivered result (of /metrics) is at most --p95 seconds;
-- every study was read, nothing is owed, and what is current of every study stands in the PACS;
+- every study was read, nothing is owed, what is current of every study stands in the PACS, and nothing
+  there was never delivered, or was superseded and delivered again afterwards;
 - every image that was acknowledged is on the disk, byte for byte.
 """
 
@@ -24,7 +25,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -324,14 +325,30 @@ def nothing_lost(node: TestNode, pacs: Orthanc, load: Load) -> Iterator[str]:
         images += len(stored)
         if stored != acknowledged:
             yield f"{study_uid}: not every acknowledged image is on the disk as it was sent"
-        current = {r.uid for r in node.rows(ResultRow, study_uid=study_uid, current=True) if r.kind != "fhir"}
-        if current - pacs.files(study_uid).keys():
-            yield f"{study_uid}: a current result is not in the PACS"
-        if not current:
-            yield f"{study_uid}: no result, or only that no model read it"
+        made = [r for r in node.rows(ResultRow, study_uid=study_uid) if r.sop_class_uid]
+        deliveries = node.rows(DeliveryRow, study_uid=study_uid)
+        yield from (f"{study_uid}: {wrong}" for wrong in wrongly_there(made, deliveries, pacs.files(study_uid).keys()))
     print(
         f"  {len(load.sent)} studies, {images} images on the disk as they were acknowledged, {len(load.closed)} closed"
     )
+
+
+def wrongly_there(made: Sequence[ResultRow], deliveries: Sequence[DeliveryRow], there: Set[str]) -> Iterator[str]:
+    """What is wrong with the objects of a study in the PACS, beside all that the node made and when it delivered it."""
+    current = {r.uid for r in made if r.current}
+    delivered_at = {d.result_uid: d.delivered_at for d in deliveries if d.delivered_at is not None}
+    delivered = {r.uid: delivered_at[r.uid] for r in made if r.uid in delivered_at}
+    if not current:
+        yield "no result, or only that no model read it"
+    if current - there:
+        yield "a current result is not in the PACS"
+    if there - delivered.keys():
+        yield "the PACS has an object that was never delivered"
+    for model in {r.model for r in made}:
+        mine = [r for r in made if r.model == model and r.uid in delivered]
+        last = max((delivered[r.uid] for r in mine if not r.current), default=0.0)
+        if last > min((delivered[r.uid] for r in mine if r.current), default=last):
+            yield f"a superseded result of {model} was delivered after the current one"
 
 
 def show(samples: Sequence[Sample], load: Load, chosen: argparse.Namespace) -> None:
