@@ -56,7 +56,9 @@ check: setup
 
 faults: setup packages
 	@RADNODE_FAULT_ROUNDS=$(or $(ROUNDS),20) RADNODE_FAULT_KILLS=$(or $(KILLS),200) RADNODE_FAULT_SEED=$(or $(SEED),1) \
-	  $(BIN)/python -m pytest -s tests/system/test_faults.py tests/system/test_campaign.py tests/system/test_kill.py --timeout 7200 $(ARGS)
+	  $(BIN)/python -m pytest -s tests/system/test_faults.py tests/system/test_campaign.py tests/system/test_kill.py \
+	  tests/system/test_bad_input.py tests/node/test_receive_faults.py tests/node/test_fault_points.py tests/node/test_commitment.py \
+	  tests/node/test_store_recover.py --timeout 7200 $(ARGS)
 
 fuzz: setup packages
 	@RADNODE_FUZZ_RUNS=$(or $(RUNS),3000) RADNODE_FUZZ_SEED=$(or $(SEED),1) \

@@ -17,6 +17,7 @@ from radnode.database import Database
 from radnode.destinations.dimse_commit import Way, open_way, report
 from radnode.errors import DeliveryError
 from radnode.evidence_ask import EvidenceAsker
+from radnode.faults import Point, crash_point
 from radnode.fetch_run import Fetcher
 from radnode.patience import Patience
 from radnode.peers import list_peers
@@ -90,6 +91,7 @@ class Asker:
         now = time.time()
         transaction_uid = uid_from(("commitment", self.address.name, repr(now), items[0].uid))
         commitment.asked(self.database, items, transaction_uid, now, now + self.policy.commit_wait_s)
+        crash_point(Point.COMMITMENT_ASKED)
         way.request(transaction_uid, {i.uid: i.sop_class_uid for i in items})
         end = time.monotonic() + min(SAME_S, self.policy.commit_wait_s)
         while time.monotonic() < end and way.association.is_established:

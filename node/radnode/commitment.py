@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from radnode import events
 from radnode.database import Database
 from radnode.events import Action
+from radnode.faults import Point, crash_point
 from radnode.settings import Deliver
 from radnode.states import CommitmentState, DeliveryState
 from radnode.tables import DeliveryRow, ResultRow
@@ -159,6 +160,7 @@ def heard(database: Database, policy: Deliver, information: Dataset, now: float)
         of_it = (CommitmentRow.transaction_uid == transaction_uid, CommitmentRow.state.in_(OPEN))
         rows = session.scalars(select(CommitmentRow).where(*of_it)).all()
         conclude(session, rows, good - set(bad), bad, N_ACTION, policy, now)
+        crash_point(Point.COMMITMENT_ANSWERED)
         return len(rows)
 
 

@@ -9,10 +9,10 @@ from sqlalchemy import Engine, ExceptionContext, create_engine, event
 from sqlalchemy.orm import Session, sessionmaker
 
 from radnode import audit
+from radnode.faults import busy_s
 
 SQLITE_PRAGMAS = (
     "PRAGMA journal_mode=WAL",
-    "PRAGMA busy_timeout=30000",
     "PRAGMA foreign_keys=ON",
 )
 
@@ -55,12 +55,16 @@ class Database:
 def connect(url: str, *, flush_commits: bool = True) -> Engine:
     if not url.startswith("sqlite"):
         return create_engine(url, pool_pre_ping=True, hide_parameters=True)
-    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False}, hide_parameters=True)
+    engine = create_engine(url, connect_args={"timeout": busy_s(), "check_same_thread": False}, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def set_pragmas(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the driver must not begin transactions by itself
-        for pragma in (*SQLITE_PRAGMAS, f"PRAGMA synchronous={'FULL' if flush_commits else 'NORMAL'}"):
+        for pragma in (
+            *SQLITE_PRAGMAS,
+            f"PRAGMA busy_timeout={busy_s() * 1000:.0f}",
+            f"PRAGMA synchronous={'FULL' if flush_commits else 'NORMAL'}",
+        ):
             connection.execute(pragma)
 
     @event.listens_for(engine, "handle_error")

@@ -13,6 +13,7 @@ from radnode.destinations import dimse_fetch, orthanc
 from radnode.destinations.dimse_fetch import Brought
 from radnode.destinations.web_find import WebFinder
 from radnode.errors import DeliveryError, StoreError
+from radnode.faults import Point, crash_point
 from radnode.fetches import Fetch
 from radnode.peers import Peer, list_peers
 from radnode.query import address_of, web_address
@@ -109,6 +110,7 @@ class Fetcher:
         try:
             while (wanted := fetches.claim(self._database, name, time.time())) is not None:
                 self._in_hand[name] = wanted.token
+                crash_point(Point.FETCH_CLAIMED)
                 self.one(wanted, peer)
         except SQLAlchemyError as e:
             log.warning(
@@ -142,4 +144,5 @@ class Fetcher:
                 reason = f"{type(e).__name__}: see the log"
             fetches.failed(self._database, wanted, reason, time.time(), RETRY_S)
             return
+        crash_point(Point.FETCHED_BEFORE_DONE)
         fetches.done(self._database, wanted, brought.many, time.time(), without=brought.without)

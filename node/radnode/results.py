@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from radnode import commitment, fhir_transaction
 from radnode.destinations import NOTES, takes
+from radnode.faults import Point, crash_point
 from radnode.profiles import Omission
 from radnode.settings import Destination
 from radnode.states import DeliveryState
@@ -222,6 +223,7 @@ def supersede(session: Session, study_uid: str, model: str, but: Sequence[str] =
         .values(state=DeliveryState.WITHDRAWN, error="superseded or retracted before it left")
     )
     commitment.close(session, old_uids)
+    crash_point(Point.SUPERSEDED)
     return True
 
 

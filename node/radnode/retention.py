@@ -22,6 +22,7 @@ from radnode import events, jobs
 from radnode.database import Database
 from radnode.errors import RefusedError
 from radnode.events import Action
+from radnode.faults import Point, crash_point
 from radnode.settings import Retention, RetentionRule, Settings
 from radnode.states import DeliveryState, JobState, StudyState
 from radnode.store_index import ADVISORY_LOCK
@@ -171,6 +172,7 @@ def let_go(database: Database, settings: Settings, candidate: Candidate, now: fl
         session.execute(update(InstanceRow).where(*there).values(gone_at=now))
         sentence = f"Its {candidate.images} images ({candidate.bytes / MB:.1f} MB) were deleted here: {candidate.why}."
         events.write(session, candidate.study_uid, Action.LET_GO, sentence, now)
+    crash_point(Point.ROWS_GONE_BEFORE_FILES)
     delete_files(database, settings.data.resolve(), candidate.study_uid)
     return True
 

@@ -15,6 +15,7 @@ from radnode.database import Database
 from radnode.destinations import NOTES, PRIORITY, REJECTION, RETRACTION
 from radnode.errors import RefusedError
 from radnode.events import Action
+from radnode.faults import Point, crash_point
 from radnode.results import Result
 from radnode.settings import Settings
 from radnode.states import DeliveryState
@@ -52,6 +53,7 @@ def retract(session: Session, settings: Settings, study_uid: str, model: str, co
         (*reject(session, settings, gone, code, why, now), *take_back(session, settings, gone, why, now))
     )
     mark(gone)
+    crash_point(Point.RETRACTED)
     left = sorted({d.destination for d, _ in gone if d.state == DeliveryState.RETRACTED} - set(told))
     note = f" A note that takes it back is owed to {', '.join(told)}." if told else ""
     note += f" It still stands at {', '.join(left)}, which takes no such note." if left else ""
