@@ -14,6 +14,7 @@ from radnode_fhir.read import Abnormality
 from radnode_inference.findings import Code
 
 RECENT_DAYS = 7.0
+NAMED = 30_000  # values that a statement may hold: SQLite has 32,766, PostgreSQL twice as many
 AFTER_READING = "AI finding after reading"
 
 
@@ -36,10 +37,17 @@ def told(now: float) -> Select[str]:
     ).distinct()
 
 
+def fixed(session: Session, chosen: Select[str]) -> Select[str]:
+    """The same studies by their UIDs, so that they are looked for once and not in every query about them."""
+    uids = session.scalars(chosen).all()
+    return select(StudyRow.study_uid).where(StudyRow.study_uid.in_(uids)) if len(uids) <= NAMED else chosen
+
+
 def read_before(session: Session, chosen: Select[str]) -> Mapping[str, ReadingRow]:
     """The readings that stand of the studies that `chosen` selects."""
-    mine = (ReadingRow.study_uid.in_(chosen.scalar_subquery()), ReadingRow.study_uid.in_(read_studies()))
-    return {row.study_uid: row for row in session.scalars(select(ReadingRow).where(*mine))}
+    rows = select(ReadingRow).join(StudyRow, StudyRow.study_uid == ReadingRow.study_uid)
+    rows = rows.where(ReadingRow.study_uid.in_(chosen.scalar_subquery()), ReadingRow.revision == StudyRow.revision)
+    return {row.study_uid: row for row in session.scalars(rows)}
 
 
 def after(

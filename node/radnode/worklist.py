@@ -160,8 +160,8 @@ class Reader:
 
     def look(self, session: Session, chosen: Select[str]) -> "Snapshot":
         """What is known of the studies that `chosen` selects, and where each stands."""
-        studies = summaries(session, chosen)
-        reports = self.reports(session, chosen)
+        chosen = listed.fixed(session, chosen)
+        studies, reports = summaries(session, chosen), self.reports(session, chosen)
         known = orders.contexts(session, studies, self.classes)
         read = listed.read_before(session, chosen)
         rows = []
