@@ -15,7 +15,12 @@ OBLIQUE_BEYOND = 0.9  # cosine: about 25 degrees between the slice normal and th
 
 
 def study_facts(
-    study: Study, *, rules: Sequence[Rule] | None, calling_ae: str = "", called_ae: str = "", images: dict[str, int]
+    study: Study,
+    *,
+    rules: Sequence[Rule] | None,
+    calling_ae: str = "",
+    called_aes: tuple[str, ...] = (),
+    images: dict[str, int],
 ) -> StudyFacts:
     """The facts of a study whose series may hold only some of their headers.
 
@@ -25,7 +30,7 @@ def study_facts(
     return StudyFacts(
         study_uid=study.study_uid,
         calling_ae=calling_ae,
-        called_ae=called_ae,
+        called_aes=called_aes,
         generated=study.generated,
         series=tuple(series_facts(s, keywords, images.get(s.series_uid, len(s.headers))) for s in study.series),
     )
@@ -54,7 +59,7 @@ def texts(header: Header, keyword: str) -> tuple[str, ...]:
 def image_excluded(header: Header, rules: Sequence[Rule] = EXCLUSIONS) -> str:
     """Why one image is no input of any model; "" when it may be one."""
     facts = SeriesFacts(series_uid="", attributes=attributes(header, wanted(())))
-    nobody = StudyFacts(study_uid="", calling_ae="", called_ae="", generated=False, series=(facts,))
+    nobody = StudyFacts(study_uid="", calling_ae="", called_aes=(), generated=False, series=(facts,))
     return excluded_because(facts, nobody, rules)
 
 

@@ -38,11 +38,14 @@ class SeriesFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyFacts:
-    """What rules may look at of a study. generated: every image was marked by the node's own generator."""
+    """What rules may look at of a study. generated: every image was marked by the node's own generator.
+
+    called_aes: the AE titles of the node that images of it were sent to, each once.
+    """
 
     study_uid: str
     calling_ae: str
-    called_ae: str
+    called_aes: tuple[str, ...]
     generated: bool
     series: tuple[SeriesFacts, ...]
 
@@ -177,7 +180,7 @@ def values_of(attribute: str, series: SeriesFacts, study: StudyFacts) -> tuple[s
     if attribute == "CallingAE":
         return (study.calling_ae,)
     if attribute == "CalledAE":
-        return (study.called_ae,)
+        return study.called_aes
     return series.attributes.get(attribute, ())
 
 

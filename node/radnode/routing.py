@@ -45,7 +45,7 @@ def look(database: Database, settings: Settings, study_uid: str) -> StudyFacts:
         study,
         rules=settings.rules,
         calling_ae=rows[0].calling_ae if rows else "",
-        called_ae=rows[0].called_ae if rows else "",
+        called_aes=tuple(dict.fromkeys(title for r in rows for title in r.called_ae.split("\\"))),
         images=Counter(r.series_uid for r in rows),
     )
 

@@ -190,6 +190,9 @@ class Index:
             kept, size = entry.file, entry.size
             file = str(kept.relative_to(self._data))
             connection.execute(update(INSTANCES).where(row).values(file=file, size=size))
+        called = called_also(connection.execute(select(INSTANCES.c.called_ae).where(row)).scalar() or "", entry)
+        if called:  # the rules of that title have not seen it: its study is looked at anew
+            connection.execute(update(INSTANCES).where(row).values(called_ae=called, settled=False))
         if not current:
             self._supersede(connection, entry, {})
             connection.execute(update(INSTANCES).where(row).values(current=True, settled=False))
@@ -233,6 +236,13 @@ class Index:
             "settled": False,
             "gone_at": None,
         }
+
+
+def called_also(before: str, entry: Entry) -> str:
+    """The AE titles of the node that an object was sent to, with this one; "" when it stands there, or none has room."""
+    titles = before.split("\\")
+    also = "\\".join((*titles, entry.arrival.called_ae))
+    return "" if entry.arrival.called_ae in titles or len(also) > 64 else also
 
 
 def flush(path: Path) -> None:

@@ -66,7 +66,7 @@ class InstanceRow(Table):
     sop_class_uid: Mapped[str] = mapped_column(UID)
     transfer_syntax_uid: Mapped[str] = mapped_column(UID)
     calling_ae: Mapped[str] = mapped_column(String(64))
-    called_ae: Mapped[str] = mapped_column(String(64))
+    called_ae: Mapped[str] = mapped_column(String(64))  # by a backslash between: the same bytes came to several titles
     address: Mapped[str] = mapped_column(String(64))
     file: Mapped[str] = mapped_column(Text)  # relative to the data folder
     size: Mapped[int] = mapped_column(BigInteger)

@@ -1,13 +1,19 @@
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.core import dataset, encoded
+from support.core import Node, dataset, encoded
 from support.models import card
+from support.objects import image
+from support.store import arrival_of
 
+from radnode import complete, routing
 from radnode.facts import image_excluded, only_inputs, study_facts
 from radnode.route import Route, StudyFacts, decide, meets
 from radnode.settings import Condition, Rule
+from radnode.store import Store
 from radnode_inference.model import Availability
 from radnode_inference.study import GENERATOR_CREATOR, GENERATOR_CREATOR_TAG, GENERATOR_VERSION_TAG, Study
 
@@ -30,11 +36,16 @@ def study(folder: Path, *images: dict[str, Any], generated: bool = False) -> Stu
 
 
 def facts(
-    folder: Path, *images: dict[str, Any], count: int = 1, rules: Any = None, generated: bool = False
+    folder: Path,
+    *images: dict[str, Any],
+    count: int = 1,
+    rules: Any = None,
+    generated: bool = False,
+    called: tuple[str, ...] = ("RADNODE",),
 ) -> StudyFacts:
     read = study(folder, *images, generated=generated)
     counts = {s.series_uid: count for s in read.series}
-    return study_facts(read, rules=rules, calling_ae="CT1", called_ae="RADNODE", images=counts)
+    return study_facts(read, rules=rules, calling_ae="CT1", called_aes=called, images=counts)
 
 
 def by_model(routes: tuple[Route, ...]) -> dict[str, Route]:
@@ -212,7 +223,7 @@ def test_a_rule_may_name_a_model_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_a_study_without_one_readable_image_goes_nowhere() -> None:
-    empty = StudyFacts(study_uid="1.2.3", calling_ae="", called_ae="", generated=False, series=())
+    empty = StudyFacts(study_uid="1.2.3", calling_ae="", called_aes=(), generated=False, series=())
     assert [r.chosen for r in decide(empty, CARDS)] == [False] * 5
 
 
@@ -252,3 +263,29 @@ def test_drawn_regions_reach_the_models_apart_from_the_images(tmp_path: Path) ->
     inputs = only_inputs(study(tmp_path, {"SeriesInstanceUID": "1.2.3.1"}, drawn))
     assert [s.series_uid for s in inputs.series] == ["1.2.3.1"]
     assert [s.series_uid for s in inputs.regions] == ["1.2.3.9"]
+
+
+def test_a_study_that_came_to_two_titles_follows_the_rules_of_both(node: Node) -> None:
+    titled = {
+        title: Rule(name=title, models=(model,), when=(Condition(attribute="CalledAE", values=(title,)),))
+        for title, model in (("RADNODE", "ct-lung"), ("AI_TEST", "ct-voco"))
+    }
+    rules = tuple(titled.values())
+    ds = image(Modality="CT", ImageType=["ORIGINAL", "PRIMARY", "AXIAL"])
+    store = Store(node.settings, node.database)
+
+    def sent(called: str) -> int:
+        """How many objects are counted into the study after it came."""
+        store.put(replace(arrival_of(ds), called_ae=called), [encoded(ds)])
+        return complete.settle(node.database, node.settings, since=0.0, now=time.time())
+
+    def models() -> set[str]:
+        settings = node.settings.model_copy(update={"rules": rules})
+        return chosen(decide(routing.look(node.database, settings, ds.StudyInstanceUID), CARDS, rules))
+
+    assert sent("RADNODE") == 1 and models() == {"ct-lung"}
+    complete.complete(node.database, now=1e11)
+    assert sent("AI_TEST") == 1 and models() == {"ct-lung", "ct-voco"}, "the same bytes, to another title"
+    assert node.study(ds.StudyInstanceUID).instances == 1
+    assert sent("AI_TEST") == sent("RADNODE") == 0, "known at both: nothing new"
+    store.close()
