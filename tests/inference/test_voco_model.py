@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from radnode_inference.class_map import Strongest, on_grid, pack
+from radnode_inference.engines import record
 from radnode_inference.findings import Kind
 from radnode_inference.generator import chest
 from radnode_inference.generator.dicom_parts import Order
@@ -187,6 +188,29 @@ def test_weights_that_classify_say_a_probability_of_the_examination(tmp_path: Pa
     assert (item.kind, item.mask, item.concept.meaning) == (Kind.ABNORMALITY, None, "Nodule")
     assert f"Probabilities of the examination: normal {1 - wanted:.2f}, nodule {wanted:.2f}." in findings.statements
     assert reader.identity.weights_sha256 == card.sha256
+
+
+def test_engines_of_weights_that_classify_are_compared_by_their_probabilities(tmp_path: Path) -> None:
+    """With a network of three layers in place of the card's own, which takes long to convert."""
+    negative = {"name": "normal", "kind": "negative"}
+    nodule = {"name": "nodule", "kind": "abnormality", "concept": NODULE, "site": LUNG}
+    reader = VocoClassifier(classifying(tmp_path, 2, [negative, nodule]), torch.device("cpu"))
+    torch.manual_seed(5)
+    reader.network = nn.Sequential(nn.AvgPool3d(64), nn.Flatten(), nn.Linear(1, 2)).eval()
+    found, _ = study(tmp_path / "dicom")
+    agreements = reader.check_engines(found, tmp_path, lambda engine: None)
+    single = next(a for a in agreements if a.engine == "openvino-fp32")
+    assert (single.windows, single.dice, single.classes, single.failed) == (4, None, None, "")
+    assert single.delta_p < 1e-5
+    before = reader.read(found, quiet)
+    record.write(record.place(tmp_path, reader.weights.engines_key), (replace(single, seconds=0.1, reference_s=1.0),))
+    reader.choose_engine(tmp_path)
+    after = reader.read(found, quiet)
+    assert after.statements[:-1] == before.statements
+    assert after.statements[-1].startswith(
+        "Computed with openvino-fp32: Δp 0.0000 against torch-fp32 on 4 check inputs"
+    )
+    assert after.items[0].probability == pytest.approx(before.items[0].probability, abs=1e-5)
 
 
 def test_one_output_is_a_probability_of_its_own_and_stays_silent_below_its_threshold(tmp_path: Path) -> None:

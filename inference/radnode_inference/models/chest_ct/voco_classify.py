@@ -1,10 +1,16 @@
 """`ct-voco` with weights that classify: one probability for each class of the whole examination."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from radnode_inference import device as devices
+from radnode_inference.engines.check import check
+from radnode_inference.engines.choose import Chosen, choose
+from radnode_inference.engines.record import Agreement
 from radnode_inference.findings import Finding, Findings, ModelIdentity, tracking_uid
 from radnode_inference.guards import Guards
 from radnode_inference.model import Progress
@@ -24,10 +30,24 @@ class VocoClassifier:
         self.weights, self.device = weights, device
         self.settings, self.guards = VocoSettings.from_weights(weights), Guards.from_weights(weights)
         self.network = loaded(weights, len(self.settings.classes)).to(device)
+        self.engine: Chosen | None = None
 
     @property
     def identity(self) -> ModelIdentity:
         return self.weights.identity(VOCO_VERSION)
+
+    def choose_engine(self, weights: Path) -> None:
+        """See engines.record.Tunable."""
+        self.engine = choose(self.network, weights=weights, key=self.weights.engines_key, device=self.device)
+
+    def check_engines(self, study: Study, weights: Path, tell: Callable[[str], None]) -> tuple[Agreement, ...]:
+        """See engines.record.Tunable: on the examination and its three mirror images. Raises DeclinedError as `read` does."""
+        entered = enter(study, self.weights, self.settings, self.guards, self.device, lambda part, words: None)
+        shown = self.shown(entered.prepared)
+        return check(
+            self.network, torch.cat([shown, *(shown.flip(axis) for axis in (2, 3, 4))]), weights=weights,
+            key=self.weights.engines_key, device=self.device, tell=tell, temperature=self.guards.temperature,
+        )  # fmt: skip
 
     def read(self, study: Study, progress: Progress) -> Findings:
         """The classes at or above their threshold, without a place. Raises DeclinedError as `enter` does."""
@@ -40,18 +60,26 @@ class VocoClassifier:
             model=self.identity,
             volume=entered.volume,
             items=self.findings(study, probabilities),
-            statements=(*entered.statements, f"Probabilities of the examination: {shares}."),
+            statements=(
+                *entered.statements,
+                f"Probabilities of the examination: {shares}.",
+                *(self.engine.statements if self.engine else ()),
+            ),
             used_series_uids=(entered.volume.series_uid,),
         )
 
     def infer(self, prepared: Tensor) -> tuple[float, ...]:
         """The probability of each class. prepared: [i, j, k] 0..1, the body."""
-        scaled = F.interpolate(prepared[None, None], size=self.settings.roi, mode="trilinear")
-        shown = torch.cat([scaled] * self.settings.repeat_depth, dim=-1)
-        with torch.inference_mode(), devices.threads(), devices.precision(self.device):
-            logits = self.network(shown)[0].double() / self.guards.temperature
+        predict = self.engine.predict if self.engine else self.network
+        with torch.inference_mode(), devices.threads():
+            logits = predict(self.shown(prepared))[0].double() / self.guards.temperature
         probabilities = logits.sigmoid() if len(logits) == 1 else logits.softmax(dim=0)
         return tuple(float(p) for p in probabilities)
+
+    def shown(self, prepared: Tensor) -> Tensor:
+        """What the network is given: (1, 1, *size), as often behind itself as the card says."""
+        scaled = F.interpolate(prepared[None, None], size=self.settings.roi, mode="trilinear")
+        return torch.cat([scaled] * self.settings.repeat_depth, dim=-1)
 
     def findings(self, study: Study, probabilities: tuple[float, ...]) -> tuple[Finding, ...]:
         return tuple(
