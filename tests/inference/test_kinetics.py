@@ -1,6 +1,7 @@
 """The kinetics model on generated studies: lesions found where they are, normal studies left alone, refusals named."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,72 @@ def test_a_lesion_is_outlined_measured_and_named(
     assert value(finding, codes.ADC) == pytest.approx(truth.lesion.adc_mm2_s, rel=0.25)
     assert finding.probability is None
     assert "functional tumour volume" in " ".join(found.statements)
+
+
+def edited(folder: Path, edit: Callable[[pydicom.Dataset], None]) -> Study:
+    """The study again after a change to its diffusion images and ADC map."""
+    for path in [p for p in folder.rglob("*") if p.is_file()]:
+        ds = pydicom.dcmread(path)
+        if ds.get("ScanningSequence") == "EP":
+            edit(ds)
+            ds.save_as(path)
+    return Study.from_folder(folder)
+
+
+def no_map(ds: pydicom.Dataset) -> None:
+    if "ADC" in ds.ImageType:
+        ds.Modality = "OT"
+
+
+def elsewhere(ds: pydicom.Dataset) -> None:
+    ds.FrameOfReferenceUID = "1.2.3"
+
+
+def map_elsewhere(ds: pydicom.Dataset) -> None:
+    if "ADC" in ds.ImageType:
+        elsewhere(ds)
+
+
+def without_low_b(ds: pydicom.Dataset) -> None:
+    no_map(ds)
+    if ds.get("DiffusionBValue", 1000.0) < 500:
+        ds.Modality = "OT"
+
+
+LACKS = "No apparent diffusion coefficient is given: "
+
+
+@pytest.mark.parametrize(
+    ("edit", "given", "said"),
+    [
+        (None, True, "inside its outline of the ADC map."),
+        (no_map, True, "computed here from the images at b {low} and {high} s/mm2: the study has no ADC map that is one"),
+        (map_elsewhere, True, "s/mm2: the ADC map lies in another frame of reference than the dynamic series."),
+        (elsewhere, False, LACKS + "the ADC map lies in another frame of reference than the dynamic series, and the diff"),
+        (without_low_b, False, LACKS + "the study has no ADC map that is one volume, and there are no diffusion images"),
+    ],
+)  # fmt: skip
+def test_the_adc_is_from_the_map_or_computed_from_the_diffusion_images_or_its_lack_is_said(
+    edit: Callable[[pydicom.Dataset], None] | None, given: bool, said: str, tmp_path: Path
+) -> None:
+    made = breast.phantom(1006, lesion=True, shape=(32, 96, 96), phases=4)
+    study = write(made, tmp_path)
+    found = read(edited(tmp_path, edit) if edit else study)
+    (finding,) = foci(found)
+    assert any(m.concept == codes.ADC for m in finding.measurements) is given
+    if given:
+        assert value(finding, codes.ADC) == pytest.approx(made.lesions[0].lesion.adc_mm2_s, rel=0.25)
+    sentence = said.format(low=min(made.dwi), high=max(made.dwi))
+    assert any(sentence in s for s in found.statements), found.statements
+    of_diffusion = {s.series_uid for s in study.series if s.description.startswith("DWI")}
+    assert (of_diffusion <= set(found.used_series_uids)) is ("computed here" in said or edit is map_elsewhere)
+
+
+def test_a_lesion_that_the_adc_does_not_cover_is_named(tmp_path: Path) -> None:
+    made = breast.phantom(1006, lesion=True, shape=(32, 96, 96), phases=4)
+    made.adc.voxels[:] = 0
+    found = read(write(made, tmp_path))
+    assert "No ADC for Enhancing lesion 1: not covered by the values, or their unit cannot be told." in found.statements
 
 
 @pytest.mark.parametrize(

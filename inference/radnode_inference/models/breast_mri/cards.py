@@ -52,7 +52,7 @@ def kinetics_card() -> ModelCard:
         modality="MR",
         inputs=(
             "a dynamic T1-weighted series of both breasts: before contrast, near 150 s and near 450 s after it",
-            "an ADC map, where there is one",
+            "an ADC map, or diffusion images at b 100 or less and at 500 s/mm2 or more, where there are some",
         ),
         findings=(ENHANCING_LESION,),
         availability=Availability.READY,

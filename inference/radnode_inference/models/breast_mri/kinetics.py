@@ -72,7 +72,7 @@ class KineticsModel:
             model=self.identity,
             volume=found.carrier,
             items=(*items, self.summary(study, found, maps, background)),
-            statements=statements(roles, found, maps, background, named),
+            statements=(*statements(roles, found, maps, background, named), *uncovered(found, items)),
             used_series_uids=used(roles, found),
             maps=parameter_maps(found, maps),
             reasons=tuple(roles.reasons.values()),
@@ -92,7 +92,7 @@ class KineticsModel:
             Measurement(concept=codes.PEAK_ENHANCEMENT, value=float(percent.max()), unit=measure.PERCENT),
             Measurement(concept=codes.SER, value=ratio, unit=codes.RATIO),
         ]
-        adc = None if found.adc is None else median_adc(whole, found.pre, found.adc)
+        adc = None if found.adc.volume is None else median_adc(whole, found.pre, found.adc.volume)
         if adc is not None:
             values.append(Measurement(concept=codes.ADC, value=adc, unit=codes.MM2_PER_S))
         return Finding(
@@ -145,6 +145,15 @@ def median_adc(mask: BoolArray, pre: Volume, adc: Volume) -> float | None:
         if low <= value <= high:
             return value * factor
     return None
+
+
+def uncovered(found: Examination, items: list[Finding]) -> tuple[str, ...]:
+    """Which findings have no ADC although there are values."""
+    if found.adc.volume is None:
+        return ()
+    without = [i.tracking_id for i in items if not any(m.concept == codes.ADC for m in i.measurements)]
+    listed = ", ".join(without)
+    return (f"No ADC for {listed}: not covered by the values, or their unit cannot be told.",) if without else ()
 
 
 def inside(mask: BoolArray) -> BoolArray:
@@ -203,6 +212,4 @@ def on_whole(found: Examination, values: FloatArray, there: BoolArray) -> FloatA
 
 def used(roles: Roles, found: Examination) -> tuple[str, ...]:
     series = [p.images.series_uid for p in (roles.pre, *roles.posts)]
-    if found.adc is not None:
-        series.append(found.adc.series_uid)
-    return tuple(dict.fromkeys(series))
+    return tuple(dict.fromkeys([*series, *found.adc.series_uids]))

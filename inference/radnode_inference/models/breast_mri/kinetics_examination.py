@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from radnode_inference.model import DeclinedError, Progress
+from radnode_inference.models.breast_mri.kinetics_adc import Adc, adc_of
 from radnode_inference.models.breast_mri.kinetics_given import Drawn, drawn_regions
 from radnode_inference.models.breast_mri.kinetics_lesions import EARLY_S, LATE_S, around
 from radnode_inference.models.breast_mri.kinetics_motion import Motion, check_motion, moved_back
@@ -33,7 +34,7 @@ class Examination:
     late: int
     region: Region
     box: tuple[slice, ...]
-    adc: Volume | None
+    adc: Adc
     motion: Motion
     drawn: tuple[Drawn, ...]
     remarks: tuple[str, ...]
@@ -83,7 +84,7 @@ def examine(study: Study, roles: Roles, progress: Progress) -> Examination:
         late=late,
         region=region,
         box=box,
-        adc=adc_volume(roles, pre),
+        adc=adc_of(roles, pre),
         motion=motion,
         drawn=drawn,
         remarks=remarks,
@@ -142,14 +143,3 @@ def chosen(posts: tuple[Phase, ...]) -> tuple[int, int]:
             f"no phase lies near {EARLY_S:.0f} s after the first one with contrast began; there are {listed} s",
         )
     return early + 1, late + 1
-
-
-def adc_volume(roles: Roles, pre: Volume) -> Volume | None:
-    """The ADC map, if it can be read and lies in the same frame of reference."""
-    if roles.adc is None:
-        return None
-    try:
-        adc = roles.adc.volume()
-    except DeclinedError:
-        return None
-    return adc if adc.frame_of_reference_uid == pre.frame_of_reference_uid else None

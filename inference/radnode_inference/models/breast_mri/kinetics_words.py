@@ -35,8 +35,7 @@ def statements(
         *found.remarks,
         *roles.assumptions,
     ]
-    if found.adc is not None:
-        said.append("The apparent diffusion coefficient of a lesion is the median of the ADC map inside its outline.")
+    said.append(found.adc.said)
     if roles.fat_suppressed is False:
         said.append("The dynamic series is not fat-suppressed: percent enhancement and outlines are less reliable.")
     if len(named) > MOST_LESIONS:
