@@ -31,7 +31,7 @@ def test_a_template_is_a_card_that_lacks_nothing_but_a_name(name: str) -> None:
         card_schema.check(empty, name)
     card_schema.check(card, name)
     assert tomllib.loads(voco_templates.as_toml(card)) == card
-    assert card["classes"][0]["kind"] == "background"
+    assert card["classes"][0]["kind"] == ("negative" if "size" in card["input"] else "background")
 
 
 def test_every_code_is_one_of_dicom_or_published_or_says_that_it_is_local() -> None:
@@ -50,6 +50,24 @@ def test_no_task_is_forgotten() -> None:
         voco_templates.template("BRATS")
     with pytest.raises(KeyError, match="there is no template 'nothing'; there are 3D-IRCADb, Abdomen1k"):
         voco_templates.template("nothing")
+
+
+def test_a_classification_has_its_size_and_says_what_is_not_published() -> None:
+    card = voco_templates.template("CC-CCII", "mine")
+    assert card["input"]["size"][:2] == [384, 384] and card["input"]["repeat_depth"] == 2
+    assert "roi" not in card["input"]
+    assert [(c["name"], c["kind"]) for c in card["classes"]] == [
+        ("normal", "negative"), ("common_pneumonia", "abnormality"), ("covid_pneumonia", "abnormality"),
+    ]  # fmt: skip
+    assert any("Not published for this task" in s for s in card["limitations"])
+
+
+def test_every_fragment_of_the_pelvis_has_a_local_code_and_its_side() -> None:
+    classes = voco_templates.template("PENGWIN")["classes"]
+    assert len(classes) == 31
+    assert {c["concept"]["scheme"] for c in classes[1:]} == {"99RADNODE"}
+    assert [c.get("laterality") for c in classes[1:]] == [None] * 10 + ["left"] * 10 + ["right"] * 10
+    assert classes[12]["concept"]["meaning"] == "Fragment 2 of the hip bone"
 
 
 def test_sides_are_said_once() -> None:

@@ -14,6 +14,7 @@ from radnode_inference.models.chest_ct.cards import VOCO
 
 FILE = Path(__file__).with_name("voco_templates.toml")
 LOCAL = "99RADNODE"
+INPUT = ("spacing_mm", "window_hu", "roi", "size", "repeat_depth", "overlap")
 SMALLEST_ORGAN_MM3, SMALLEST_LESION_MM3 = 500.0, 30.0
 """Connected parts below these are specks. Chosen here: upstream drops nothing."""
 LICENCE = "to be stated by whoever trained these weights; VoCo's own are Apache-2.0"
@@ -41,20 +42,27 @@ def template(name: str, weights_name: str = "", version: str = "1") -> dict[str,
     if name not in published()["tasks"]:
         raise KeyError(f"there is no template {name!r}; there are {', '.join(names())}")
     task = published()["tasks"][name]
-    background = {"name": "background", "kind": "background"}
     return {
         "model": VOCO,
         "name": weights_name,
         "version": version,
-        "intended_use": f"Segmentation on CT as in VoCo's task {name}, beside the radiologist's reading. Not validated at this site.",
+        "intended_use": f"{'Classification' if 'size' in task else 'Segmentation'} on CT as in VoCo's task {name}, beside the radiologist's reading. Not validated at this site.",
         "training_data": f"VoCo's pre-training, fine-tuned for the task {name}",
         "licence": LICENCE,
         "template": name,
         "limitations": limitations(name),
-        "input": {key: task[key] for key in ("spacing_mm", "window_hu", "roi", "overlap")},
+        "input": {key: task[key] for key in INPUT if key in task},
         "gates": {"modality": "CT"} | ({"region": task["region"]} if task["region"] else {}),
-        "classes": [background, *(one_class(c) for c in task["classes"])],
+        "classes": classes(task),
     }
+
+
+def classes(task: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The outputs in order: behind the background, or of a classification with its negative ones in their places."""
+    if "size" not in task:
+        return [{"name": "background", "kind": "background"}, *(one_class(c) for c in task["classes"])]
+    found = [one_class(c) if c not in task["negative"] else {"name": c, "kind": "negative"} for c in task["classes"]]
+    return [{k: v for k, v in c.items() if k != "smallest_mm3"} for c in found]
 
 
 def limitations(name: str) -> list[str]:
@@ -64,7 +72,7 @@ def limitations(name: str) -> list[str]:
     ]  # fmt: skip
     shift = published()["tasks"][name].get("offset_hu")
     moved = [f"The data set's values are HU + {shift}; the window is in HU."] if shift else []
-    return [*unsure, *moved]
+    return [*unsure, *moved, *published()["tasks"][name].get("unsure", ())]
 
 
 def one_class(name: str) -> dict[str, Any]:
