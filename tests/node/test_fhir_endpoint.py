@@ -96,6 +96,23 @@ def test_pages_follow_each_other_in_order(node: FhirNode) -> None:
     assert node.client.get("/fhir/DiagnosticReport?_summary=count").json()["total"] >= 7
 
 
+def test_a_search_by_form_finds_the_same_as_one_by_address(node: FhirNode) -> None:
+    for number in (20, 21, 22):
+        call(node, "POST", "/DiagnosticReport", report(number, subject={"identifier": {"value": "P-FORM"}}))
+    asked = {"subject.identifier": "P-FORM", "_sort": "-issued", "_count": "2"}
+    by_form = node.client.post("/fhir/DiagnosticReport/_search", data=asked)
+    assert by_form.json() == node.client.get("/fhir/DiagnosticReport", params=asked).json()
+    assert (by_form.json()["total"], len(by_form.json()["entry"])) == (3, 2)
+    links = {link["relation"]: link["url"] for link in by_form.json()["link"]}
+    assert len(node.client.get(links["next"]).json()["entry"]) == 1
+    second = node.client.post("/fhir/DiagnosticReport/_search?_offset=2", data=asked)
+    assert len(second.json()["entry"]) == 1
+    assert node.client.post("/fhir/AuditEvent/_search", data={"_count": "1"}).status_code == 404, "others may ask this"
+    assert call(node, "POST", "/DiagnosticReport/_search", {}).status_code == 415
+    wrong = node.client.post("/fhir/DiagnosticReport/_search", data={"colour": "red"})
+    assert (wrong.status_code, wrong.json()["resourceType"]) == (400, "OperationOutcome")
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "status"),
     [

@@ -137,6 +137,7 @@ TABLE: tuple[Line, ...] = (
     line("GET", "/fhir/metadata", PUBLIC),
     line("GET", "/fhir/AuditEvent", ADMINISTRATOR, Scope.AUDIT_READ, Kind.AUDIT),
     line("GET", "/fhir/AuditEvent/{number}", ADMINISTRATOR, Scope.AUDIT_READ, Kind.AUDIT),
+    line("POST", "/fhir/{kind}/_search", READER, FHIR, LISTED),  # the audit is not searched so
     line("GET", "/fhir/{kind}", READER, FHIR, LISTED),
     line("GET", "/fhir/{kind}/{resource_id}", READER, FHIR, SEEN),
     line("GET", "/fhir/{kind}/{resource_id}/_history", READER, FHIR, SEEN),

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import orjson
 from fastapi import APIRouter, Request
@@ -15,7 +15,7 @@ from radnode import audit_search, fhir_search, fhir_store
 from radnode import fhir_transaction as transactions
 from radnode.database import Database
 from radnode.errors import FhirError
-from radnode.fhir_search import Page
+from radnode.fhir_search import Page, Pairs
 from radnode.fhir_store import Json, Stored
 from radnode.fhir_transaction import Writer
 from radnode.settings import Settings
@@ -52,7 +52,7 @@ def reading(made: APIRouter, database: Database) -> None:
         """Who saw, changed and sent what, the newest first."""
         with database.reading() as session:
             page = audit_search.search(session, request.query_params.multi_items())
-        return answer(searchset(request, audit_search.KIND, page))
+        return answer(searchset(request, audit_search.KIND, page, request.query_params.multi_items()))
 
     @made.get(f"/{audit_search.KIND}/{{number}}")
     @guarded
@@ -66,7 +66,14 @@ def reading(made: APIRouter, database: Database) -> None:
         """A searchset, by the parameters that the CapabilityStatement names."""
         with database.reading() as session:
             page = fhir_search.search(session, kind, request.query_params.multi_items())
-        return answer(searchset(request, kind, page))
+        return answer(searchset(request, kind, page, request.query_params.multi_items()))
+
+    @made.post("/{kind}/_search")
+    @guarded
+    async def search_by_form(request: Request, kind: str) -> Response:
+        """The same by a form, so that what names a patient stands in no address (http.html#search)."""
+        pairs = [*request.query_params.multi_items(), *await form(request)]
+        return answer(searchset(request, kind, await run_in_threadpool(searched, database, kind, pairs), pairs))
 
     @made.get("/{kind}/{resource_id}")
     @guarded
@@ -131,6 +138,21 @@ def writing(made: APIRouter, database: Database, settings: Settings) -> None:
         return said(stored, base(request))
 
 
+def searched(database: Database, kind: str, pairs: Pairs) -> Page:
+    with database.reading() as session:
+        return fhir_search.search(session, kind, pairs)
+
+
+async def form(request: Request) -> list[tuple[str, str]]:
+    """The fields of a form. Raises FhirError for any other body."""
+    if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/x-www-form-urlencoded":
+        raise FhirError(415, "not-supported", "_search takes application/x-www-form-urlencoded.")
+    try:
+        return parse_qsl((await whole(request)).decode(), keep_blank_values=True, max_num_fields=1000)
+    except ValueError as e:
+        raise FhirError(400, "structure", "The body is no form in UTF-8.") from e
+
+
 def written(database: Database, bundle: Json, writer: Writer) -> list[Stored]:
     try:
         with database.transaction() as session:
@@ -141,18 +163,23 @@ def written(database: Database, bundle: Json, writer: Writer) -> list[Stored]:
 
 async def content(request: Request) -> Json:
     """The body as an object. Raises FhirError."""
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > LARGEST:
-            raise FhirError(413, "too-long", f"A request has {LARGEST >> 20} MB at most.")
     try:
-        found = orjson.loads(bytes(body))
+        found = orjson.loads(await whole(request))
     except orjson.JSONDecodeError as e:
         raise FhirError(400, "structure", f"The body is no JSON: {e}.") from e
     if not isinstance(found, dict):
         raise FhirError(400, "structure", "The body is no JSON object.")
     return found
+
+
+async def whole(request: Request) -> bytes:
+    """The body. Raises FhirError where it is too long."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > LARGEST:
+            raise FhirError(413, "too-long", f"A request has {LARGEST >> 20} MB at most.")
+    return bytes(body)
 
 
 def who(request: Request) -> str:
@@ -172,14 +199,14 @@ def base(request: Request) -> str:
     return str(request.base_url) + "fhir"
 
 
-def searchset(request: Request, kind: str, page: Page) -> Json:
+def searchset(request: Request, kind: str, page: Page, pairs: Pairs) -> Json:
+    """pairs: what was asked for. The links are addresses, as FHIR has it, also where a form asked."""
     entries = [entry(request, s, "match") for s in page.found] + [entry(request, s, "include") for s in page.included]
-    links = [
-        {"relation": "self", "url": f"{base(request)}/{kind}{'?' if request.url.query else ''}{request.url.query}"}
-    ]
+    asked = urlencode(pairs)
+    links = [{"relation": "self", "url": f"{base(request)}/{kind}{'?' if asked else ''}{asked}"}]
     for relation, offset in beside(page):
-        pairs = [(n, v) for n, v in request.query_params.multi_items() if n not in ("_offset", "_count")]
-        query = urlencode([*pairs, ("_count", page.count), ("_offset", offset)])
+        others = [(n, v) for n, v in pairs if n not in ("_offset", "_count")]
+        query = urlencode([*others, ("_count", page.count), ("_offset", offset)])
         links.append({"relation": relation, "url": f"{base(request)}/{kind}?{query}"})
     made: Json = {"resourceType": "Bundle", "type": "searchset", "total": page.total, "link": links}
     return {**made, "entry": entries} if entries else made
