@@ -88,9 +88,9 @@ class Load:
             database.close()
 
 
-def strike(node: TestNode, chance: random.Random) -> str:
-    """One blow; what it was."""
-    if chance.random() < 0.2:
+def strike(node: TestNode, chance: random.Random, *, first: bool) -> str:
+    """One blow; what it was. The first finds the database locked, for longer than it is waited for."""
+    if first or chance.random() < 0.2:
         lock_the_database(node.data / "radnode.db", chance.uniform(0.5, 2.0))
     role = chance.choice((*ROLES, "everything"))
     found = node.role_processes(role) if role != "everything" else []
@@ -123,20 +123,24 @@ def test_nothing_is_lost_or_doubled_whatever_is_killed_when(
         rules=ONE_MODEL,
         receive={"port": port, "processes": 2},
         work={"attempts": 1000, "retry_s": 0.1},
+        environment={"RADNODE_FAULT_BUSY_S": "0.3"},
     ) as node:
         load = Load(node, references, port, random.Random(SEED + 1))
         blows: dict[str, int] = {}
         while sum(blows.values()) < KILLS:
             time.sleep(chance.uniform(0.2, 3.0))
-            name = strike(node, chance)
+            name = strike(node, chance, first=not blows)
             blows[name] = blows.get(name, 0) + 1
         load.sent.wait(600)
         load.stop()
         for reference, sender in zip(references, load.senders, strict=True):
             expect_nothing_lost(node, sender, shared_pacs, reference, seconds=600)
+        locked = (node.folder / "node.log").read_text(errors="replace").count("database is locked")
+    assert locked, "no lock was longer than it was waited for"
     images = sum(len(r.sample.files) for r in references)
     interruptions = sum(s.interruptions for s in load.senders)
     print(
+        f"\n{locked} lines of the log tell of a locked database"
         f"\nseed {SEED}: {sum(blows.values())} kills {blows} in {time.monotonic() - begun:.0f} s; {len(references)} studies, "
         f"{images} images, {interruptions} interrupted associations, {load.reruns} more runs; nothing lost, nothing doubled"
     )
