@@ -17,6 +17,7 @@ JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 AUDIT := $(VENV)/audit/ready
+BANDIT := $(VENV)/audit/bin/bandit
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-input
 READY := $(VENV)/ready-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c 1-16)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -25,7 +26,7 @@ help:
 	@echo "make demo        set up, send sample studies through a node, print the worklist"
 	@echo "make serve       set up and keep a node running (settings: radnode.toml)"
 	@echo "make test        set up, check, and run every test"
-	@echo "make check       formatting, lint, types, import contracts, rules of the project"
+	@echo "make check       formatting, lint, types, import contracts, bandit, rules of the project"
 	@echo "make faults      kill -9 at every boundary and at random times, and everything else that goes wrong (ROUNDS=20 KILLS=200 SEED=1)"
 	@echo "make fuzz        spoiled bytes for the listener, the readers, STOW, HL7, FHIR and the settings (RUNS=3000 SEED=1)"
 	@echo "make day         320 studies through a node in a quarter of an hour, against the policy and the simulation"
@@ -46,12 +47,13 @@ test: setup packages viewers check
 	@echo "Running every test, $(JOBS) files at a time"
 	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-check: setup
-	@echo "Checking formatting, lint, types, imports and the rules of the project"
+check: setup $(BANDIT)
+	@echo "Checking formatting, lint, types, imports, weaknesses (bandit) and the rules of the project"
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo > $(VENV)/imports.log || { cat $(VENV)/imports.log; exit 1; }
+	@$(BANDIT) -q -c deploy/bandit.yaml -r $(SOURCES)
 	@$(BIN)/python -m pytest --quiet --no-header tests/test_project.py
 
 faults: setup packages
@@ -68,9 +70,9 @@ day: setup
 	@$(BIN)/python benchmarks/day.py $(ARGS)
 
 .PHONY: audit sbom api-fuzz deploy-check pictures
-audit: setup $(AUDIT)
+audit: setup $(AUDIT) $(BANDIT)
 	@echo "bandit (what it is not asked for: deploy/bandit.yaml)"
-	@$(VENV)/audit/bin/bandit -q -c deploy/bandit.yaml -r $(SOURCES)
+	@$(BANDIT) -q -c deploy/bandit.yaml -r $(SOURCES)
 	@echo "pip-audit: each locked package against the advisories (needs the network)"
 	@{ cat requirements.lock; echo "$(TORCH)"; } > $(VENV)/audit/locked.txt; rm -f $(VENV)/audit/found.json
 	@$(VENV)/audit/bin/pip-audit --requirement $(VENV)/audit/locked.txt --no-deps --disable-pip --format json \
@@ -89,6 +91,11 @@ deploy-check: setup $(AUDIT)
 $(AUDIT): Makefile
 	@test -x $(VENV)/audit/bin/python || $(PYTHON) -m venv $(VENV)/audit
 	@$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check $(AUDITORS)
+	@touch $@
+
+$(BANDIT): Makefile
+	@test -x $(VENV)/audit/bin/python || $(PYTHON) -m venv $(VENV)/audit
+	@$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check $(filter bandit==%,$(AUDITORS))
 	@touch $@
 
 api-fuzz: setup
