@@ -54,9 +54,15 @@ class Peer:
         return "" if self.port is None else self.host or ("" if "/" in self.address else self.address)
 
     @property
+    def as_caller(self) -> frozenset[str]:
+        """What it may do by calling the node. Of what is fetched, only that by C-MOVE comes by a call of the peer's own."""
+        rights = frozenset(self.may) - {"query"}
+        return rights if self.way == "move" else rights - {"retrieve"}
+
+    @property
     def is_anybody(self) -> bool:
-        """Whether every caller from anywhere is this peer, and has a right by it."""
-        return not (self.ae_title or self.address or self.certificate_name) and bool(self.may)
+        """Whether every caller from anywhere is this peer, and may do something by that."""
+        return not (self.ae_title or self.address or self.certificate_name) and bool(self.as_caller)
 
     def matches(self, calling_ae: str, address: str) -> bool:
         return self.matches_ae(calling_ae) and self.matches_address(address)

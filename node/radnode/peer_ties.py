@@ -35,10 +35,15 @@ def count(session: Session, column: object, *where: object) -> int:
     return session.scalar(select(func.count(column)).where(*where)) or 0  # type: ignore[arg-type]  # any column, any condition
 
 
+def doing(peer: Peer) -> list[str]:
+    """What it may do by calling: who is fetched from by C-MOVE sends."""
+    return sorted({"send" if right == "retrieve" else right for right in peer.as_caller})
+
+
 def wide(peers: Iterable[Peer]) -> tuple[str, ...]:
     """A sentence for each peer that is everybody."""
     return tuple(
-        f"{p.name} is any AE title at any address: whoever reaches the node may {', '.join(p.may)}."
+        f"{p.name} is any AE title at any address: whoever reaches the node may {', '.join(doing(p))}."
         for p in peers
         if p.is_anybody
     )

@@ -33,8 +33,6 @@ UNSEEN_CERTIFICATE = (
     "This peer is known by its certificate, which is looked at for DICOM alone: it may not send over HTTP."
 )
 FILE = "the settings file"
-CALLERS = frozenset({"send", "retrieve", "commit", "worklist"})
-"""With any of these, a peer has a reason to call the node."""
 
 log = logging.getLogger(__name__)
 
@@ -163,8 +161,8 @@ def decide(
         if not named:
             return Admission(rejection=CALLING_NOT_RECOGNISED, sentence=ANOTHER_CERTIFICATE)
         fitting = [p for p in fitting if p in named or not p.certificate_name]
-    may = frozenset(right for p in fitting for right in p.may)
-    if may & CALLERS:
+    may = frozenset(right for p in fitting for right in p.as_caller)
+    if may:
         return Admission(peer=fitting[0].name, may=may | ({"send"} if "retrieve" in may else set()))
     if accept_unknown:
         return Admission(may=frozenset({"send", "commit"}))
@@ -184,7 +182,7 @@ def unheard(settings: Settings, peers: Iterable[Peer]) -> tuple[str, ...]:
     """A sentence for each peer that has to call over TLS where the node does not listen for it."""
     if settings.receive.tls_port is not None:
         return ()
-    told = [p for p in peers if p.tls and CALLERS & set(p.may)]
+    told = [p for p in peers if p.tls and p.as_caller]
     return tuple(f"{p.name} is refused: it has to come over TLS, and [receive] names no tls_port." for p in told)
 
 

@@ -7,6 +7,7 @@ from sqlalchemy import func, insert, select
 from support.receiver import wait_until
 
 from radnode.database import Database
+from radnode.peer_ties import wide
 from radnode.peers import (
     ANOTHER_CERTIFICATE,
     MAX_REFUSALS,
@@ -99,6 +100,16 @@ def test_where_a_peer_names_its_certificate_no_wider_row_lets_another_in() -> No
         assert (refused.rejection, refused.sentence) == ((1, 1, 3), ANOTHER_CERTIFICATE)
     with pytest.raises(ValueError, match="comes over TLS"):
         Peer(name="x", certificate_name="pacs.example")
+
+
+def test_a_peer_that_is_only_fetched_from_over_the_web_opens_the_door_to_nobody() -> None:
+    for way, admitted in (("move", True), ("get", False), ("wado", False), ("orthanc", False)):
+        there = Peer(name="there", may=("query", "retrieve"), way=way, url="http://pacs.example")
+        assert (decide((there,), "X", "RADNODE", "10.9.9.9", "RADNODE", False).rejection is None) == admitted, way
+        assert bool(wide([there])) == admitted
+    assert wide([Peer(name="x", may=("retrieve",))]) == (
+        "x is any AE title at any address: whoever reaches the node may send.",
+    )
 
 
 def test_a_peer_with_tls_is_named_where_the_node_does_not_listen_for_it() -> None:

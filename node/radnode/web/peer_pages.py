@@ -17,10 +17,21 @@ from radnode.settings import Peer as PeerSetting
 from radnode.web.fhir import who
 from radnode.web.views import Render
 
-EMPTY: dict[str, Any] = {
-    "name": "", "ae_title": "", "address": "", "host": "", "port": "", "quiet_s": "", "may": ("send",), "way": "move",
-    "url": "", "user": "", "password": "", "token": "", "tls": False, "certificate_name": "", "old": "",
-}  # fmt: skip
+FIELDS = (
+    "name",
+    "ae_title",
+    "address",
+    "host",
+    "port",
+    "quiet_s",
+    "url",
+    "user",
+    "password",
+    "token",
+    "certificate_name",
+    "old",
+)
+EMPTY: dict[str, Any] = dict.fromkeys(FIELDS, "") | {"may": ("send",), "way": "move", "tls": False}
 Text = Annotated[str, Form(max_length=1024)]
 
 
