@@ -1,6 +1,10 @@
 """The generator: the same seed gives the same patient, truth agrees with the images, and the files are marked and valid."""
 
+import itertools
+import json
+import runpy
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +21,7 @@ from radnode_inference.generator.studies import MISSING_SLICES, demo_studies
 from radnode_inference.generator.tofts import enhancement_ratio
 from radnode_inference.load import load
 from radnode_inference.match import best_ct, is_sharp
+from radnode_inference.models.breast_mri.roles import roles_of
 from radnode_inference.study import Study
 
 SMALL = (30, 72, 72)
@@ -195,3 +200,52 @@ def errors_of(path: Path | None) -> list[str]:
     said = (run.stderr + run.stdout).splitlines()
     assert said, "dciodvfy said nothing"
     return [line for line in said if line.startswith("Error")]
+
+
+def generate(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    """`python -m radnode_inference.generator ...`"""
+    monkeypatch.setattr(sys, "argv", ["generator", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("radnode_inference.generator", run_name="__main__")
+    assert ended.value.code == 0
+
+
+def test_the_command_writes_the_truth_of_a_breast_beside_its_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generate(
+        monkeypatch, tmp_path / "dicom", "--seed", 1006, "--lesion", "--shape", 20, 64, 64, "--orientation", "sagittal",
+        "--layout", "siemens", "--truth", tmp_path / "truth",
+    )  # fmt: skip
+    study = Study.from_folder(tmp_path / "dicom")
+    labels = json.loads((tmp_path / "truth" / "truth.json").read_text())
+    assert (labels["kind"], labels["seed"], labels["study_uid"]) == ("breast", 1006, study.study_uid)
+    (lesion,) = labels["lesions"]
+    assert (lesion["curve"], lesion["laterality"]) in itertools.product(("persistent", "plateau", "washout"), "LR")
+    assert len(labels["times_s"]) == len(lesion["curve_signal"]) == len(lesion["mean_signal"]) > 4
+    rise = [max(s) / s[0] for s in (lesion["curve_signal"], lesion["mean_signal"], labels["gland_signal"])]
+    assert rise[0] > rise[1] > rise[2] > 1.0
+    with np.load(tmp_path / "truth" / "truth.npz") as masks:
+        assert set(masks) == {"affine", "breast", "gland", lesion["mask"]}
+        mask, affine = masks[lesion["mask"]], masks["affine"]
+    assert mask.sum() * labels["voxel_ml"] == pytest.approx(lesion["volume_ml"])
+    roles = roles_of(study)
+    pre, early = (p.images.volume() for p in (roles.pre, roles.posts[1]))
+    index = np.linalg.inv(pre.affine) @ affine @ np.vstack([np.argwhere(mask).T, np.ones(mask.sum())])
+    inside = tuple(np.rint(index[:3]).astype(int))
+    assert (early.voxels - pre.voxels)[inside].mean() > 5 * (early.voxels - pre.voxels).mean()
+
+
+def test_the_command_writes_the_truth_of_a_chest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generate(
+        monkeypatch, tmp_path / "dicom", "--kind", "chest", "--seed", 3, "--lesion", "--shape", 32, 64, 64,
+        "--truth", tmp_path / "truth",
+    )  # fmt: skip
+    labels = json.loads((tmp_path / "truth" / "truth.json").read_text())
+    with np.load(tmp_path / "truth" / "truth.npz") as masks:
+        assert {"affine", "lung_right", "lung_left", "airways", "body"} <= set(masks)
+        for nodule in labels["nodules"]:
+            assert masks[nodule["mask"]].sum() * labels["voxel_ml"] == pytest.approx(nodule["volume_ml"])
+        assert masks["lung_left"].sum() * labels["voxel_ml"] == pytest.approx(labels["lung_left_ml"])
+    assert labels["nodules"]
+    assert labels["lung_right_ml"] > 1000

@@ -1,4 +1,4 @@
-"""Writes one generated study: `python -m radnode_inference.generator OUT --kind breast --seed 7 --lesion`."""
+"""Writes one generated study: `python -m radnode_inference.generator OUT --kind breast --seed 7 --lesion --truth TRUTH`."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from radnode_inference.generator import breast, chest
 from radnode_inference.generator.dicom_parts import Compression, Layout, Order
 from radnode_inference.generator.dicom_writer import write_breast, write_chest
 from radnode_inference.generator.fields import FLIPS, Orientation, Shape
+from radnode_inference.generator.truth import write_truth
 
 SHAPES: dict[str, Shape] = {"breast": (60, 160, 160), "chest": (128, 160, 160)}
 
@@ -23,6 +24,7 @@ SHAPES: dict[str, Shape] = {"breast": (60, 160, 160), "chest": (128, 160, 160)}
 @click.option("--layout", type=click.Choice([str(v) for v in Layout]), default="series", help="standard, or a maker's")
 @click.option("--motion", "motion_mm", type=float, default=0.0, help="mm that the patient moves between two phases")
 @click.option("--compression", type=click.Choice([str(v) for v in Compression]), default="native")
+@click.option("--truth", type=click.Path(path_type=Path), default=None, help="folder for masks (npz) and labels (JSON)")
 def main(
     out: Path,
     kind: str,
@@ -34,6 +36,7 @@ def main(
     layout: str,
     motion_mm: float,
     compression: str,
+    truth: Path | None,
 ) -> None:
     """Write a generated study to the folder OUT."""
     shape = shape or SHAPES[kind]
@@ -50,15 +53,18 @@ def main(
         compression=Compression(compression),
     )
     way = Orientation(orientation)
+    made: breast.BreastPhantom | chest.ChestPhantom
     if kind == "breast":
         made = breast.phantom(
             seed, lesion=lesion, shape=shape, orientation=way, patient_position=position, motion_mm=motion_mm
         )
         files = write_breast(made, out, order)
     else:
-        body = chest.phantom(seed, nodules=lesion, shape=shape, orientation=way, patient_position=position)
-        files = write_chest(body, out, order)
+        made = chest.phantom(seed, nodules=lesion, shape=shape, orientation=way, patient_position=position)
+        files = write_chest(made, out, order)
     click.echo(f"{len(files)} files of the study {order.uid('study')} in {out}")
+    if truth:
+        click.echo(f"what is true of it: {' and '.join(str(p) for p in write_truth(made, truth, order.uid('study')))}")
 
 
 main()
