@@ -1,5 +1,6 @@
 """`radnode bundles`: MONAI bundles and nnU-Net folders as models of this node. Adding one runs nothing of it."""
 
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,11 @@ def bundles() -> None:
     "--orientation", default="", help="How an nnU-Net's training images lay (RAS, LPS), where it does not say."
 )
 @click.option("--series", "word", default="", help="A word that the series' description must have.")
-def add(source: Path, name: str, modality: str | None, orientation: str, word: str) -> None:
+@click.option(
+    "--gate", "gates", multiple=True, metavar="KEY=VALUE",
+    help="What images must be like, as a card's [gates] say it (docs/adding-a-model.md): 'region=[\"ABDOM\", \"SPLEEN\"]', 'slice_mm=[0.5, 5]'. May be repeated.",
+)  # fmt: skip
+def add(source: Path, name: str, modality: str | None, orientation: str, word: str, gates: tuple[str, ...]) -> None:
     """Copy a bundle in and pin each of its files; name it in a rule of radnode.toml to have studies read by it."""
     from radnode import settings
     from radnode_inference import registry
@@ -33,9 +38,10 @@ def add(source: Path, name: str, modality: str | None, orientation: str, word: s
     taken = frozenset(c.identity.name for c in registry.cards(weights))
     try:
         added = store.add(
-            source, weights, taken=taken, name=name, modality=modality or "", series_word=word, orientation=orientation
-        )
-    except BundleError as e:
+            source, weights, taken=taken, name=name, modality=modality or "", series_word=word, orientation=orientation,
+            gates=tomllib.loads("\n".join(gates)),
+        )  # fmt: skip
+    except (BundleError, tomllib.TOMLDecodeError) as e:
         raise click.ClickException(f"not added: {e}") from e
     click.echo("\n".join(described(added)))
     click.echo(
@@ -83,6 +89,7 @@ def described(bundle: "Bundle") -> list[str]:
         f"{d.name} {d.version}: {d.task}",
         f"  pinned       {len(bundle.pins)} files, sha256 {bundle.sha256}",
         f"  reads        {bundle.card.inputs[0]}",
+        f"  gates        {'; '.join(bundle.card.about.gates) or 'none: beyond the modality nothing is asked of the images'}",
         *classes,
     ]
 

@@ -58,6 +58,30 @@ def test_a_bundle_sees_its_segments_where_they_are_on_the_source_images(tmp_path
     assert "0.3.1" in found.statements[1]
 
 
+def test_images_that_the_gates_do_not_admit_are_declined_before_the_bundle_runs(
+    tmp_path: Path, chest: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, weights = Study.from_files(chest.files), tmp_path / "weights"
+    for name, gates in (("head", {"region": ["HEAD", "BRAIN"]}), ("long", {"coverage_mm": 900}), ("open", {})):
+        store.add(bundle(tmp_path / name), weights, taken=NOBODY, name=name, gates=gates)
+    monkeypatch.setattr(BundleModel, "masks", lambda *_: [])
+    monkeypatch.setattr(isolation, "probe", lambda: None)
+    for name, gate in (("head", "region"), ("long", "coverage")):
+        with pytest.raises(DeclinedError) as declined:
+            registry.load(registry.card(name, weights), "cpu", weights).read(study, quiet)
+        assert declined.value.gate == gate
+    assert registry.card("head", weights).about.gates == ("region: HEAD or BRAIN",)
+    found = registry.load(registry.card("open", weights), "cpu", weights).read(study, quiet)
+    assert any("nothing was asked of the images" in s for s in found.statements)
+    assert any("was not checked: a bundle has no reference" in s for s in found.statements)
+
+
+def test_gates_that_are_none_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"the gates: .*regions"):
+        store.add(bundle(tmp_path / "b"), tmp_path / "weights", taken=NOBODY, gates={"regions": ["HEAD"]})
+    assert store.installed(tmp_path / "weights") == ()
+
+
 def test_a_zip_with_one_folder_in_it_is_a_bundle_too(tmp_path: Path) -> None:
     bundle(tmp_path / "made" / "inside")
     shutil.make_archive(str(tmp_path / "tissue-ct"), "zip", tmp_path / "made")

@@ -32,6 +32,10 @@ CHILDREN = {
     Framework.NNUNET: "radnode_inference.bundles.child_nnunet",
 }
 Labels = NDArray[np.uint16]
+NO_GATES = "No input gates were set when this bundle was added: beyond the modality nothing was asked of the images."
+NOT_COMPARED = (
+    "Whether these images resemble those the bundle was trained on was not checked: a bundle has no reference of them."
+)
 
 
 class BundleAnswerError(RuntimeError):
@@ -74,12 +78,13 @@ class BundleModel:
     def read(self, study: Study, progress: Progress) -> Findings:
         """The bundle's segments in the series that suits it.
 
-        Raises DeclinedError (`isolation` where it cannot be run safely, and those of `series.best` and `load`), BundleError when a file
+        Raises DeclinedError (`isolation` where it cannot be run safely, and those of `series.best`, `load` and the gates), BundleError when a file
         changed, IsolationError when it went beyond its limits, BundleAnswerError when it failed or answered nonsense.
         """
         progress(0.0, "choosing the series")
         match = best(study, self.bundle.described.modality, self.bundle.series_word)
         volume = load(match.series.headers, match.series.series_uid)
+        admitted = self.bundle.gates.admit(match.series.headers[0], volume)
         progress(0.1, "checking the bundle's files")
         self.bundle.verify()
         masks = self.masks(volume, lambda: progress(0.2, "the bundle is running"))
@@ -90,7 +95,7 @@ class BundleModel:
             model=self.identity,
             volume=volume,
             items=items,
-            statements=(f"Read: {match.reason}.", self.told(len(items))),
+            statements=(f"Read: {match.reason}.", self.told(len(items)), *(admitted or (NO_GATES,)), NOT_COMPARED),
             used_series_uids=(volume.series_uid,),
         )
 

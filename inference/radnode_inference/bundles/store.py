@@ -9,10 +9,14 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
+from radnode_inference import card_about, guards_gates
 from radnode_inference.bundles import card, nnunet
 from radnode_inference.bundles.card import METADATA, BundleError, Described, read_json, slug
 from radnode_inference.findings import ModelIdentity
+from radnode_inference.guards_gates import Gates
 from radnode_inference.model import Availability, ModelCard
 from radnode_inference.weights import digest
 
@@ -20,6 +24,7 @@ FOLDER, FILES, PINS = ".bundles", "files", "bundle.json"
 MOST_FILES, MOST_BYTES = 5000, 16 << 30
 FACTORY = "radnode_inference.bundles.bundle_model:create"
 FORMAT = "1.0.0"
+NO_GATES: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,6 +36,7 @@ class Bundle:
     pins: Mapping[str, str]
     sha256: str
     series_word: str
+    gates: Gates
 
     @property
     def files(self) -> Path:
@@ -63,6 +69,7 @@ class Bundle:
             availability=Availability.READY,
             factory=FACTORY,
             weights=self.folder,
+            about=card_about.about({"gates": self.gates.model_dump(exclude_defaults=True)}),
         )
 
     def verify(self) -> None:
@@ -75,12 +82,13 @@ class Bundle:
 
 def add(
     source: Path, weights: Path, *, taken: frozenset[str], name: str = "", modality: str = "", series_word: str = "",
-    orientation: str = "",
+    orientation: str = "", gates: Mapping[str, Any] = NO_GATES,
 ) -> Bundle:  # fmt: skip
     """Install the bundle or nnU-Net folder in the folder or zip file `source`. taken: names of other models. Raises BundleError.
 
-    orientation: how an nnU-Net's training images lay, where its files do not say so.
+    orientation: how an nnU-Net's training images lay, where its files do not say so. gates: as a weights card has them.
     """
+    asked = gates_of(gates)
     (weights / FOLDER).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=weights / FOLDER, prefix=".new-") as unfinished:
         folder = Path(unfinished) / "bundle"
@@ -93,7 +101,10 @@ def add(
             raise BundleError(f"there is a model {described.name!r} already: remove it, or give this one another name")
         settings = {"name": described.name, "modality": described.modality, "series_word": series_word}
         settings["orientation"] = described.orientation
-        (folder / PINS).write_text(json.dumps({**settings, "files": pins(folder / FILES)}, indent=1), encoding="utf-8")
+        asked_of = {"gates": asked.model_dump(exclude_defaults=True)}
+        (folder / PINS).write_text(
+            json.dumps({**settings, **asked_of, "files": pins(folder / FILES)}, indent=1), encoding="utf-8"
+        )
         folder.rename(there)
     lock(there)
     return read(there)
@@ -120,12 +131,20 @@ def read(folder: Path) -> Bundle:
         given = json.loads((folder / PINS).read_text(encoding="utf-8"))
         pinned = {str(k): str(v) for k, v in given["files"].items()}
         name, modality, word = str(given["name"]), str(given["modality"]), str(given["series_word"])
-        orientation = str(given.get("orientation", ""))
+        orientation, gates = str(given.get("orientation", "")), gates_of(given.get("gates", NO_GATES))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise BundleError(f"{folder.name}: {PINS} cannot be read: {e}") from e
     whole = hashlib.sha256(json.dumps(sorted(pinned.items())).encode()).hexdigest()
     described = describe(folder / FILES, name=name, modality=modality, orientation=orientation)
-    return Bundle(folder=folder, described=described, pins=pinned, sha256=whole, series_word=word)
+    return Bundle(folder=folder, described=described, pins=pinned, sha256=whole, series_word=word, gates=gates)
+
+
+def gates_of(given: Mapping[str, Any]) -> Gates:
+    """Raises BundleError for a gate that is not known or of a wrong kind."""
+    try:
+        return guards_gates.from_card(given)
+    except ValueError as e:
+        raise BundleError(f"the gates: {' '.join(str(e).split())}") from e
 
 
 def installed(weights: Path) -> tuple[Bundle, ...]:
