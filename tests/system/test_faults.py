@@ -167,6 +167,9 @@ def test_a_read_only_disk_refuses_and_what_was_acknowledged_goes_its_way_afterwa
         with pytest.raises(AssertionError, match="never acknowledged"):
             sender.send(study.sample.files[half:], seconds=1.0)
         assert len(sender.acknowledged) == half
+        for role in ("schedule", "work", "deliver"):  # they open the database anew, which cannot be written to
+            ground.node.kill_role(role)
+            ground.node.wait(f"another {role}", lambda name=role: ground.node.role_processes(name), seconds=WAIT_S)
     sender.send(study.sample.files[half:], seconds=WAIT_S)
     ground.rest(sender, study)
 
@@ -273,13 +276,18 @@ def test_two_sets_of_every_role_on_one_database_do_nothing_twice(
             expect_nothing_lost(served.node, sender, served.pacs, study, seconds=WAIT_S)
 
 
+NAMED = ("unshare", "--uts", "sh", "-c", 'hostname second-node && exec "$0" "$@"')
+
+
 @contextmanager
 def second_roles(served: Served) -> Iterator[None]:
-    """The roles once more, each by itself, on the same data folder and database."""
+    """The roles once more, each by itself, on the same data folder and database, as on a machine of another name."""
     environment = served.node.variables() | {"RADNODE_RECEIVE_PORT": str(served.second_port)}
     log = (served.node.folder / "second.log").open("wb")
     started = [
-        subprocess.Popen([served.node.program(), role], env=environment, cwd=served.node.folder, stdout=log, stderr=log)
+        subprocess.Popen(
+            [*NAMED, served.node.program(), role], env=environment, cwd=served.node.folder, stdout=log, stderr=log
+        )
         for role in ROLES
         if role != "web"
     ]
