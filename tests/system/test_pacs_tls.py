@@ -136,6 +136,6 @@ def fetched(node: Receiver, pacs: Orthanc, settings: Settings, peer: Peer) -> No
         at = Peer(**{**vars(peer), "way": way})
         found, _ = reconcile.find(settings, [at], accession_number=f"T{number}")
         assert (found.study_uid, found.instances) == (f"{STUDY}.{number}", 2)
-        assert fetch(at, found.study_uid, settings, store) == 2
+        assert fetch(at, found.study_uid, settings, store).many == 2
         until(lambda uid=found.study_uid: sum(r.study_uid == uid for r in node.rows()) == 2, f"the objects by {way}")  # type: ignore[misc]
     store.close()
