@@ -1,26 +1,33 @@
 """The pages in a headless Chromium: live order, keyboard alone, axe-core; their pictures lie in test-output/pages."""
 
+import re
 import time
+from base64 import b64encode
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, CDPSession, Page
+from support.access import ADMINISTRATOR, PASSWORD, sign_in
 from support.filled import Filled, fill
 from support.findings import MODEL, findings, lesion, scene
 from support.pages import serving
 from support.results import add_job, add_study, prepare, record
 from support.viewers import ROOT, chromium, fetched
 
-from radnode import report, verdicts
+from radnode import accounts, report, verdicts
+from radnode.accounts import Role
 from radnode.policy_shadow import Shadow
 from radnode.scores import Watch
 from radnode.settings import Settings, TriageRule, Viewer, Web
 from radnode.simulation import runs
 from radnode.simulation.runs import Asked
 from radnode.tables_monitoring import ScoreRow, SimulationRow
+from radnode.web.access import TABLE
+from radnode.web.door import COOKIE
+from radnode.web.views import COLUMNS
 from radnode.worklist import Reader
 from radnode_inference.findings import Code
 
@@ -197,60 +204,98 @@ def test_outlines_are_switched_off_and_lie_where_the_finding_is(filled: Filled, 
 
 
 def test_every_column_has_a_filter(filled: Filled, url: str, page: Page) -> None:
+    """Each alone leaves the rows that hold the words in its column, and no others; the last column holds actions."""
     page.goto(url)
-    visible = page.locator("tbody[data-filtered] tr:visible")
-    every = visible.count()
-    for column, value in (
-        ("Filter: Priority", "high"),
-        ("Filter: Name", "gener"),
-        ("Filter: Accession number", "a-203"),
-    ):
-        page.get_by_label(column).fill(value)
-    assert visible.count() == 1
-    assert f"1 of {every} shown" in page.locator("#count").inner_text()
+    rows = page.locator("tbody[data-filtered] tr:not(.empty)")
+    texts = rows.evaluate_all("(all) => all.map((row) => [...row.cells].map((cell) => cell.textContent))")
+    shown = "(all) => all.map((row, at) => [row, at]).filter(([row]) => !row.hidden).map(([, at]) => at)"
+    for number, column in enumerate(COLUMNS[:-1]):
+        words = {row[number].strip() for row in texts}
+        word = max(words, key=lambda w: (sum(w.lower() not in r[number].lower() for r in texts), w))
+        word = "h" if column == "Waiting" else next(iter(word.splitlines()), "no such words").strip()  # seconds go on
+        page.get_by_label(f"Filter: {column}", exact=True).fill(word.upper())
+        expected = [at for at, row in enumerate(texts) if word.lower() in row[number].lower()]
+        assert rows.evaluate_all(shown) == expected, column
+        if column not in ("Sex", "Comment", "Body part"):
+            assert len(expected) < len(texts), f"{column}: {word!r} leaves every row"
+        page.get_by_role("button", name="Clear").click()
+        assert rows.evaluate_all(shown) == list(range(len(texts)))
+    page.get_by_label("Filter: Priority").fill("high")
+    page.get_by_label("Filter: Name").fill("gener")
+    assert len(rows.evaluate_all(shown)) == 1
+    assert f"1 of {len(texts)} shown" in page.locator("#count").inner_text()
     page.get_by_role("button", name="Clear").click()
-    assert visible.count() == every
 
 
-def looked_at(filled: Filled, language: str) -> dict[str, str]:
-    first = {
-        "worklist": "/",
-        "study": f"/studies/{filled.lesion}",
-        "model": "/models/ct-lung",
-        "triage": "/triage",
-        "simulation": "/triage/simulation/1",
-        "simulate": "/triage/simulation",
-    }
-    if language != "en":
-        return first
-    return first | {
-        "models": "/models",
-        "studies": "/studies",
-        "peers": "/peers",
-        "upload": "/upload",
-        "retract": f"/studies/{filled.lesion}/retract?model=ct-lung",
-    }
+HELD = {"study_uid", "name", "number"}
+"""Places in the addresses of pages; what has others (files, pictures, resources) is no page."""
+NO_PAGES = re.compile(
+    r"/(static|healthz|readyz|changes|metrics|openapi\.json|login/oidc.*|api/.*|fhir/.*|fragments/.*)"
+)
+
+
+def pages_of(filled: Filled) -> list[str]:
+    """The address of every page, from the table of routes, which names them all (tests/node/test_access.py)."""
+    values = {"study_uid": filled.lesion, "name": "ct-lung", "number": "1"}
+    found = {line.path for line in TABLE if "GET" in line.methods and not NO_PAGES.fullmatch(line.path)}
+    paged = (path for path in sorted(found) if set(re.findall(r"{(\w+)", path)) <= HELD)
+    made = [re.sub(r"{(\w+)}", lambda place: values[place[1]], path) for path in paged]
+    return [f"{path}?model=ct-lung" if path.endswith("/retract") else path for path in made]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guarded:
+    """A node where people sign in. cookie: of an administrator's session."""
+
+    node: Filled
+    url: str
+    cookie: str
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    web = Web(login="required")
+    node = fill(tmp_path_factory.mktemp("guarded"), web=web, triage_shadow=(TriageRule(name="draft", level="STAT"),))
+    watched(node)
+    accounts.add(node.database, ADMINISTRATOR, Role.ADMINISTRATOR, PASSWORD, time.time())
+    with serving(node.settings) as client:
+        url = str(client.base_url).rstrip("/")
+        client.headers["origin"] = url
+        assert sign_in(client, ADMINISTRATOR).status_code == 303
+        yield Guarded(node=node, url=url, cookie=client.cookies[COOKIE])
+    node.database.close()
 
 
 @pytest.mark.parametrize(("scheme", "language"), [("light", "en"), ("dark", "zh-TW")])
 def test_axe_finds_no_serious_violation_on_any_page(
-    filled: Filled, url: str, browser: Browser, scheme: Any, language: str
+    guarded: Guarded, browser: Browser, scheme: Any, language: str
 ) -> None:
-    axe = fetched() / "axe-core" / "axe.min.js"
     context = browser.new_context(
         bypass_csp=True, color_scheme=scheme, locale=language, viewport={"width": 1500, "height": 900}
     )
     page = context.new_page()
-    found = {}
-    for name, path in looked_at(filled, language).items():
-        page.goto(f"{url}{path}")
-        assert page.locator("html").get_attribute("lang") == language
-        page.add_script_tag(path=axe)
-        if problems := page.evaluate(AXE):
-            found[name] = problems
-        picture(page, f"{name}-{scheme}-{language}")
+    found, seen = {}, set()
+    for who, paths in (
+        ("", ["/login"]),
+        (ADMINISTRATOR, [*pages_of(guarded.node), "/studies/9.9", "/no/such/page"]),
+    ):
+        context.clear_cookies()
+        if who:
+            context.add_cookies([{"name": COOKIE, "value": guarded.cookie, "url": guarded.url}])
+        for path in paths:
+            page.goto(f"{guarded.url}{path}")
+            assert page.locator("html").get_attribute("lang") == language
+            page.add_script_tag(path=fetched() / "axe-core" / "axe.min.js")
+            if problems := page.evaluate(AXE):
+                found[path] = problems
+            name = "-".join(re.findall(r"[a-z]+", path)) or "worklist"
+            seen.add(f"{name} {page.locator('h1').first.inner_text()}")
+            if scheme == "light":
+                picture(page, f"{name}-{scheme}-{language}")
     context.close()
+    print(sorted(seen))
     assert found == {}
+    assert len(seen) >= 20
 
 
 def test_a_thousand_rows_are_drawn_and_followed_smoothly(tmp_path: Path, browser: Browser) -> None:
@@ -297,3 +342,51 @@ def work_s(session: CDPSession) -> float:
     """Seconds of processor time that the page's main thread worked: parsing, scripts, layout, style and painting."""
     found = session.send("Performance.getMetrics")["metrics"]
     return float(next(m["value"] for m in found if m["name"] == "TaskDuration"))
+
+
+DROP = """async (files) => {
+    // a drop as a browser gives it: one file, and a folder with a folder in it; one more that cannot be read
+    const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+    const leaf = (name, text) => ({ isFile: true, name, file: (ok) => ok(new File([bytes(text)], name)) });
+    const folder = (name, inside) => ({ isFile: false, name, createReader: () => {
+        const turns = [...inside.map((one) => [one]), []];  // a browser gives the entries of a folder in several turns
+        return { readEntries: (ok) => ok(turns.shift()) };
+    } });
+    const gone = { isFile: true, name: "gone.dcm", file: (ok, fail) => fail(new Error("away")) };
+    const [one, two, three] = files;
+    const entries = [gone, leaf("one.dcm", one), folder("outer", [leaf("two.dcm", two), folder("inner", [leaf("three.dcm", three)])])];
+    const event = new Event("drop", { bubbles: true, cancelable: true });
+    event.dataTransfer = { items: entries.map((entry) => ({ webkitGetAsEntry: () => entry })) };
+    document.getElementById("drop").dispatchEvent(event);
+    return event.defaultPrevented;
+}"""
+
+
+def test_files_a_folder_and_a_drop_are_sent_and_each_is_answered(url: str, page: Page, tmp_path: Path) -> None:
+    images = sorted(scene(tmp_path / "s", seed=77, shape=(6, 16, 16)).folder.glob("*.dcm"))
+    text = tmp_path / "readme.txt"
+    text.write_text("no image" * 100)
+    page.goto(f"{url}/upload")
+    page.set_input_files("#files", [images[0], text])
+    summary = page.locator("#sum")
+    summary.filter(has_text="1 kept, 1 refused").wait_for()
+    cells = page.locator("#answers tr").first.locator("td")
+    assert cells.nth(0).inner_text() == "readme.txt", "what was refused stands first"
+    assert "not a DICOM file" in cells.nth(1).inner_text()
+    folder = tmp_path / "folder"
+    (folder / "below").mkdir(parents=True)
+    images[1].rename(folder / "a.dcm")
+    images[2].rename(folder / "below" / "b.dcm")
+    page.set_input_files("#folder", folder)
+    summary.filter(has_text="3 kept, 1 refused").wait_for()
+    bodies = [b64encode(f.read_bytes()).decode() for f in images[3:6]]
+    assert page.evaluate(DROP, bodies) is True, "the browser itself does not open the file"
+    summary.filter(has_text="6 kept, 2 refused").wait_for()
+    names = set(page.locator("#answers tr td:first-child").all_inner_texts())
+    assert names == {
+        images[0].name, "readme.txt", "folder/a.dcm", "folder/below/b.dcm",
+        "gone.dcm", "one.dcm", "outer/two.dcm", "outer/inner/three.dcm",
+    }  # fmt: skip
+    bar = page.locator("#progress")
+    assert bar.is_visible() and bar.evaluate("(b) => [b.value, b.max]") == [8, 8]
+    assert str(page.locator("#answers a").first.get_attribute("href")).startswith("/studies/")

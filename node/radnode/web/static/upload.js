@@ -10,6 +10,7 @@ const count = { kept: 0, refused: 0 };
 let queue = [];
 let sending = false;
 let sent = 0;
+let all = 0; // those on their way among them
 
 async function filesOf(entry, path = "") {
   if (entry.isFile) {
@@ -61,7 +62,7 @@ async function send(name, file) {
 async function sendAll(files) {
   queue.push(...files);
   bar.hidden = false;
-  bar.max = sent + queue.length;
+  bar.max = all += files.length;
   if (sending) return;
   sending = true;
   while (queue.length) {
@@ -83,7 +84,16 @@ drop.addEventListener("drop", async (event) => {
   event.preventDefault();
   drop.classList.remove("over");
   const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry()).filter(Boolean);
-  for (const entry of entries) sendAll(await filesOf(entry));
+  for (const entry of entries) {
+    const found = await filesOf(entry).catch(() => null);
+    if (found) sendAll(found);
+    else {
+      show({ name: entry.name, kept: false, sentence: drop.dataset.failed });
+      bar.hidden = false;
+      bar.max = ++all;
+      bar.value = ++sent;
+    }
+  }
 });
 document.getElementById("files").addEventListener("change", chosen);
 document.getElementById("folder").addEventListener("change", chosen);
