@@ -1,7 +1,7 @@
 """Studies that a person has read. A read study leaves the worklist until later images or a later finding bring it back,
 or the mark is taken back."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Select, select
@@ -44,6 +44,15 @@ def times(session: Session) -> Mapping[str, float]:
     present = select(ReadingRow.study_uid, ReadingRow.at).join(StudyRow, StudyRow.study_uid == ReadingRow.study_uid)
     found = session.execute(present.where(ReadingRow.revision == StudyRow.revision))
     return {row.study_uid: row.at for row in found}
+
+
+def latest_waits(session: Session, many: int) -> Sequence[float]:
+    """How long the studies of the latest readings had waited by then, seconds, the newest reading first."""
+    joined = select(ReadingRow.at - StudyRow.first_instance_at).join(
+        StudyRow, StudyRow.study_uid == ReadingRow.study_uid
+    )
+    present = joined.where(ReadingRow.revision == StudyRow.revision)
+    return session.scalars(present.order_by(ReadingRow.at.desc()).limit(max(many, 0))).all()
 
 
 def mark(database: Database, study_uid: str, revision: int, who: str, now: float) -> None:

@@ -186,14 +186,14 @@ class TriageRule(Section):
 class Ageing(Section):
     """Minutes within which a study of each level is to be read, and from which part of them on it goes before the others.
 
-    above_stat: what is past its whole limit goes before what only an AI made STAT.
+    late_one_in: of so many readings one is of what is overdue, also while there is what an AI made STAT; 0: none.
     """
 
     stat_min: float = Field(default=30.0, gt=0)
     high_min: float = Field(default=240.0, gt=0)
     routine_min: float = Field(default=1440.0, gt=0)
     due_at: float = Field(default=0.75, gt=0, le=1)
-    above_stat: bool = True
+    late_one_in: int = Field(default=4, ge=0)
 
 
 class ClassRule(Section):

@@ -45,9 +45,14 @@ def full_limits(ageing: Ageing) -> Mapping[Level, float]:
     return {level: seconds / ageing.due_at for level, seconds in overdue_after(ageing).items()}
 
 
-def outranking(ageing: Ageing) -> Mapping[Level, float] | None:
-    """The limits past which a row goes before what only an AI made STAT; None where the settings have it otherwise."""
-    return full_limits(ageing) if ageing.above_stat else None
+def late_first(ageing: Ageing, waits: Sequence[float], limits: Mapping[Level, float]) -> bool:
+    """Whether an overdue study goes before what only an AI made STAT: one reading in `ageing.late_one_in` is for those.
+
+    waits: how long the studies of the latest readings had waited by then, seconds. Nobody reads here: never.
+    """
+    latest = waits[: ageing.late_one_in - 1]
+    enough = 0 < len(latest) == ageing.late_one_in - 1
+    return enough and all(waited <= min(limits[Level.HIGH], limits[Level.ROUTINE]) for waited in latest)
 
 
 OVERDUE_S: Mapping[Level, float] = overdue_after(Ageing())
@@ -292,44 +297,43 @@ def order(
     rows: Iterable[tuple[K, Priority, float]],
     now: float,
     limits: Mapping[Level, float] = OVERDUE_S,
-    full: Mapping[Level, float] | None = None,
+    *,
+    late_first: bool = False,
 ) -> list[Place[K]]:
     """Rows of (key, priority, arrival in epoch seconds) as they are to be read. limits: seconds, see `overdue_after`.
 
     By level; in a level first what is overdue, longest overdue first, then by the rule's place in the table, then by
-    probability in steps of ten per cent, then by arrival. full: see `outranking`; what is past these stands before all but
-    the STAT of people and orders, first what waited the most times its own limit, a STAT of the AI among them.
+    probability in steps of ten per cent, then by arrival. late_first: see the function; the first overdue row then stands
+    before all but the STAT of people and orders.
     """
     places = []
     for key, priority, at in rows:
         waiting = max(0.0, now - at)
         overdue = max(0.0, waiting - limits[priority.level])
-        past = waiting / full[priority.level] if full and waiting > full[priority.level] else 0.0
-        place = Place(key=key, priority=aged(priority, waiting, overdue, past), waiting_s=waiting)
-        places.append((place, overdue, tier(priority, past)))
-    crowded = any(first == PAST for _, _, (first, _) in places)  # else a STAT is a STAT
-    places.sort(key=lambda p: (p[2] if crowded else (FREE, 0.0), sort_key(p[0], p[1])))
-    return [place for place, _, _ in places]
+        places.append((Place(key=key, priority=aged(priority, waiting, overdue), waiting_s=waiting), overdue))
+    places.sort(key=lambda p: sort_key(*p))
+    turn = next((place for place, overdue in places if overdue and place.priority.level is not Level.STAT), None)
+    ranked = [place for place, _ in places]
+    return turned(ranked, turn) if late_first and turn is not None else ranked
 
 
-GIVEN_STAT, PAST, FREE = range(3)
+def turned(ranked: Sequence[Place[K]], turn: Place[K]) -> list[Place[K]]:
+    """`turn` before what only an AI made STAT, and says so where there is such."""
+    given = [p for p in ranked if p.priority.given is Level.STAT]
+    others = [p for p in ranked if p is not turn and p.priority.given is not Level.STAT]
+    if others and others[0].priority.level is Level.STAT:
+        reason = f"Its turn before the STAT of an AI. {turn.priority.reason}"
+        turn = replace(turn, priority=replace(turn.priority, reason=reason))
+    return [*given, turn, *others]
 
 
-def tier(priority: Priority, past: float) -> tuple[int, float]:
-    """What goes first while some row is past its limit. past: how many times its limit it waited, 0 where it is within."""
-    if priority.given is Level.STAT:
-        return GIVEN_STAT, 0.0
-    return (PAST, -past) if past else (FREE, 0.0)
-
-
-def aged(priority: Priority, waiting_s: float, overdue_s: float, past: float) -> Priority:
+def aged(priority: Priority, waiting_s: float, overdue_s: float) -> Priority:
     """A row that waited too long says so; a routine one is HIGH."""
-    if overdue_s <= 0 and not past:
+    if overdue_s <= 0:
         return priority
     level = Level.HIGH if priority.level is Level.ROUTINE else priority.level
     waited = f"{waiting_s / 3600:.0f} h" if waiting_s >= 7200 else f"{waiting_s / 60:.0f} min"
-    limit = ", longer than its limit" if past else ""
-    return replace(priority, level=level, reason=f"Waited {waited}{limit}. {priority.reason}")
+    return replace(priority, level=level, reason=f"Waited {waited}. {priority.reason}")
 
 
 def sort_key(place: Place[K], overdue: float) -> tuple[int, float, int, float, float]:

@@ -143,7 +143,9 @@ class Reader:
         """limit: how many rows are enough; None: every one."""
         with self.database.reading() as session:
             seen = self.look(session, recently(now)).waiting()
-            ranked = triage.order(seen.rows, now, self.limits, triage.outranking(self.ageing))
+            waits = readings.latest_waits(session, self.ageing.late_one_in - 1)
+            late_first = triage.late_first(self.ageing, waits, self.limits)
+            ranked = triage.order(seen.rows, now, self.limits, late_first=late_first)
             shown = ranked if limit is None else ranked[: max(limit, self.urgent(seen, ranked))]
             entries = self.entries(session, seen, shown)
             total = session.scalar(select(func.count()).select_from(StudyRow)) or 0
@@ -230,7 +232,7 @@ class Reader:
             return there
         with self.database.reading() as session:
             seen = self.look(session, select(StudyRow.study_uid).where(StudyRow.study_uid == study_uid))
-            places = triage.order(seen.rows, now, self.limits, triage.outranking(self.ageing))
+            places = triage.order(seen.rows, now, self.limits)
             alone = self.entries(session, seen, places)
         return replace(alone[0], rank=0) if alone else None
 

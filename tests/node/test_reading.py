@@ -1,5 +1,6 @@
 """A person marks a study as read: it leaves the worklist, and comes back with later images or when the mark is taken back."""
 
+import time
 from pathlib import Path
 
 import httpx
@@ -7,6 +8,7 @@ from sqlalchemy import update
 from support.filled import fill
 from support.pages import serving
 
+from radnode.settings import TriageRule
 from radnode.tables import StudyRow
 
 
@@ -92,4 +94,24 @@ def test_a_person_reads_a_refusal_on_a_page_with_the_way_back_and_a_program_gets
         assert wrong.status_code == 422 and "nothing was changed" in wrong.text
         assert client.post(address, data=form).json()["detail"].startswith("Images of this study are still arriving")
         assert client.get("/api/studies/9.9", headers=browser).headers["content-type"].startswith("application/json")
+    node.database.close()
+
+
+def test_after_three_readings_of_new_studies_the_oldest_overdue_one_goes_before_what_an_ai_made_stat(
+    tmp_path: Path,
+) -> None:
+    node = fill(tmp_path, triage=(TriageRule(name="anything", level="STAT"),))
+    old = update(StudyRow).where(StudyRow.study_uid == node.normal).values(first_instance_at=time.time() - 20 * 3600)
+    with node.database.transaction() as session:
+        session.execute(old)
+    with serving(node.settings) as client:
+        for study_uid in (node.demonstration, node.declined, node.failed):
+            assert listed(client)[0] == node.lesion
+            assert client.post(f"/worklist/{study_uid}/read", data={"revision": "1"}).status_code == 200
+        assert listed(client)[:2] == [node.normal, node.lesion]
+        assert "Its turn before the STAT of an AI. Waited 20 h." in client.get("/").text
+        assert client.post(f"/worklist/{node.normal}/read", data={"revision": "1"}).status_code == 200
+        assert client.post(f"/worklist/{node.normal}/read/undo").status_code == 200
+        assert client.post(f"/worklist/{node.failed}/read/undo").status_code == 200
+        assert listed(client)[:2] == [node.lesion, node.normal], "two readings are known, not three"
     node.database.close()

@@ -4,7 +4,7 @@ import pytest
 
 from radnode import triage
 from radnode.settings import Ageing, TriageRule
-from radnode.triage import DEFAULT_POLICY, OVERDUE_S, Context, Level, Priority, Report, order, outranking, prioritise
+from radnode.triage import DEFAULT_POLICY, OVERDUE_S, Context, Level, Priority, Report, late_first, order, prioritise
 from radnode_fhir.read import Abnormality, Reported
 from radnode_inference.findings import Code
 
@@ -162,45 +162,67 @@ def test_nothing_starves_under_a_stream_of_likely_findings() -> None:
     pytest.fail("the routine study was never read")
 
 
-def test_stat_stands_above_everything_that_is_overdue_where_the_settings_have_it_so() -> None:
+def test_stat_stands_above_everything_that_is_overdue() -> None:
     rows = [("old", place(Level.ROUTINE), 0.0), ("stat", place(Level.STAT, 0.6), 99.9 * HOUR)]
-    assert outranking(Ageing(above_stat=False)) is None
     assert names(rows, 100 * HOUR) == ["stat", "old"]
 
 
-def test_past_its_whole_limit_a_study_stands_before_what_only_an_ai_made_stat_and_after_what_a_person_or_order_did() -> (
-    None
-):
-    """Each may use up its own limit: first what waited the most times as long."""
-    full = outranking(Ageing())
-    set_stat = prioritise((), context=Context(set_level=Level.STAT))
+def test_in_its_turn_one_overdue_study_stands_before_what_only_an_ai_made_stat_and_says_so() -> None:
     rows = [
         ("old", place(Level.ROUTINE), 100 * HOUR - 25 * HOUR),
-        ("older", place(Level.HIGH), 100 * HOUR - 5 * HOUR),
+        ("older", place(Level.HIGH), 100 * HOUR - 15 * HOUR),
         ("stat", place(Level.STAT, 0.99), 99.9 * HOUR),
         ("stat-late", place(Level.STAT, 0.6), 100 * HOUR - 0.6 * HOUR),
         ("ordered", prioritise((), context=Context(ordered=Level.STAT)), 99.9 * HOUR),
-        ("set", set_stat, 99.95 * HOUR),
+        ("set", prioritise((), context=Context(set_level=Level.STAT)), 99.95 * HOUR),
         ("high", place(Level.HIGH), 99.0 * HOUR),
     ]
-    expected = ["set", "ordered", "older", "stat-late", "old", "stat", "high"]
+    plain = names(rows, 100 * HOUR)
+    assert plain[-3:] == ["older", "old", "high"]
+    given = [name for name in plain if name in ("ordered", "set")]
     for shuffled in itertools.islice(itertools.permutations(rows), 0, None, 97):
-        made = order(list(shuffled), 100 * HOUR, OVERDUE_S, full)
-        assert [p.key for p in made] == expected
-    assert made[4].priority.reason == "Waited 25 h, longer than its limit. because"
+        made = order(list(shuffled), 100 * HOUR, late_first=True)
+        assert [p.key for p in made] == [*given, "older", "stat-late", "stat", "old", "high"]
+    assert made[2].priority.reason == "Its turn before the STAT of an AI. Waited 15 h. because"
+    assert made[2].priority.level is Level.HIGH
 
 
-def test_a_flood_of_stat_flags_delays_a_plain_study_to_its_limit_and_no_further() -> None:
-    """One reader, and a new STAT flag for each study that is read: without the setting the plain one is never read."""
-    full = outranking(Ageing())
+def test_without_anything_overdue_or_without_a_flag_a_turn_changes_nothing() -> None:
+    rows = [("new", place(Level.ROUTINE), 99.9 * HOUR), ("stat", place(Level.STAT, 0.9), 99.9 * HOUR)]
+    assert order(rows, 100 * HOUR, late_first=True) == order(rows, 100 * HOUR)
+    rows = [("old", place(Level.ROUTINE), 0.0), ("high", place(Level.HIGH, 0.9), 99.9 * HOUR)]
+    assert order(rows, 100 * HOUR, late_first=True) == order(rows, 100 * HOUR)
+
+
+@pytest.mark.parametrize(
+    ("one_in", "waits", "turn"),
+    [
+        (4, (60.0, 60.0, 60.0), True),
+        (4, (60.0, 60.0, 60.0, 20 * HOUR), True),
+        (4, (60.0, 20 * HOUR, 60.0), False),
+        (4, (60.0, 60.0), False),
+        (2, (60.0,), True),
+        (0, (60.0, 60.0, 60.0), False),
+        (1, (60.0, 60.0, 60.0), False),
+        (4, (), False),
+    ],
+)
+def test_one_reading_in_so_many_is_of_what_is_overdue(one_in: int, waits: tuple[float, ...], turn: bool) -> None:
+    assert late_first(Ageing(late_one_in=one_in), waits, OVERDUE_S) is turn
+
+
+def test_a_flood_of_stat_flags_delays_a_plain_study_until_its_turn_and_no_further() -> None:
+    """One reader, and a new STAT flag for each study that is read: without turns the plain one is never read."""
     waiting = [("plain", place(Level.ROUTINE), 0.0), ("spare", place(Level.STAT, 0.9), 0.0)]
+    waits: list[float] = []
     for n in range(1, 1000):
         now = n * 600.0
         waiting.append((f"stat-{n}", place(Level.STAT, 0.99), now))
-        read = order(waiting, now, OVERDUE_S, full)[0].key
+        read = order(waiting, now, late_first=late_first(Ageing(), waits, OVERDUE_S))[0].key
+        waits = [now - at for key, _, at in waiting if key == read] + waits[:5]
         waiting = [w for w in waiting if w[0] != read]
         if read == "plain":
-            assert 24 * HOUR <= now <= 24 * HOUR + 2 * 600
+            assert 18 * HOUR <= now <= 18 * HOUR + 4 * 600
             return
     pytest.fail("the plain study was never read")
 

@@ -57,10 +57,8 @@ def test_the_page_shows_the_policy_and_when_it_changed(tmp_path: Path, monkeypat
 
 
 def test_the_pages_say_how_many_wait_longer_than_their_limit(tmp_path: Path) -> None:
-    for number, (above, sentence) in enumerate(
-        ((True, "goes before what only an AI"), (False, "STAT goes before whatever"))
-    ):
-        node = fill(tmp_path / str(number), ageing=Ageing(routine_min=60, above_stat=above))
+    for number, (one_in, sentence) in enumerate(((4, "One of 4 readings"), (0, "STAT goes before whatever"))):
+        node = fill(tmp_path / str(number), ageing=Ageing(routine_min=60, late_one_in=one_in))
         with serving(node.settings) as client:
             entries = client.get("/api/worklist").json()["entries"]
             late = {e["study"]["study_uid"] for e in entries if e["past"]}

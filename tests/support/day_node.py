@@ -201,8 +201,7 @@ class Day:
 
     def expected(self, now: float) -> list[tuple[str, str]]:
         """Level and study of everything that is not read, by the policy."""
-        here = [c for c in self.cases if c.when("arrived") < NEVER and c.when("read") == NEVER]
-        return [(LEVELS[place(c, now, self.plan)[0]], c.uid) for c in in_order(here, now, self.plan)]
+        return [(LEVELS[place(c, now, self.plan)[0]], c.uid) for c in in_order(self.cases, now, self.plan)]
 
     def _ask_models(self) -> bool:
         """Whether the node's own model reported something new, by what its FHIR endpoint says."""

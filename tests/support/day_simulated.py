@@ -14,7 +14,7 @@ from radnode.settings import Ageing
 from radnode.simulation.compare import compare
 from radnode.simulation.recorded import as_it_was, recorded
 from radnode.simulation.recorded import trials as drawn
-from radnode.simulation.room import Room
+from radnode.simulation.room import Read, Room
 from radnode.simulation.traffic import Arrival, Description
 from radnode.triage import (
     DEFAULT_POLICY,
@@ -22,8 +22,8 @@ from radnode.triage import (
     Level,
     Priority,
     Report,
+    late_first,
     order,
-    outranking,
     overdue_after,
     prioritise,
 )
@@ -101,13 +101,13 @@ def simulated(
         by_arrival[id(arrivals[-1])] = case
     names = ("stat_min", "high_min", "routine_min")
     setting = Ageing.model_validate(dict(zip(names, plan.limits_min, strict=True)))
-    limits, full = overdue_after(setting), outranking(setting)
-    if not ageing:
-        limits, full = dict.fromkeys(limits, NEVER), None
+    limits = overdue_after(setting) if ageing else dict.fromkeys(Level, NEVER)
 
-    def pick(waiting: Sequence[Arrival], now: float) -> Arrival:
+    def pick(waiting: Sequence[Arrival], now: float, read: Sequence[Read]) -> Arrival:
         moment = origin + now / plan.scale
-        return order(((a, known(by_arrival[id(a)], moment), a.at_s) for a in waiting), now, limits, full)[0].key
+        rows = ((a, known(by_arrival[id(a)], moment), a.at_s) for a in waiting)
+        turn = late_first(setting, [r.wait_s + r.arrival.reading_s for r in reversed(read[-4:])], limits)
+        return order(rows, now, limits, late_first=turn)[0].key
 
     reads = Room(arrivals, plan.readers, pick).run()
     return {by_arrival[id(r.arrival)].number: r.wait_s / 60 for r in reads}

@@ -12,7 +12,7 @@ from radnode.simulation import controls, queueing
 from radnode.simulation.controls import Trial, flagged_shares
 from radnode.simulation.room import Read, Room, by_worklist, first_come
 from radnode.simulation.traffic import Arrival, Description, described, flag_of
-from radnode.triage import Level, outranking, overdue_after
+from radnode.triage import Level
 
 Group = Callable[[Arrival], bool]
 WARM_UP = 0.1
@@ -90,7 +90,7 @@ def compare(
     with one condition are sharpened by control variates.
     """
     ageing = ageing or Ageing()
-    worklist = by_worklist(overdue_after(ageing), outranking(ageing))
+    worklist = by_worklist(ageing)
     without: list[list[Read]] = []
     triaged: list[list[Read]] = []
     controlled = traffic is None and room.steady and len(room.conditions) == 1

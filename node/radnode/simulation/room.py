@@ -1,15 +1,15 @@
 """A reading room as a discrete-event simulation (SimPy): readers take the study that the worklist puts first."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import simpy
 
+from radnode.settings import Ageing
 from radnode.simulation.traffic import Arrival
-from radnode.triage import OVERDUE_S, RANK, Level, Priority, order
+from radnode.triage import RANK, Level, Priority, late_first, order, overdue_after
 
-Pick = Callable[[Sequence[Arrival], float], Arrival]
 Steps = Generator[simpy.Event, Any, None]
 
 
@@ -21,28 +21,36 @@ class Read:
     wait_s: float
 
 
+Pick = Callable[[Sequence[Arrival], float, Sequence[Read]], Arrival]
+"""Which of the waiting studies is read next: now, in seconds, and after all that was read before."""
+
+
 def known(study: Arrival, now: float) -> Priority:
     """What the worklist knows of a study now."""
     return next((priority for at, priority in reversed(study.steps) if at <= now), study.before)
 
 
-def first_come(waiting: Sequence[Arrival], _now: float) -> Arrival:
+def first_come(waiting: Sequence[Arrival], _now: float, _read: Sequence[Read]) -> Arrival:
     """No triage."""
     return min(waiting, key=lambda a: a.waits_from_s)
 
 
-def by_level(waiting: Sequence[Arrival], now: float) -> Arrival:
+def by_level(waiting: Sequence[Arrival], now: float, _read: Sequence[Read]) -> Arrival:
     """Levels alone, without ageing: what the closed form describes."""
     return min(waiting, key=lambda a: (RANK[known(a, now).level], a.at_s))
 
 
-def by_worklist(limits: Mapping[Level, float] = OVERDUE_S, full: Mapping[Level, float] | None = None) -> Pick:
-    """The order of the node's own worklist, ageing included. limits, full: as `triage.overdue_after`, `outranking` make them."""
+def by_worklist(setting: Ageing | None = None) -> Pick:
+    """The order of the node's own worklist, ageing included."""
+    ageing = setting or Ageing()
+    limits = overdue_after(ageing)
 
-    def pick(waiting: Sequence[Arrival], now: float) -> Arrival:
+    def pick(waiting: Sequence[Arrival], now: float, read: Sequence[Read]) -> Arrival:
         if len(waiting) == 1:
             return waiting[0]
-        return order(((a, known(a, now), a.waits_from_s) for a in waiting), now, limits, full)[0].key
+        waits = [r.wait_s + r.arrival.reading_s for r in reversed(read[-max(ageing.late_one_in, 1) :])]
+        rows = ((a, known(a, now), a.waits_from_s) for a in waiting)
+        return order(rows, now, limits, late_first=late_first(ageing, waits, limits))[0].key
 
     return pick
 
@@ -100,7 +108,7 @@ class Room:
                 self._idle.append(call)
                 yield call
             me = me or self._world.active_process
-            study = self._pick(self._waiting, self._world.now)
+            study = self._pick(self._waiting, self._world.now, self._done)
             self._waiting.remove(study)
             assert me is not None
             self._reading[me] = study
