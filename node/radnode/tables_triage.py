@@ -60,7 +60,7 @@ class ReadingRow(Table):
     study_uid: Mapped[str] = mapped_column(UID, primary_key=True)
     revision: Mapped[int]
     who: Mapped[str] = mapped_column(String(128))
-    at: Mapped[float] = mapped_column(Float)
+    at: Mapped[float] = mapped_column(Float, index=True)
     known: Mapped[list[dict[str, object]]] = mapped_column(JSON, default=list)  # what the AIs had found by then
 
 

@@ -59,6 +59,7 @@ def create() -> None:
         sa.Column("known", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("study_uid", name=op.f("pk_readings")),
     )
+    op.create_index(op.f("ix_readings_at"), "readings", ["at"])
     op.create_table(
         "notices",
         sa.Column("study_uid", sa.String(length=64), nullable=False),
