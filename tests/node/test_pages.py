@@ -3,14 +3,14 @@
 import re
 import time
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, CDPSession, Page
-from support.access import ADMINISTRATOR, PASSWORD, sign_in
+from support.access import ADMINISTRATOR, PASSWORD, READER, sign_in
 from support.filled import Filled, fill
 from support.findings import MODEL, findings, lesion, scene
 from support.pages import serving
@@ -245,11 +245,11 @@ def pages_of(filled: Filled) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Guarded:
-    """A node where people sign in. cookie: of an administrator's session."""
+    """A node where people sign in. cookies: name -> of that person's session."""
 
     node: Filled
     url: str
-    cookie: str
+    cookies: Mapping[str, str]
 
 
 @pytest.fixture(scope="module")
@@ -258,11 +258,16 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     node = fill(tmp_path_factory.mktemp("guarded"), web=web, triage_shadow=(TriageRule(name="draft", level="STAT"),))
     watched(node)
     accounts.add(node.database, ADMINISTRATOR, Role.ADMINISTRATOR, PASSWORD, time.time())
+    accounts.add(node.database, READER, Role.READER, PASSWORD, time.time())
+    cookies = {}
     with serving(node.settings) as client:
         url = str(client.base_url).rstrip("/")
         client.headers["origin"] = url
-        assert sign_in(client, ADMINISTRATOR).status_code == 303
-        yield Guarded(node=node, url=url, cookie=client.cookies[COOKIE])
+        for who in (ADMINISTRATOR, READER):
+            client.cookies.clear()  # who signs in again ends the session before
+            assert sign_in(client, who).status_code == 303
+            cookies[who] = client.cookies[COOKIE]
+        yield Guarded(node=node, url=url, cookies=cookies)
     node.database.close()
 
 
@@ -278,17 +283,18 @@ def test_axe_finds_no_serious_violation_on_any_page(
     for who, paths in (
         ("", ["/login"]),
         (ADMINISTRATOR, [*pages_of(guarded.node), "/studies/9.9", "/no/such/page"]),
+        (READER, ["/users"]),
     ):
         context.clear_cookies()
         if who:
-            context.add_cookies([{"name": COOKIE, "value": guarded.cookie, "url": guarded.url}])
+            context.add_cookies([{"name": COOKIE, "value": guarded.cookies[who], "url": guarded.url}])
         for path in paths:
             page.goto(f"{guarded.url}{path}")
             assert page.locator("html").get_attribute("lang") == language
             page.add_script_tag(path=fetched() / "axe-core" / "axe.min.js")
             if problems := page.evaluate(AXE):
                 found[path] = problems
-            name = "-".join(re.findall(r"[a-z]+", path)) or "worklist"
+            name = "-".join(re.findall(r"[a-z]+", f"{path} refused" if who == READER else path)) or "worklist"
             seen.add(f"{name} {page.locator('h1').first.inner_text()}")
             if scheme == "light":
                 picture(page, f"{name}-{scheme}-{language}")

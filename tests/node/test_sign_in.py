@@ -137,6 +137,15 @@ def test_a_page_of_another_site_changes_nothing_with_the_cookie(client: httpx.Cl
     assert "evil" not in client.get("/peers").text
 
 
+def test_what_a_reader_may_not_is_refused_on_a_page_and_to_a_program_in_a_sentence(client: httpx.Client) -> None:
+    sign_in(client, READER)
+    refused = client.get("/users", headers={"accept": "text/html", "accept-language": "zh-TW"})
+    assert (refused.status_code, refused.headers["content-type"]) == (403, "text/html; charset=utf-8")
+    assert '<html lang="zh-TW">' in refused.text and "<title>" in refused.text and "您無權進行此操作。" in refused.text
+    assert 'href="/users"' not in refused.text, "the page shows where a reader may go"
+    assert client.get("/users").text == "You may not do this."
+
+
 def test_ten_wrong_passwords_and_even_the_right_one_has_to_wait(tmp_path: Path) -> None:
     here = people(tmp_path)
     with served(here) as client:

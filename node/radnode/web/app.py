@@ -54,10 +54,9 @@ def create(settings: Settings) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.add_middleware(Door, web=settings.web, database=database)
+    app.add_middleware(Door, web=settings.web, database=database, refuse=refusals(app, settings))
     app.add_middleware(Language)
     app.add_middleware(Guard, host="" if settings.web.behind_proxy else settings.web.host)
-    refusals(app, settings)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.include_router(pages.router(settings, database, reader, store))
     app.include_router(changes.router(database))

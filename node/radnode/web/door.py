@@ -7,13 +7,14 @@ in, sitting at this machine. Whoever was shown a patient's data stands in the au
 import ipaddress
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import quote, urlsplit
 
 from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -25,6 +26,7 @@ from radnode.database import Database
 from radnode.settings import Web
 from radnode.settings_access import LOOPBACK
 from radnode.web.access import Access, Line, Need, Person
+from radnode.web.i18n import mark
 from radnode.web.rate import Rate
 
 COOKIE, SECURE_COOKIE = "radnode", "__Host-radnode"
@@ -43,16 +45,21 @@ ITSELF = frozenset({Kind.LOG_IN, Kind.LOG_OUT})
 SHOWN = frozenset({Kind.SEEN, Kind.LISTED, Kind.EXPORTED, Kind.AUDIT})
 UNASKED = frozenset({"/healthz", "/readyz", "/static"})
 """What is answered without a look into the database, which may be what does not answer."""
+MAY_NOT = mark("You may not do this.")
+FROM_ELSEWHERE = mark("Only a page of this node may change anything here.")
 MOST_TOLD = 10_000
 PERSON: ContextVar[Person | None] = ContextVar("person", default=None)
 """Who asked for what is being answered."""
+Refuse = Callable[[Request, int, str], Response]
+"""The answer that refuses with one sentence, under a status."""
 
 
 class Door:
-    """ASGI middleware."""
+    """ASGI middleware. refuse: how one who is known and may not is told so."""
 
-    def __init__(self, app: ASGIApp, web: Web, database: Database) -> None:
+    def __init__(self, app: ASGIApp, web: Web, database: Database, refuse: Refuse) -> None:
         self.app = app
+        self._refuse = refuse
         self._web = web
         self._database = database
         self._access = Access()
@@ -106,11 +113,18 @@ class Door:
         if person is None:
             return None, self._sign_in_first(scope, headers)
         if person.way == "session" and scope["method"] not in SAFE_METHODS and not from_own_page(headers):
-            return None, PlainTextResponse("Only a page of this node may change anything here.", status_code=403)
+            return None, self._turned_away(scope, person, FROM_ELSEWHERE)
         if not person.may(line):
             self._refused(scope, person)
-            return None, PlainTextResponse(f"{person.name} may not do this.", status_code=403)
+            return None, self._turned_away(scope, person, MAY_NOT)
         return person, None
+
+    def _turned_away(self, scope: Scope, person: Person, sentence: str) -> Response:
+        mine = PERSON.set(person)
+        try:
+            return self._refuse(Request(scope), 403, sentence)
+        finally:
+            PERSON.reset(mine)
 
     def _forwarded(self, scope: Scope, headers: Headers) -> str:
         """Put the caller's own address and scheme in place of the proxy's; why it may not pass, or ""."""

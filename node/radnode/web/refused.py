@@ -5,11 +5,12 @@ from urllib.parse import urlsplit
 from fastapi import FastAPI, Request
 from fastapi.exception_handlers import http_exception_handler, request_validation_exception_handler
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 
 from radnode.settings import Settings
 from radnode.web import views
+from radnode.web.door import Refuse
 from radnode.web.i18n import mark
 
 FOR_PROGRAMS = ("/api", "/fhir", "/dicom-web", "/metrics", "/changes", "/fragments", "/static")
@@ -17,7 +18,8 @@ NOT_HERE, NOT_DONE = mark("Not here"), mark("Not done")
 WRONG_FORM = mark("The form was not filled in as it must be: nothing was changed.")
 
 
-def refusals(app: FastAPI, settings: Settings) -> None:
+def refusals(app: FastAPI, settings: Settings) -> Refuse:
+    """Have the application refuse by pages; how the door refuses, too."""
     template = views.environment(settings).get_template("refused.html")
 
     def page(request: Request, status: int, sentence: str) -> HTMLResponse:
@@ -38,6 +40,11 @@ def refusals(app: FastAPI, settings: Settings) -> None:
         if not is_a_person(request):
             return await request_validation_exception_handler(request, error)
         return page(request, 422, WRONG_FORM)
+
+    def at_the_door(request: Request, status: int, sentence: str) -> Response:
+        return page(request, status, sentence) if is_a_person(request) else PlainTextResponse(sentence, status)
+
+    return at_the_door
 
 
 def is_a_person(request: Request) -> bool:
