@@ -10,6 +10,7 @@ import pydicom.sr._concepts_dict
 import pytest
 from scipy import ndimage
 
+from radnode_inference import registry
 from radnode_inference.findings import Code, Finding, Findings, Kind
 from radnode_inference.generator import breast
 from radnode_inference.generator.dicom_parts import Layout, Order
@@ -305,6 +306,11 @@ def test_the_two_phases_are_counted_from_the_first_one_with_contrast_however_ear
     assert [p.after_first_s for p in roles.posts] == pytest.approx([30 + 60 * n for n in range(8)], abs=0.5)
     assert roles.posts[0].after_injection_s == pytest.approx(75 if states_injection else 30, abs=0.5)
     assert chosen(roles.posts) == (3, 8)
+
+
+def test_results_counted_so_have_another_version_than_those_counted_from_the_injection() -> None:
+    assert KineticsModel().identity.version == registry.card("mr-breast-kinetics", Path("none")).identity.version
+    assert KineticsModel().identity.version > "1.0.0"
 
 
 @pytest.mark.parametrize("times", [(400, 450, 500), (100, 120, 140)])

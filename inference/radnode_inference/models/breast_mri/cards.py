@@ -8,9 +8,11 @@ from radnode_inference.model import Availability, ModelCard
 from radnode_inference.models.breast_mri.kinetics_codes import ENHANCING_LESION
 from radnode_inference.weights import weights_card
 
+KINETICS_VERSION = "1.1.0"
+"""1.1.0: early and late phase counted from when the first phase with contrast began; ADC computed where there is no map."""
 KINETICS_IDENTITY = ModelIdentity(
     name="mr-breast-kinetics",
-    version="1.0.0",
+    version=KINETICS_VERSION,
     weights_name="training-free",
     weights_version="",
     weights_sha256="",
