@@ -7,6 +7,7 @@ from typing import cast
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from radnode import addresses
 from radnode.database import Database
 from radnode.destinations import probe
 from radnode.errors import DeliveryError
@@ -61,8 +62,9 @@ def row_of(session: Session, destination: Destination) -> CapabilityRow:
 def ask_those_due(database: Database, settings: Settings, now: float) -> int:
     """Ask every destination that can be asked and was not for a day, or did not answer a minute ago; how many."""
     with database.reading() as session:
-        answers = known(session, settings.destinations)
-    due = [d for d in settings.destinations if d.kind == "dimse" and is_due(answers.get(d.name), now)]
+        there = addresses.destinations(session, settings)
+        answers = known(session, there)
+    due = [d for d in there if d.kind == "dimse" and is_due(answers.get(d.name), now)]
     for destination in due:
         ask(database, settings, destination, now)
     return len(due)

@@ -12,10 +12,10 @@ import httpx
 
 from radnode import migrations, peer_steps, peer_steps_web, peers, start, tls, weights_use
 from radnode import settings as settings_module
+from radnode.addresses import address_of
 from radnode.database import Database
 from radnode.errors import DeliveryError, SettingsError
 from radnode.peer import WEB, Peer
-from radnode.query import address_of
 from radnode.settings import Destination, Settings
 from radnode_inference import registry
 from radnode_inference.model import Availability, ModelCard

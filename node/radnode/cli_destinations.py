@@ -21,12 +21,13 @@ def destinations() -> None:
 @destinations.command("list")
 def list_() -> None:
     """Every destination, what it gets, and what not and why."""
-    from radnode import capabilities, settings
+    from radnode import addresses, capabilities, settings
 
     loaded = settings.load()
     with opened() as database, database.reading() as session:
-        known = capabilities.known(session, loaded.destinations)
-    for destination in loaded.destinations:
+        there = addresses.destinations(session, loaded)
+        known = capabilities.known(session, there)
+    for destination in there:
         click.echo("\n".join(described(destination, known.get(destination.name))))
 
 
@@ -35,10 +36,11 @@ def list_() -> None:
 @click.pass_context
 def probe(ctx: click.Context, name: str) -> None:
     """Ask the PACS NAME (left out: every PACS) by association negotiation what it takes, and keep the answer."""
-    from radnode import capabilities, settings
+    from radnode import addresses, capabilities, settings
 
     loaded = settings.load()
-    asked = [d for d in loaded.destinations if name in ("", d.name)]
+    with opened() as database, database.reading() as session:
+        asked = [d for d in addresses.destinations(session, loaded) if name in ("", d.name)]
     if name and not asked:
         click.echo(f"radnode: there is no destination {name}.", err=True)
         ctx.exit(1)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from radnode.errors import RefusedError
-from radnode.peer import RIGHTS, WAYS, check_places, check_reference
+from radnode.peer import PROFILE, RIGHTS, WAYS, check_places, check_reference
 
 if TYPE_CHECKING:
     from radnode.database import Database
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 NOTHING = "none"
 """What --may says for a peer without a right."""
+ALL = "all"
+"""What --profile says for all the results that a peer takes."""
 
 
 def refused_early(ctx: click.Context, option: click.Parameter, value: str | None) -> str | None:
@@ -40,6 +42,12 @@ OPTIONS = (
     click.option("--port", type=click.IntRange(1, 65535), help="Where it listens itself."),
     click.option("--quiet-s", type=click.FloatRange(0), help="Its own quiet time before a study is complete."),
     click.option("--may", multiple=True, type=click.Choice((*RIGHTS, NOTHING)), help="Several times.  [default: send]"),
+    click.option(
+        "--profile",
+        multiple=True,
+        type=click.Choice((*PROFILE, ALL)),
+        help="With --may results: kinds of them. Several times.  [default: all that it takes]",
+    ),
     click.option("--way", type=click.Choice(WAYS), help="How studies are fetched from it.  [default: move]"),
     click.option("--url", callback=refused_early, help="Of its DICOMweb (wado) or of Orthanc."),
     click.option("--user", help="Of that web address."),
@@ -93,14 +101,23 @@ def add(name: str, **given: Any) -> None:
 
 @peers.command()
 @click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask where what is owed to it is withdrawn.")
 @described
-def edit(name: str, **given: Any) -> None:
+def edit(name: str, yes: bool, **given: Any) -> None:
     """Change what is given of the peer NAME, and nothing else. In force at once, and kept in the history."""
+    from radnode.peer_ties import ends
+
     changes = chosen(given)
     if not changes:
         raise click.UsageError("Say what to change.")
     with opened() as database:
-        keep(database, made(name, vars(own(database, name)) | changes))
+        before = own(database, name)
+        after = made(name, vars(before) | changes)
+        with database.reading() as session:
+            sentence = ends(session, before, after)
+        if sentence and not yes:
+            click.confirm(f"{sentence} Change {name}?", abort=True, err=True)
+        keep(database, after)
 
 
 def chosen(given: dict[str, Any]) -> dict[str, Any]:
@@ -108,6 +125,10 @@ def chosen(given: dict[str, Any]) -> dict[str, Any]:
     said = {k: v for k, v in given.items() if v is not None and v != ()}
     if "may" in said:
         said["may"] = tuple(right for right in RIGHTS if right in said["may"])
+        if "results" not in said["may"]:
+            said.setdefault("profile", ())
+    if ALL in said.get("profile", ()):
+        said["profile"] = ()
     return said
 
 
@@ -128,9 +149,13 @@ def made(name: str, fields: dict[str, Any]) -> "Peer":
 
 
 def keep(database: "Database", peer: "Peer") -> None:
+    from radnode import settings
+    from radnode.addresses import clash
     from radnode.peer_ties import wide
     from radnode.peers import add_peer
 
+    if why := clash(peer, settings.load().destinations):
+        raise RefusedError(why)
     add_peer(database, peer, who=getpass.getuser())
     click.echo(f"{peer.name} may {', '.join(peer.may) or 'nothing'}.")
     for sentence in wide([peer]):
@@ -176,8 +201,9 @@ def line(p: "Peer") -> str:
     source = "settings" if p.from_settings else "added"
     quiet = "" if p.quiet_s is None else f", quiet {p.quiet_s:g} s"
     fetched = f", fetched from by {p.way}" if "retrieve" in p.may else ""
+    gets = f", gets {', '.join(p.profile) or 'all that it takes'}" if p.gets_results else ""
     named = f" as {p.certificate_name}" if p.certificate_name else ""
-    rights = f"may {', '.join(p.may) or 'nothing'}{fetched}{f', only over TLS{named}' if p.tls else ''}"
+    rights = f"may {', '.join(p.may) or 'nothing'}{fetched}{gets}{f', only over TLS{named}' if p.tls else ''}"
     return f"{p.name}: {p.ae_title or 'any AE title'} at {where}{called}{quiet}; {rights} ({source})"
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pydicom.dataset import Dataset
 
 from radnode import commit_requests, commitment
+from radnode.addresses import address_of
 from radnode.commit_requests import Request
 from radnode.commitment import Unproven
 from radnode.database import Database
@@ -23,7 +24,6 @@ from radnode.patience import Patience
 from radnode.peers import list_peers
 from radnode.prior_fetch import PriorFinder
 from radnode.pulse import Pulse, keep_turning
-from radnode.query import address_of
 from radnode.reconcile import Reconciler
 from radnode.settings import Deliver, Destination, Settings
 from radnode_inference.findings import uid_from
@@ -162,11 +162,17 @@ def later_s(policy: Deliver, attempt: int) -> float:
     return float(min(policy.retry_max_s, policy.retry_s * 2.0 ** min(attempt, 60)))
 
 
+def asking(
+    settings: Settings, address: Destination, database: Database, stop: threading.Event
+) -> list[threading.Thread]:
+    """One for this PACS, so that none holds up another; none where it is not asked."""
+    asked = [Asker(settings, address, database)] if is_asked(address) else []
+    return [threading.Thread(target=run, args=(a.turn, database, stop), daemon=True) for a in asked]
+
+
 def threads(settings: Settings, database: Database, stop: threading.Event) -> list[threading.Thread]:
-    """One for each PACS, so that none holds up another, one that answers, one that asks what there is of a study."""
-    askers = [Asker(settings, d, database) for d in settings.destinations if is_asked(d)]
-    turns: list[Callable[[], bool]] = [a.turn for a in askers]
-    turns += [Answerer(settings, database).turn, EvidenceAsker(settings, database).turn]
+    """One that answers, one that asks what there is of a study, and those that find and fetch studies."""
+    turns: list[Callable[[], bool]] = [Answerer(settings, database).turn, EvidenceAsker(settings, database).turn]
     turns += [c(settings, database).turn for c in (PriorFinder, Fetcher, Reconciler)]
     return [threading.Thread(target=run, args=(turn, database, stop), daemon=True) for turn in turns]
 

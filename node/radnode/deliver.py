@@ -4,10 +4,11 @@ import logging
 import random
 import threading
 import time
+from collections.abc import Collection
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from radnode import breaker, commit_ask, subscriptions
+from radnode import addresses, breaker, commit_ask, subscriptions
 from radnode.breaker import Breaker
 from radnode.database import Database
 from radnode.destinations import Sender, open_destination
@@ -30,27 +31,35 @@ STOP_S = 2.0  # what is still in hand then is sent again by the next process
 class Lane:
     """One worker of one destination: takes a study's due results, opens one connection, sends, settles each."""
 
-    def __init__(self, settings: Settings, address: Destination, outbox: Outbox, breaker: Breaker) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        address: Destination,
+        outbox: Outbox,
+        breaker: Breaker,
+        leaves: threading.Event | None = None,
+    ) -> None:
         self.policy = settings.deliver
         self.calling_ae = settings.receive.ae_title
         self.address = address
         self.outbox = outbox
         self.breaker = breaker
+        self.leaves = leaves or threading.Event()  # set: nothing more is sent, and what is not sent is given back
         self.due = threading.Event()
         self.token: str | None = None  # of the batch in hand, for its heartbeat
 
-    def run(self, stop: threading.Event) -> None:
+    def run(self) -> None:
         patience = Patience(f"Delivery to {self.address.name}", "deliver")
-        while not stop.is_set():
+        while not self.leaves.is_set():
             if not self.due.wait(POLL_S * 4):
                 continue
             self.due.clear()
             try:
-                while not stop.is_set() and self.deliver_one():
+                while not self.leaves.is_set() and self.deliver_one():
                     pass
                 patience.worked()
             except Exception as e:  # a lane that ends would leave its destination without any
-                stop.wait(patience.failed(e))
+                self.leaves.wait(patience.failed(e))
 
     def deliver_one(self) -> bool:
         """Claim one batch and do what can be done with it. False when there was none, or the destination is left alone."""
@@ -75,7 +84,7 @@ class Lane:
         try:
             destination = open_destination(self.address, calling_ae=self.calling_ae, timeout_s=self.policy.timeout_s)
             with destination.open(batch.deliveries) as sender:
-                while left:
+                while left and not self.leaves.is_set():
                     done += self._send_one(sender, batch.token, left[0])
                     left.pop(0)
         except DeliveryError as e:
@@ -88,14 +97,16 @@ class Lane:
         self._note(error)
         if done:
             self.outbox.tell(batch.study_uid, time.time(), f"{count(done)} delivered to {self.address.name}.")
-        if left:
+        if left and self.leaves.is_set() and not error:
+            self.outbox.give_back(batch.token)
+        elif left:
             self._fail(batch, left, error, logged)
 
     def _note(self, error: str) -> None:
         """How it went, for the deliveries to come; what waited for a destination that is back waits no longer."""
-        if error:
+        if error and not self.leaves.is_set():
             self.breaker.failed(error, time.time())
-        elif self.breaker.worked():
+        elif not error and self.breaker.worked():
             self.outbox.hasten(self.address.name, time.time())
 
     def _send_one(self, sender: Sender, token: str, delivery: Delivery) -> bool:
@@ -123,7 +134,7 @@ class Lane:
         if again:
             attempt = max(d.attempt for d in again) + 1
             self.outbox.postpone(batch.token, again, error, now + backoff_s(self.policy, attempt, random.random()))  # noqa: S311
-            if attempt == 1:
+            if attempt == 1 and not self.leaves.is_set():
                 sentence = (
                     f"{count(len(again))} could not be delivered to {self.address.name}; tried again until it works."
                 )
@@ -145,18 +156,66 @@ def count(results: int) -> str:
     return "1 result" if results == 1 else f"{results} results"
 
 
-def lanes(settings: Settings, outbox: Outbox) -> list[Lane]:
-    """At least one lane for each destination; `deliver.threads` are shared out evenly."""
-    each = max(1, settings.deliver.threads // max(1, len(settings.destinations)))
-    made = []
-    for address in settings.destinations:
+class Place:
+    """A destination at work: its lanes and who asks it what it keeps, each in a thread of its own, until it leaves."""
+
+    def __init__(self, settings: Settings, address: Destination, outbox: Outbox, lanes: int) -> None:
+        self.address = address
+        self.leaves = threading.Event()
         shared = Breaker(
             address.name,
             outbox.database,
             lambda failures: backoff_s(settings.deliver, failures, random.random()),  # noqa: S311
         )
-        made += [Lane(settings, address, outbox, shared) for _ in range(each)]
-    return made
+        self.lanes = [Lane(settings, address, outbox, shared, self.leaves) for _ in range(lanes)]
+        self.threads = [threading.Thread(target=lane.run, daemon=True) for lane in self.lanes]
+        self.threads += commit_ask.asking(settings, address, outbox.database, self.leaves)
+        for thread in self.threads:
+            thread.start()
+
+    def is_alive(self) -> bool:
+        return any(thread.is_alive() for thread in self.threads)
+
+
+class Places:
+    """Every destination at work; at least one lane for each, `deliver.threads` are shared out. For one thread alone."""
+
+    def __init__(self, settings: Settings, outbox: Outbox) -> None:
+        self._settings = settings
+        self._outbox = outbox
+        self._at: dict[str, Place] = {}
+        self._leaving: list[Place] = []
+
+    def follow(self) -> None:
+        """Begin where results go by now, and leave where they go no more; one that was changed begins anew."""
+        with self._outbox.database.reading() as session:
+            there = {d.name: d for d in addresses.destinations(session, self._settings)}
+        for name, place in tuple(self._at.items()):
+            if there.get(name) != place.address:
+                place.leaves.set()
+                self._leaving.append(self._at.pop(name))
+        self._leaving = [p for p in self._leaving if p.is_alive()]
+        each = max(1, self._settings.deliver.threads // max(1, len(there)))
+        for name in there.keys() - self._at.keys():
+            self._at[name] = Place(self._settings, there[name], self._outbox, each)
+
+    def wake(self, due: Collection[str]) -> None:
+        """The lanes of these destinations have something to do."""
+        for lane in (lane for name in due if name in self._at for lane in self._at[name].lanes):
+            lane.due.set()
+
+    def in_hand(self) -> list[str]:
+        """The claims of busy lanes, also of those that leave."""
+        places = (*self._at.values(), *self._leaving)
+        return [token for place in places for lane in place.lanes if (token := lane.token)]
+
+    def end(self) -> None:
+        """Leave everywhere."""
+        places = (*self._at.values(), *self._leaving)
+        for place in places:
+            place.leaves.set()
+        for thread in (thread for place in places for thread in place.threads):
+            thread.join(STOP_S)
 
 
 def serve(settings: Settings, stop: threading.Event | None = None) -> None:
@@ -165,23 +224,23 @@ def serve(settings: Settings, stop: threading.Event | None = None) -> None:
     database = Database(settings.url)
     breaker.forget(database)
     outbox = Outbox(database, settings.data)
-    workers = lanes(settings, outbox)
-    threads = [threading.Thread(target=lane.run, args=(stop,), daemon=True) for lane in workers]
-    threads += commit_ask.threads(settings, database, stop)
+    places = Places(settings, outbox)
+    threads = commit_ask.threads(settings, database, stop)
     threads.append(threading.Thread(target=subscriptions.serve, args=(settings, stop), daemon=True))
     for thread in threads:
         thread.start()
     try:
-        turn(outbox, workers, stop)
+        turn(outbox, places, stop)
     finally:
         stop.set()
+        places.end()
         for thread in threads:
             thread.join(STOP_S)
         database.close()
 
 
-def turn(outbox: Outbox, workers: list[Lane], stop: threading.Event) -> None:
-    """Wake the lanes of destinations that something is due for, and keep the claims of busy lanes alive."""
+def turn(outbox: Outbox, places: Places, stop: threading.Event) -> None:
+    """Follow where results go, wake the lanes of destinations that something is due for, and keep the claims of busy lanes alive."""
     released, beat_at = False, 0.0
     patience = Patience("The look for what is owed", "deliver")
     pulse = Pulse(outbox.database, LOOK_S)
@@ -190,13 +249,11 @@ def turn(outbox: Outbox, workers: list[Lane], stop: threading.Event) -> None:
             if not released:
                 outbox.release_lost()
                 released = True
+            places.follow()
             now = time.time()
-            due = outbox.due(now)
-            for lane in workers:
-                if lane.address.name in due:
-                    lane.due.set()
+            places.wake(outbox.due(now))
             if time.monotonic() >= beat_at:
-                outbox.renew([lane.token for lane in workers if lane.token], now + LEASE_S)
+                outbox.renew(places.in_hand(), now + LEASE_S)
                 beat_at = time.monotonic() + BEAT_S
             patience.worked()
         except SQLAlchemyError as e:

@@ -40,6 +40,7 @@ class Action(StrEnum):
     FETCHED = "fetched"
     CONFIRMED = "confirmed"  # a person stands for a report
     TEXT = "text"  # what a language model made of a report's text
+    WITHDRAWN = "withdrawn"  # owed to a peer that gets no results any more
     MOVED = "moved"  # another system's report was corrected to be about another study
     RULED = "ruled"  # a person said what a finding is worth
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from sqlalchemy.exc import SQLAlchemyError
 
 from radnode import fetches
+from radnode.addresses import address_of
 from radnode.database import Database
 from radnode.destinations import dimse_fetch, orthanc
 from radnode.destinations.dimse_fetch import Brought
@@ -16,7 +17,7 @@ from radnode.errors import DeliveryError, StoreError
 from radnode.faults import Point, crash_point
 from radnode.fetches import Fetch
 from radnode.peers import Peer, list_peers
-from radnode.query import address_of, web_address
+from radnode.query import web_address
 from radnode.settings import Settings
 from radnode.store import Store
 from radnode.store_check import Arrival

@@ -57,7 +57,7 @@ class Batch:
 
 
 class Outbox:
-    """The only writer of delivery states, but for `results.record`, which owes and withdraws."""
+    """The only writer of delivery states, but for `results`, which owes and withdraws, and `withdrawals`."""
 
     def __init__(self, database: Database, data: Path) -> None:
         self.database = database
@@ -131,6 +131,12 @@ class Outbox:
                 audit.note(session, act)
                 if commits:
                     commitment.expect(session, delivery.id, delivery.destination, now)
+
+    def give_back(self, token: str) -> None:
+        """What was claimed and not tried is anybody's again."""
+        with self.database.transaction() as session:
+            change = update(DeliveryRow).where(DeliveryRow.claimed_by == token, DeliveryRow.state == DeliveryState.OWED)
+            session.execute(change.values(claimed_by="", claimed_until=0.0))
 
     def postpone(self, token: str, deliveries: Sequence[Delivery], error: str, due_at: float) -> None:
         """Tried and failed: again at `due_at`."""

@@ -5,7 +5,9 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-RIGHTS = ("send", "query", "retrieve", "commit", "worklist")
+RIGHTS = ("send", "query", "retrieve", "commit", "worklist", "results")
+PROFILE = ("sr", "seg", "key-image", "parametric-map", "pdf", "kos", "rtstruct", "status")
+"""The kinds of results that a PACS can take."""
 WAYS = ("move", "get", "wado", "orthanc")
 WEB = frozenset({"wado", "orthanc"})
 HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*\.?")
@@ -20,7 +22,8 @@ class Peer:
     address: from where it may call, an IP address or a network. host: where it is called, a name or an IP address; its
     certificate must be for it. Without one, it is called at `address` where that is a single one.
     may: send (C-STORE to the node), query and retrieve (by the node), commit (ask the node for storage commitment),
-    worklist (ask the node for the order to read in). tls: in both directions; whoever comes as this peer in the clear is
+    worklist (ask the node for the order to read in), results (they are sent to it by C-STORE, where it is called; profile:
+    which kinds of them, empty: what it takes). tls: in both directions; whoever comes as this peer in the clear is
     refused. certificate_name: what the certificate must be for that it comes with, its common name or one of its others.
     way: how studies are fetched from it; url: of its DICOMweb (wado) or of Orthanc, with `user` and `password`, or `token`;
     the last two are "file:PATH" or "env:NAME", never a secret. Raises ValueError for what is no peer.
@@ -33,6 +36,7 @@ class Peer:
     port: int | None = None
     quiet_s: float | None = None
     may: tuple[str, ...] = ("send",)
+    profile: tuple[str, ...] = ()
     way: str = "move"
     url: str = ""
     user: str = ""
@@ -47,6 +51,15 @@ class Peer:
         check_secrets(self.user, self.password, self.token)
         if self.certificate_name and not self.tls:
             raise ValueError("a peer whose certificate is looked at comes over TLS: set tls as well")
+        if self.gets_results and not self.called_at:
+            raise ValueError("a peer that gets results has a single place to call: host, or one address, and port")
+        if self.profile and not self.gets_results:
+            raise ValueError("a profile of results is for a peer that gets results: it lacks the right results")
+
+    @property
+    def gets_results(self) -> bool:
+        """Whether it is a destination."""
+        return "results" in self.may
 
     @property
     def called_at(self) -> str:
@@ -56,7 +69,7 @@ class Peer:
     @property
     def as_caller(self) -> frozenset[str]:
         """What it may do by calling the node. Of what is fetched, only that by C-MOVE comes by a call of the peer's own."""
-        rights = frozenset(self.may) - {"query"}
+        rights = frozenset(self.may) - {"query", "results"}
         return rights if self.way == "move" else rights - {"retrieve"}
 
     @property

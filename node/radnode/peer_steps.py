@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from radnode.addresses import address_of
 from radnode.destinations import probe, sop_class_name
 from radnode.destinations.caller import certificate_ends_at
 from radnode.destinations.commit_data import COMMITMENT
@@ -15,7 +16,7 @@ from radnode.destinations.dimse_fetch import GET, MOVE
 from radnode.errors import DeliveryError
 from radnode.peers import Peer
 from radnode.profiles import ASKED
-from radnode.query import address_of, querying
+from radnode.query import querying
 from radnode.settings import Destination, Settings
 from radnode.tls import DAY_S
 

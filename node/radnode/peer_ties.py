@@ -5,12 +5,14 @@ from collections.abc import Iterable
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from radnode import withdrawals
 from radnode.peer import Peer
 from radnode.settings import Settings
 from radnode.tables import StudyRow
 from radnode.tables_pacs import CommitRequestRow, FetchRow
 
 LATELY_S = 7 * 86_400.0
+WITHDRAWN = "{} results owed to it are withdrawn."
 
 
 def hangs_on(session: Session, settings: Settings, peer: Peer, now: float) -> tuple[str, ...]:
@@ -21,6 +23,8 @@ def hangs_on(session: Session, settings: Settings, peer: Peer, now: float) -> tu
         said.append((count(session, StudyRow.study_uid, *lately), "It sent {} of the last seven days' studies."))
     fetches = (FetchRow.peer == peer.name, FetchRow.state.in_(("queued", "running")))
     said.append((count(session, FetchRow.id, *fetches), "{} fetches from it wait and will fail."))
+    if peer.gets_results:
+        said.append((withdrawals.owed(session, peer.name), WITHDRAWN))
     owed = (CommitRequestRow.calling_ae == peer.ae_title, CommitRequestRow.state == "owed")
     said.append(
         (count(session, CommitRequestRow.transaction_uid, *owed), "{} answers to its storage commitments are owed.")
@@ -29,6 +33,14 @@ def hangs_on(session: Session, settings: Settings, peer: Peer, now: float) -> tu
     if settings.priors.peer == peer.name:
         sentences.append("Earlier studies are looked for in it ([priors] in the settings).")
     return tuple(sentences)
+
+
+def ends(session: Session, before: Peer | None, after: Peer) -> str:
+    """What is withdrawn where `before` becomes `after`, in a sentence; "" for nothing."""
+    if before is None or not before.gets_results or (after.gets_results and after.name == before.name):
+        return ""
+    many = withdrawals.owed(session, before.name)
+    return WITHDRAWN.format(many) if many else ""
 
 
 def count(session: Session, column: object, *where: object) -> int:

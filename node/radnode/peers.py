@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypedDict
 
 from sqlalchemy import insert, select, update
@@ -17,6 +17,7 @@ from radnode.database import Database
 from radnode.peer import Peer as Peer
 from radnode.settings import Settings
 from radnode.tables import PeerRow, RefusalRow
+from radnode.withdrawals import withdraw
 
 REFRESH_S = 0.5
 """How old the list of peers may be: a removed peer is out after this. An added one is in at once."""
@@ -194,18 +195,27 @@ def list_peers(database: Database) -> tuple[Peer, ...]:
 
 
 def add_peer(database: Database, peer: Peer, *, who: str = "") -> None:
-    """Add a peer, or replace the one of that name. Kept in the history: who did it, before and after."""
+    """Add a peer, or replace the one of that name. Kept in the history: who did it, before and after.
+
+    What is owed to one that gets no results any more is withdrawn.
+    """
     with database.transaction() as session:
         put(session, peer, who)
 
 
 def put(session: Session, peer: Peer, who: str) -> None:
     row = session.get(PeerRow, peer.name)
-    before = None if row is None else vars(from_row(row))
-    if before == vars(peer):
+    before = None if row is None else from_row(row)
+    if before == peer:
         return
+    change(session, peer, before, who)
+    if before is not None and before.gets_results and not peer.gets_results:
+        withdraw(session, peer.name, "this peer gets no results any more", time.time())
+
+
+def change(session: Session, peer: Peer, before: Peer | None, who: str) -> None:
     session.merge(PeerRow(**to_row(peer)))
-    peer_changes.record(session, peer.name, before, vars(peer), who, time.time())
+    peer_changes.record(session, peer.name, None if before is None else vars(before), vars(peer), who, time.time())
 
 
 def remove_peer(database: Database, name: str, *, who: str = "") -> bool:
@@ -218,18 +228,29 @@ def drop(session: Session, name: str, who: str) -> bool:
     row = session.get(PeerRow, name)
     if row is None:
         return False
-    peer_changes.record(session, name, vars(from_row(row)), None, who, time.time())
+    before, now = from_row(row), time.time()
+    peer_changes.record(session, name, vars(before), None, who, now)
     session.delete(row)
+    if before.gets_results:
+        withdraw(session, name, "this peer was removed", now)
     return True
 
 
 def sync_from_settings(settings: Settings, database: Database) -> None:
-    """Make the rows that come from the settings file equal to it; peers added by hand stay, unless named in the file."""
+    """Make the rows that come from the settings file equal to it; peers added by hand stay, unless named in the file.
+
+    One whose name is a destination of the file by now gets no results as a peer: what is owed to the name goes there.
+    """
     wanted = {p.name: Peer(**{**p.model_dump(), "from_settings": True}) for p in settings.peers}
     with database.transaction() as session:
         for name in session.scalars(select(PeerRow.name).where(PeerRow.from_settings)).all():
             if name not in wanted:
                 drop(session, name, FILE)
+        for row in session.scalars(select(PeerRow).where(PeerRow.name.in_([d.name for d in settings.destinations]))):
+            peer = from_row(row)
+            if peer.gets_results:
+                may = tuple(right for right in peer.may if right != "results")
+                change(session, replace(peer, may=may, profile=()), peer, FILE)
         for peer in wanted.values():
             put(session, peer, FILE)
 
@@ -301,8 +322,8 @@ def list_refusals(database: Database, limit: int = 100) -> tuple[Refusal, ...]:
 
 def from_row(row: PeerRow) -> Peer:
     columns = {name: getattr(row, name) for name in Peer.__dataclass_fields__}
-    return Peer(**columns | {"may": tuple(row.may.split())})
+    return Peer(**columns | {"may": tuple(row.may.split()), "profile": tuple(row.profile.split())})
 
 
 def to_row(peer: Peer) -> dict[str, object]:
-    return {**vars(peer), "may": " ".join(peer.may)}
+    return {**vars(peer), "may": " ".join(peer.may), "profile": " ".join(peer.profile)}

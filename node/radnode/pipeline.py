@@ -27,8 +27,8 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
+from radnode import addresses, events, fetches, jobs, results, routing, shadow, weights_use
 from radnode import complete as completeness
-from radnode import events, fetches, jobs, results, routing, shadow, weights_use
 from radnode.database import Database
 from radnode.events import Action
 from radnode.faults import Point, crash_point
@@ -124,7 +124,8 @@ def end(
         events.write(session, job.study_uid, Action.DONE, sentence, now)
         jobs.finish(session, job, JobState.DONE, "", now)
         reject_status(session, settings, job.study_uid, job.model, {r.uid for r in stored}, now)
-        results.record(session, job, stored, settings.destinations, now, again=job.rerun, omissions=omissions)
+        to = addresses.destinations(session, settings)
+        results.record(session, job, stored, to, now, again=job.rerun, omissions=omissions)
     return JobState.DONE
 
 

@@ -4,13 +4,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
+from radnode.addresses import address_of
 from radnode.destinations.dimse_find import Found, finding
 from radnode.destinations.web_client import WebAddress
 from radnode.destinations.web_find import WebFinder
-from radnode.errors import DeliveryError
 from radnode.peers import Peer
-from radnode.settings import Destination, Settings
-from radnode.settings_access import with_certificates
+from radnode.settings import Settings
 
 
 class Finder(Protocol):
@@ -34,15 +33,6 @@ def querying(peer: Peer, settings: Settings, timeout_s: float) -> Iterator[Finde
         return
     with finding(address_of(peer, settings), calling_ae=settings.receive.ae_title, timeout_s=timeout_s) as associated:
         yield associated
-
-
-def address_of(peer: Peer, settings: Settings) -> Destination:
-    """Where a peer is called. Raises DeliveryError when it has no single place and port."""
-    host = peer.called_at
-    if not host or peer.port is None:
-        raise DeliveryError(f"{peer.name} has no single place to call by DICOM: host, or one address, and port")
-    called = Destination(name=peer.name, kind="dimse", host=host, port=peer.port, ae_title=peer.ae_title, tls=peer.tls)
-    return with_certificates((called,), settings.tls)[0]
 
 
 def web_address(peer: Peer, settings: Settings) -> WebAddress:

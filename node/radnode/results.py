@@ -261,13 +261,13 @@ def make_current(session: Session, job: EndedJob, result: StoredResult, now: flo
 
 
 def owe(session: Session, study_uid: str, result_uid: str, destination: str, now: float, *, again: bool) -> None:
-    """The outbox row of one result for one destination, made once; owed anew when `again`."""
+    """The outbox row of one result for one destination, made once; owed anew when `again`, or withdrawn before."""
     query = select(DeliveryRow).where(DeliveryRow.result_uid == result_uid, DeliveryRow.destination == destination)
     row = session.scalars(query).one_or_none()
     if row is None:
         row = DeliveryRow(result_uid=result_uid, study_uid=study_uid, destination=destination)
         session.add(row)
-    elif not again:
+    elif not again and row.state != DeliveryState.WITHDRAWN:
         return
     row.state, row.attempt, row.error = DeliveryState.OWED, 0, ""
     row.created_at, row.due_at, row.delivered_at = now, now, None

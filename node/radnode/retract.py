@@ -10,7 +10,7 @@ import orjson
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from radnode import capabilities, events, fhir_transaction, profiles, results
+from radnode import addresses, capabilities, events, fhir_transaction, profiles, results
 from radnode.database import Database
 from radnode.destinations import NOTES, PRIORITY, REJECTION, RETRACTION
 from radnode.errors import RefusedError
@@ -200,8 +200,8 @@ def owe(session: Session, settings: Settings, note: Result, gone: Sequence[Sent]
     origin = Origin(id=newest.job_id, study_uid=newest.study_uid, model=newest.model)
     results.make_current(session, origin, stored, now)
     holders = {delivery.destination for delivery, _ in gone}
-    answers = capabilities.known(session, settings.destinations)
-    plans = profiles.plans(settings.destinations, answers)
+    there = addresses.destinations(session, settings)
+    plans = profiles.plans(there, capabilities.known(session, there))
     told = [p.destination for p in plans if p.destination in holders and note.kind in p.kinds]
     for name in told:
         results.owe(session, newest.study_uid, note.uid, name, now, again=True)

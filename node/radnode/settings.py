@@ -14,7 +14,7 @@ from radnode.settings_narrative import Narrative
 from radnode.settings_pacs import Priors as Priors
 from radnode.settings_pacs import Reconcile as Reconcile
 from radnode.settings_peers import AeTitle as AeTitle
-from radnode.settings_peers import Name, Port
+from radnode.settings_peers import DicomKind, Name, Port
 from radnode.settings_peers import Peer as Peer
 from radnode.settings_reading import Reading
 
@@ -80,7 +80,7 @@ class Fhir(Section):
     hooks: tuple[str, ...] = ()
 
 
-Kind = Literal["sr", "seg", "key-image", "parametric-map", "pdf", "kos", "rtstruct", "status", "fhir", "priority"]
+Kind = Literal[DicomKind, "fhir", "priority"]
 
 
 class Destination(Section):
@@ -299,6 +299,15 @@ def settings_file() -> Path | None:
     return here if here.is_file() else None
 
 
+def check_names(peers: tuple[Peer, ...], destinations: tuple[Destination, ...]) -> None:
+    """Raises SettingsError for a peer that gets results under the name of a destination."""
+    named = {d.name for d in destinations}
+    wrong = next((p.name for p in peers if "results" in p.may and p.name in named), None)
+    if wrong is not None:
+        sentence = f"The peer {wrong!r} gets results, and there is a destination of this name."
+        raise SettingsError("settings", sentence, 'Rename one, or take "results" out of what the peer may.')
+
+
 def load(**overrides: Any) -> Settings:
     """The settings; without a destination, results go to the folder `out` in the data folder.
 
@@ -313,6 +322,7 @@ def load(**overrides: Any) -> Settings:
         settings = Settings(**overrides)
         out = Destination(name="out", kind="folder", folder=settings.data / "out")
         there = with_certificates(settings.destinations, settings.tls)
+        check_names(settings.peers, there or (out,))
         return settings.model_copy(update={"destinations": there or (out,)})
     except ValidationError as e:
         first = e.errors()[0]

@@ -15,6 +15,9 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
+DicomKind = Literal["sr", "seg", "key-image", "parametric-map", "pdf", "kos", "rtstruct", "status"]
+
+
 class Peer(Section):
     name: Name
     ae_title: str = ""
@@ -22,7 +25,8 @@ class Peer(Section):
     host: str = ""  # where it is called, a name or an IP address; left out: at `address`
     port: Port | None = None
     quiet_s: float | None = Field(default=None, ge=0)
-    may: tuple[Literal["send", "query", "retrieve", "commit", "worklist"], ...] = ("send",)
+    may: tuple[Literal["send", "query", "retrieve", "commit", "worklist", "results"], ...] = ("send",)
+    profile: tuple[DicomKind, ...] = ()  # of results, where it may get "results"; empty: what it takes
     way: Literal["move", "get", "wado", "orthanc"] = "move"  # how studies are fetched from it
     url: str = ""  # of its DICOMweb (wado) or of Orthanc
     user: str = Field(default="", max_length=128)  # ... with this user and password, or this token

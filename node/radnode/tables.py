@@ -27,6 +27,7 @@ class PeerRow(Table):
     port: Mapped[int | None] = mapped_column(Integer)  # where it listens, for echo and delivery
     quiet_s: Mapped[float | None] = mapped_column(Float)
     may: Mapped[str] = mapped_column(String(64), default="send")  # send, query, retrieve, commit: blank-separated
+    profile: Mapped[str] = mapped_column(String(128), default="")  # kinds of results; "": what it takes
     way: Mapped[str] = mapped_column(String(16), default="move")  # how studies are fetched: move, get, wado, orthanc
     url: Mapped[str] = mapped_column(Text, default="")  # of DICOMweb or of Orthanc
     user: Mapped[str] = mapped_column(String(128), default="")

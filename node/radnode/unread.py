@@ -6,7 +6,7 @@ from typing import Literal
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from radnode import capabilities, events, profiles, results
+from radnode import addresses, capabilities, events, profiles, results
 from radnode.events import Action
 from radnode.results import EndedJob, Result
 from radnode.retract import REASONS, identity_of, reject_status, retract
@@ -31,13 +31,14 @@ def leave(session: Session, settings: Settings, job: EndedJob, outcome: Outcome,
     reject_status(session, settings, job.study_uid, job.model, {r.uid for r in made}, now)
     if made:
         stored = results.write_files(settings.data, made)
-        results.record(session, job, stored, settings.destinations, now, again=True)
+        results.record(session, job, stored, addresses.destinations(session, settings), now, again=True)
 
 
 def objects(session: Session, settings: Settings, job: EndedJob, outcome: Outcome, reason: str) -> tuple[Result, ...]:
     """The status objects that destinations asked for; () when none did."""
-    known = capabilities.known(session, settings.destinations)
-    plans = [p for p in profiles.plans(settings.destinations, known) if "status" in p.kinds]
+    there = addresses.destinations(session, settings)
+    known = capabilities.known(session, there)
+    plans = [p for p in profiles.plans(there, known) if "status" in p.kinds]
     if not plans:
         return ()
     from radnode.report import status_results

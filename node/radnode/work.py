@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from radnode import capabilities, complete, jobs, pipeline, priors, profiles, results, shadow, weights_use
+from radnode import addresses, capabilities, complete, jobs, pipeline, priors, profiles, results, shadow, weights_use
 from radnode.database import Database
 from radnode.engine import Engine, StoppedError
 from radnode.engine_messages import Answer, Declined, Done, Failed, Held, Task
@@ -86,7 +86,7 @@ class Worker:
 
     def _plans(self, session: Session) -> tuple[Plan, ...]:
         """What every destination takes, as far as it is known now."""
-        destinations = self._settings.destinations
+        destinations = addresses.destinations(session, self._settings)
         return profiles.plans(destinations, capabilities.known(session, destinations))
 
     def _beat(self, job: Job, part: float) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from support.node_process import TestNode, to_orthanc
+from support.node_process import TestNode
 from support.orthanc import Orthanc
 from support.sending import dataset_bytes
 from support.studies import Sample, small_breast, small_chest
@@ -43,13 +43,21 @@ class Round:
 def rounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Orthanc, dict[str, Round]]]:
     folder = tmp_path_factory.mktemp("pacs")
     samples = {"breast": small_breast(folder / "breast", seed=7), "chest": small_chest(folder / "chest", seed=6)}
-    with Orthanc(folder / "orthanc") as pacs, TestNode(folder, destinations=[to_orthanc(pacs)]) as node:
+    with Orthanc(folder / "orthanc") as pacs, TestNode(folder) as node:
         pacs.know_node(node.receive_port)
+        gets_results(node, pacs)
         for sample in samples.values():
             for file in sample.files:
                 pacs.upload(file.read_bytes())
             pacs.send_to_node(sample.study_uid)
         yield pacs, {name: went(sample, pacs, node) for name, sample in samples.items()}
+
+
+def gets_results(node: TestNode, pacs: Orthanc) -> None:
+    """Orthanc is made a destination on the page of the running node: as a peer that gets results."""
+    place = {"name": "pacs", "ae_title": pacs.ae_title, "address": "127.0.0.1", "port": str(pacs.dicom_port)}
+    said = node.http.post("/peers", data=place | {"may": ["send", "results"], "chosen": "true"}, follow_redirects=True)
+    assert said.status_code == 200 and "<td>dimse</td>" in said.text
 
 
 def went(sample: Sample, pacs: Orthanc, node: TestNode) -> Round:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Form, HTTPException
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
 from radnode import (
+    addresses,
     narrative_page,
     narratives,
     outbox,
@@ -103,6 +104,7 @@ def study_pages(made: APIRouter, render: Render, settings: Settings, database: D
     def page(name: str, study_uid: str) -> HTMLResponse:
         with database.reading() as session:
             story = studies.story(session, study_uid)
+            there = addresses.destinations(session, settings)
             drawn, reading = drawings.of_study(session, study_uid), readings.of_study(session, study_uid)
             said, remark = verdicts.history(session, study_uid), verdicts.remarks(session).get(study_uid, "")
             texts = narrative_page.texts(session, settings.data, study_uid, settings.narrative.language)
@@ -113,7 +115,7 @@ def study_pages(made: APIRouter, render: Render, settings: Settings, database: D
         return render(
             name, title_of(story), "studies",
             story=story, entry=row, ran=any(j.revision == story.study.revision for j in story.jobs), reports=reader.reports_of(study_uid), results={r.uid: r for r in story.results},
-            destinations={d.name for d in settings.destinations}, withheld=withheld(settings, story),
+            destinations={d.name for d in there}, withheld=withheld(settings, story),
             added=added(said), findings=rulings.rows(reader.reports_of(study_uid), said), rulings=said, remark=remark, drawings=drawn, reading=reading,
             texts=texts, narratives=steps,
         )  # fmt: skip

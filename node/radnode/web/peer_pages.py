@@ -8,12 +8,13 @@ from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pydantic import TypeAdapter, ValidationError
 
-from radnode import breaker, capabilities, outbox, peer_changes, peer_ties, peers, profiles, tls
+from radnode import addresses, breaker, capabilities, outbox, peer_changes, peer_ties, peers, profiles, tls
 from radnode.database import Database
-from radnode.peer import REFERENCES, RIGHTS, WAYS, Peer
+from radnode.peer import PROFILE, REFERENCES, RIGHTS, WAYS, Peer
 from radnode.peer_examine import examine
 from radnode.settings import AeTitle, Settings
 from radnode.settings import Peer as PeerSetting
+from radnode.tables import PeerRow
 from radnode.web.fhir import who
 from radnode.web.views import Render
 
@@ -31,7 +32,13 @@ FIELDS = (
     "certificate_name",
     "old",
 )
-EMPTY: dict[str, Any] = dict.fromkeys(FIELDS, "") | {"may": ("send",), "way": "move", "tls": False}
+EMPTY: dict[str, Any] = dict.fromkeys(FIELDS, "") | {
+    "may": ("send",),
+    "way": "move",
+    "tls": False,
+    "profile": (),
+    "asks": "",
+}
 Text = Annotated[str, Form(max_length=1024)]
 
 
@@ -39,18 +46,19 @@ def peer_pages(made: APIRouter, render: Render, settings: Settings, database: Da
     def page(status: int = 200, problem: str = "", form: dict[str, Any] | None = None, **values: Any) -> HTMLResponse:
         known = peers.list_peers(database)
         with database.reading() as session:
-            answers = capabilities.known(session, settings.destinations)
+            there = addresses.destinations(session, settings)
+            answers = capabilities.known(session, there)
             hangs = {
                 p.name: peer_ties.hangs_on(session, settings, p, time.time()) for p in known if not p.from_settings
             }
             changes, counts, outages = peer_changes.history(session), outbox.counts(session), breaker.outages(session)
-        targets = [(d, profiles.plan(d, answers.get(d.name)), answers.get(d.name)) for d in settings.destinations]
+        targets = [(d, profiles.plan(d, answers.get(d.name)), answers.get(d.name)) for d in there]
         turned_away = [(r, free_name(r.calling_ae, known)) for r in peers.list_refusals(database)]
         nothing = {"tested": "", "steps": ()}
         return render(
             "peers.html", "Peers", "peers", status, peers=known, refusals=turned_away, problem=problem,
             destinations=targets, changes=changes, counts=counts, nothing_owed=outbox.Count(), outages=outages,
-            rights=RIGHTS, ways=WAYS, own=(settings.receive.ae_title, *settings.receive.also_called),
+            rights=RIGHTS, kinds=PROFILE, ways=WAYS, own=(settings.receive.ae_title, *settings.receive.also_called),
             form=EMPTY | (form or {}), certificates=(*tls.warnings(settings), *peers.unheard(settings, known), *peer_ties.wide(known)), hangs=hangs, **(nothing | values),
         )  # fmt: skip
 
@@ -69,6 +77,7 @@ def peer_pages(made: APIRouter, render: Render, settings: Settings, database: Da
         port: Text = "",
         quiet_s: Text = "",
         may: Annotated[list[str] | None, Form()] = None,
+        profile: Annotated[list[str] | None, Form()] = None,
         way: Text = "move",
         url: Text = "",
         user: Text = "",
@@ -78,16 +87,28 @@ def peer_pages(made: APIRouter, render: Render, settings: Settings, database: Da
         certificate_name: Text = "",
         old: Text = "",
         chosen: Annotated[bool, Form()] = False,
+        sure: Annotated[bool, Form()] = False,
     ) -> Response:
-        """Add a peer, or put it in the place of `old`. In force at once. chosen: what it may is in the form, also nothing."""
+        """Add a peer, or put it in the place of `old`. In force at once. chosen: what it may is in the form, also nothing.
+
+        sure: what is owed to one that gets no results any more may be withdrawn; without it, that is asked first.
+        """
         form = {
             "name": name, "ae_title": ae_title, "address": address, "host": host, "port": port, "quiet_s": quiet_s,
-            "may": tuple(may or (() if chosen else ("send",))), "way": way, "url": url, "user": user,
+            "may": tuple(may or (() if chosen else ("send",))), "profile": tuple(profile or ()),
+            "way": way, "url": url, "user": user,
             "password": password, "token": token, "tls": tls, "certificate_name": certificate_name, "old": old,
         }  # fmt: skip
         wanted, problem = read(database, form)
         if wanted is None:
             return page(422, problem, form | hidden(form))
+        if why := addresses.clash(wanted, settings.destinations):
+            return page(422, why, form)
+        with database.reading() as session:
+            before = session.get(PeerRow, old or wanted.name)
+            asks = "" if before is None else peer_ties.ends(session, peers.from_row(before), wanted)
+        if asks and not sure:
+            return page(409, asks, form | {"asks": asks})
         if old and old != wanted.name:
             peers.remove_peer(database, old, who=who(request))
         peers.add_peer(database, wanted, who=who(request))
@@ -108,7 +129,9 @@ def peer_pages(made: APIRouter, render: Render, settings: Settings, database: Da
 
     @made.post("/destinations/probe")
     def probe(name: Annotated[str, Form()]) -> Response:
-        found = next((d for d in settings.destinations if d.name == name and d.kind == "dimse"), None)
+        with database.reading() as session:
+            there = addresses.destinations(session, settings)
+        found = next((d for d in there if d.name == name and d.kind == "dimse"), None)
         if found is None:
             raise HTTPException(404, "There is no PACS of this name among the destinations.")
         capabilities.ask(database, settings, found, time.time())

@@ -58,7 +58,7 @@ WORDS = (
     mark("accepted"), mark("rejected"), mark("edited"), mark("undone"), mark("live"), mark("shadow"), mark("off"),
     mark("Viewer"), mark("Not here"), mark("Retract"), mark("There is no result to retract."),
     mark("The node never received this study."),
-    mark("send"), mark("query"), mark("retrieve"), mark("commit"), mark("prior"), mark("hand"), mark("reconcile"),
+    mark("send"), mark("query"), mark("retrieve"), mark("commit"), mark("worklist"), mark("results"), mark("prior"), mark("hand"), mark("reconcile"),
     mark("Rules"), mark("Reconciliation"),
     mark("reader"), mark("administrator"), mark("Sign in"), mark("The first administrator"), mark("Your account"), mark("Users"), mark("Audit"),
     mark("There were too many failed attempts: wait a quarter of an hour."),

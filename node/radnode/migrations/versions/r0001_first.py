@@ -13,9 +13,7 @@ from radnode.migrations import (
 )
 
 revision = "0001"
-down_revision = None
-branch_labels = None
-depends_on = None
+down_revision = branch_labels = depends_on = None
 
 
 def upgrade() -> None:
@@ -70,6 +68,7 @@ def upgrade() -> None:
         sa.Column("port", sa.Integer(), nullable=True),
         sa.Column("quiet_s", sa.Float(), nullable=True),
         sa.Column("may", sa.String(length=64), nullable=False),
+        sa.Column("profile", sa.String(length=128), nullable=False),
         sa.Column("way", sa.String(length=16), nullable=False),
         sa.Column("url", sa.Text(), nullable=False),
         sa.Column("user", sa.String(length=128), nullable=False),
