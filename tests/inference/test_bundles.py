@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from support.bundles import METADATA, THRESHOLD_HU, bundle
 from support.studies import Sample, small_chest
 
@@ -16,6 +17,7 @@ from radnode_inference import registry
 from radnode_inference.bundles import bundle_model, isolation, store
 from radnode_inference.bundles.bundle_model import BundleAnswerError, BundleModel, decoded
 from radnode_inference.bundles.card import BundleError
+from radnode_inference.bundles.child import configuration
 from radnode_inference.bundles.codes import segment, segments
 from radnode_inference.bundles.exchange import BITS, LABELS
 from radnode_inference.bundles.isolation import Limits, NoIsolationError
@@ -42,8 +44,28 @@ def chest(tmp_path_factory: pytest.TempPathFactory) -> Sample:
     return small_chest(tmp_path_factory.mktemp("chest"), seed=6)
 
 
+def in_yaml(folder: Path, added: str = "") -> Path:
+    """A bundle whose configuration is `inference.yaml`; added: more lines of it."""
+    given = bundle(folder) / "configs" / "inference.json"
+    told = yaml.safe_dump(json.loads(given.read_text()), sort_keys=False) + added
+    given.with_suffix(".yaml").write_text(told)
+    given.unlink()
+    return folder
+
+
+def test_yaml_that_asks_for_python_objects_makes_none(tmp_path: Path) -> None:
+    mark = tmp_path / "made"
+    asks = f"evil: !!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path [{str(mark)!r}]]\n"
+    added = store.add(in_yaml(tmp_path / "evil", asks), tmp_path / "weights", taken=NOBODY)
+    with pytest.raises(yaml.constructor.ConstructorError):
+        configuration(added.files)
+    assert not mark.exists()
+
+
 def test_a_bundle_sees_its_segments_where_they_are_on_the_source_images(tmp_path: Path, chest: Sample) -> None:
-    store.add(bundle(tmp_path / "tissue"), tmp_path / "weights", taken=NOBODY)
+    gates = {"slice_mm": [0.5, 9]}
+    added = store.add(in_yaml(tmp_path / "tissue"), tmp_path / "weights", taken=NOBODY, gates=gates)
+    assert set(added.pins) == {"configs/metadata.json", "configs/inference.yaml", "models/model.pt"}
     card = registry.card("tissue", tmp_path / "weights")
     assert (card.modality, card.findings[0].meaning, card.findings[0].scheme) == ("CT", "Widget", "99RADNODE")
     model = registry.load(card, "cpu", tmp_path / "weights")
@@ -56,6 +78,7 @@ def test_a_bundle_sees_its_segments_where_they_are_on_the_source_images(tmp_path
     assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.95
     assert found.model.weights_sha256 == store.read(tmp_path / "weights" / ".bundles" / "tissue").sha256
     assert "0.3.1" in found.statements[1]
+    assert "Input gates that this site set for the bundle: slices (mm): 0.5 to 9." in found.statements
 
 
 def test_images_that_the_gates_do_not_admit_are_declined_before_the_bundle_runs(

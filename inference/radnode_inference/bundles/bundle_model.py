@@ -95,7 +95,7 @@ class BundleModel:
             model=self.identity,
             volume=volume,
             items=items,
-            statements=(f"Read: {match.reason}.", self.told(len(items)), *(admitted or (NO_GATES,)), NOT_COMPARED),
+            statements=(f"Read: {match.reason}.", self.told(len(items)), *self.asked(), *admitted, NOT_COMPARED),
             used_series_uids=(volume.series_uid,),
         )
 
@@ -139,6 +139,11 @@ class BundleModel:
             measurements=measured,
             mask=mask,
         )
+
+    def asked(self) -> tuple[str, ...]:
+        """The gates that this site set: they are no part of the bundle's hash."""
+        gates = self.bundle.card.about.gates
+        return (f"Input gates that this site set for the bundle: {'; '.join(gates)}." if gates else NO_GATES,)
 
     def told(self, count: int) -> str:
         wanted = sum(1 for s in self.bundle.described.segments if s.kind)

@@ -12,7 +12,7 @@ from radnode_inference.bundles.codes import Segment, segments
 
 METADATA, CONFIGS, WEIGHTS = (
     "configs/metadata.json",
-    ("configs/inference.json",),
+    ("configs/inference.json", "configs/inference.yaml", "configs/inference.yml"),
     ("models/model.pt", "models/model.safetensors"),
 )
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")

@@ -19,6 +19,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from radnode_inference.bundles.answer import answered
+from radnode_inference.bundles.card import CONFIGS
 from radnode_inference.bundles.exchange import BITS, LABELS, MOST_BITS
 
 LOADERS, CHANNEL_FIRST, SAVERS = ("LoadImage",), ("EnsureChannelFirst",), ("SaveImage", "DataStats")
@@ -48,7 +49,7 @@ def configuration(bundle: Path) -> ConfigParser:
     """The bundle's configuration without what reads and writes files: the node does that."""
     parser = ConfigParser()
     parser.read_meta(str(bundle / "configs" / "metadata.json"))
-    parser.read_config(str(bundle / "configs" / "inference.json"))
+    parser.read_config(str(next(bundle / c for c in CONFIGS if (bundle / c).is_file())))
     for place, value in (("bundle_root", str(bundle)), ("device", "$torch.device('cpu')"), ("output_dir", "/tmp")):  # noqa: S108
         parser[place] = value
     if "postprocessing" in parser:
