@@ -54,10 +54,11 @@ def turn(database: Database, settings: Settings, now: float, rest: Callable[[flo
             return False
         wanted = settings.narrative
         past = narrative_cases.similar(session, due.told, due.study_uid, wanted.language, wanted.examples)
+        others = narrative_cases.of_others(session, due.study_uid, due.model)
     statements: Sequence[Statement] = ()
     step, reason, wait_s = Step.WRITTEN, "", 0.0
     try:
-        statements = write(wanted, due.told, past)
+        statements = write(wanted, due.told, past, others)
     except RefusedTextError as e:
         step, reason = Step.REFUSED, str(e)
     except NoAnswerError as e:

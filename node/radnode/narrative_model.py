@@ -1,7 +1,7 @@
 """Asks a language model at an OpenAI-compatible address for the sentences of a report. It never sees who the patient is.
 
-What leaves the node: codes' meanings, sides, numbers and units of the findings, and the same of similar past cases with
-the lines that a person confirmed (narrative_cases). No name, number or date of a patient, no UID, no description of the study.
+What leaves the node: codes' meanings, sides, numbers and units of the findings, the same of what the
+node's other models found in the study, and of similar past cases with the lines that a person confirmed (narrative_cases). No name, number or date of a patient, no UID, no description of the study.
 """
 
 import json
@@ -34,6 +34,7 @@ negation; elsewhere use no negation.
 - State every value: first its name, then the number as given or rounded to no fewer than two digits, then the unit as \
 given. One name, one value; no ranges, no "x" between numbers, no conversion, no separators of thousands.
 - Use no other word of medicine, number, comparison, doubt, time or advice. No heading, no markup, no text outside.
+The findings of other models on the same study are context: their own reports state them, state none of them here.
 The similar past cases show sentences that radiologists confirmed. They are of other patients: take their manner only."""
 SCHEMA: Mapping[str, Any] = {
     "type": "object",
@@ -68,9 +69,14 @@ class RefusedTextError(Exception):
     """The language model's text does not say exactly what the findings say; the message says where."""
 
 
-def write(settings: Narrative, told: Told, past: Sequence[Mapping[str, Any]]) -> tuple[Statement, ...]:
-    """The language model's sentence for each fact, checked. Raises NoAnswerError, RefusedTextError."""
-    answer = ask(settings, prompt(told, past, settings.language))
+def write(
+    settings: Narrative, told: Told, past: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]] = ()
+) -> tuple[Statement, ...]:
+    """The language model's sentence for each fact, checked against these facts alone. Raises NoAnswerError, RefusedTextError.
+
+    others: what other models found in the study (narrative_cases.of_others).
+    """
+    answer = ask(settings, prompt(told, past, settings.language, others))
     try:
         said = read_answer(answer)
     except ValueError as e:
@@ -81,13 +87,15 @@ def write(settings: Narrative, told: Told, past: Sequence[Mapping[str, Any]]) ->
     return said
 
 
-def prompt(told: Told, past: Sequence[Mapping[str, Any]], language: str) -> list[dict[str, str]]:
-    """The messages: the rules, then the findings under their labels with the template's sentences, and the past cases."""
+def prompt(
+    told: Told, past: Sequence[Mapping[str, Any]], language: str, others: Sequence[Mapping[str, Any]] = ()
+) -> list[dict[str, str]]:
+    """The messages: the rules, then the findings under their labels with the template's sentences, and what is context only."""
     template = {s.label: s.text for s in statements(told, language)}
     findings = [
         {"label": label, **described(fact), "template": template[label]} for label, fact in labelled(told.facts).items()
     ]
-    given = {"findings": findings, "similar_past_cases": list(past)}
+    given = {"findings": findings, "findings_of_other_models": list(others), "similar_past_cases": list(past)}
     return [
         {"role": "system", "content": RULES.format(language=LANGUAGES[language])},
         {"role": "user", "content": json.dumps(given, ensure_ascii=False)},

@@ -9,19 +9,21 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from support.filled import EHR, PACS, read
 from support.language_model import LanguageModel, Raw, honest, language_model, texts
 from support.pages import serving
 from support.results import prepare
 
-from radnode import narrate, narratives
+from radnode import narrate, narratives, verdicts
 from radnode.database import Database
 from radnode.errors import SettingsError
+from radnode.narrative_facts import told
 from radnode.serve import roles
 from radnode.settings import Settings
 from radnode.settings_narrative import Narrative
 from radnode.tables import DeliveryRow, ReportRow, StudyRow
+from radnode.verdicts import Ruling, Verdict
 
 KEY = "s3cret-key"
 
@@ -135,6 +137,45 @@ def test_it_is_asked_in_vain_only_so_often(place: Place) -> None:
     )
     assert not narrate.turn(place.database, limited, time.time() + 3600)
     assert narrate.turn(place.database, place.settings, time.time() + 3600)
+
+
+def test_what_other_models_found_is_told_as_context_and_refused_as_a_statement(place: Place) -> None:
+    with place.database.transaction() as session:
+        mine = session.scalars(select(ReportRow).where(ReportRow.study_uid == place.lesion)).one().bundle
+        session.add(ReportRow(
+            id="other", study_uid=place.lesion, model="ct-voco", status="preliminary", issued_at=1.0, updated_at=1.0,
+            bundle=json.loads(json.dumps(mine).replace("Nodule", "Mass")),
+        ))  # fmt: skip
+
+    def asked(answer: Callable[[dict[str, Any]], str]) -> tuple[str, str]:
+        with place.database.transaction() as session:
+            session.execute(update(ReportRow).where(ReportRow.model == "ct-lung").values(updated_at=time.time()))
+        place.writer.answer = answer
+        assert narrate.turn(place.database, place.settings, time.time())
+        with place.database.reading() as session:
+            last = narratives.history(session, place.lesion)[-1]
+        return str(last.step), last.reason
+
+    try:
+        assert asked(honest) == ("written", "")
+        given = json.loads(place.writer.asked[-1]["messages"][1]["content"])
+        (other,) = given["findings_of_other_models"]
+        assert other["model"] == "ct-voco" and "Mass" in {f["name"] for f in other["findings"]}
+        assert "Mass" not in {f["name"] for f in given["findings"]}
+        assert asked(more) == ("refused", "it states 'F2', which is no finding")
+        step, reason = asked(changed("nodule", "nodule and a mass"))
+        assert step == "refused" and "it says 'mass'" in reason
+        with place.database.transaction() as session:
+            finding = next(f for f in told(mine).facts if f.concept.meaning == "Nodule")
+            verdicts.rule(session, Verdict(
+                study_uid=place.lesion, model="ct-voco", tracking_uid=finding.uid, said="Mass", ruling=Ruling.REJECTED,
+                comment="", who="w", at=time.time(),
+            ))  # fmt: skip
+        asked(honest)
+        assert "Mass" not in json.dumps(place.writer.asked[-1]), "what a person rejected is told no more"
+    finally:
+        with place.database.transaction() as session:
+            session.execute(delete(ReportRow).where(ReportRow.id == "other"))
 
 
 def test_nothing_that_names_a_patient_or_a_study_is_in_the_prompt(place: Place) -> None:
