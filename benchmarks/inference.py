@@ -41,6 +41,9 @@ from radnode_inference.models.chest_ct.voco_settings import VocoSettings
 from radnode_inference.study import Study
 from radnode_inference.volume import SourceFrame, Volume
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from support import mome_plain
+
 CPU = torch.device("cpu")
 NOWHERE = Path("there-is-no-such-folder")
 ENGINES = ("torch-fp32", "torch-bf16", "openvino-fp32", "openvino-bf16")
@@ -49,7 +52,7 @@ VOCO_B = VocoSettings(
 )
 """VoCo's own defaults, at half the overlap that it is trained with: 0.75 takes eight times as long."""
 CLASSES = 105
-MONAI, EXACT = "monai", "torch-fp32"
+MONAI, EXACT, PLAIN = "monai", "torch-fp32", "plain"
 Figure = dict[str, float | str]
 
 
@@ -223,21 +226,32 @@ def stitching(whose: str, scale: Scale) -> Figure:
 
 
 def mome_full(engine: str, scale: Scale) -> Figure:
-    """One examination through MOME of published size (random weights)."""
+    """One examination through MOME of published size (random weights): by an engine, or in plain PyTorch as published."""
     figure: Figure = {}
+    torch.manual_seed(0)
     shape = mome.Shape(
         width=768, heads=12, feedforward=3072, adapter=192, stem=(64, 128), channels=(6, 1, 1),
         positions=(3074, 256, 1152), soft=(None,) * 9 + ((128, 1),) * 3, classes=2,
     )  # fmt: skip
     network = mome.Mome(shape).eval()
     for p in network.parameters():
-        torch.nn.init.normal_(p, std=0.02)
+        if p.ndim > 1:  # norms keep their 1, so that the logits are of the size of trained ones
+            torch.nn.init.normal_(p, std=0.02)
     sides = ((6, 384, 256, 128), (1, 256, 128, 32), (1, 384, 256, 48))
     inputs = [torch.rand(1, c, *(n // scale.mome for n in rest)) for c, *rest in sides]
+    plain = partial(mome_plain.logits, network.state_dict(), dict(zip(mome.WAYS, inputs, strict=True)), shape.heads)
     half = torch.autocast("cpu", dtype=torch.bfloat16, enabled=engine == "torch-bf16")
-    with torch.inference_mode(), device.threads(), half, timed(figure, "examination_s"):
-        network(*inputs)
-    return figure
+    with torch.inference_mode(), device.threads():
+        with half, timed(figure, "examination_s"):
+            out = plain() if engine == PLAIN else network(*inputs)
+        if engine == PLAIN:
+            return figure
+        figure["peak_before_reference_MiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        reference = plain()
+    return figure | {
+        "largest_delta_logit_to_plain": float((reference - out).abs().max()),
+        "largest_logit": float(reference.abs().max()),
+    }
 
 
 def training_free(name: str, scale: Scale) -> Figure:
@@ -261,7 +275,7 @@ FIGURES: dict[str, Callable[[Scale], Figure]] = {
     **{f"VoCo-B, preparing, {w}": partial(preparing, w) for w in (MONAI, "radnode")},
     **{f"{CLASSES} classes, blending, {w}": partial(stitching, w) for w in (MONAI, "radnode")},
     **{f"{name}, demonstration study": partial(training_free, name) for name in ("ct-lung", "mr-breast-kinetics")},
-    **{f"MOME, {e}": partial(mome_full, e) for e in (EXACT, "torch-bf16")},
+    **{f"MOME, {e}": partial(mome_full, e) for e in (PLAIN, EXACT, "torch-bf16")},
 }
 
 

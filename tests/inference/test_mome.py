@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from support import state_dicts
+from support import mome_plain, state_dicts
 from torch import Tensor
 
 from radnode_inference.models.breast_mri import mome
@@ -143,6 +143,8 @@ def test_the_logits_are_those_of_a_naive_reference(state: State, heads: int) -> 
     expected = torch.stack([naive(dict(v), state, heads) for v in batch])
     assert logits.shape == expected.shape
     assert (logits - expected).abs().max() < 1e-5
+    ways = dict(zip(mome.WAYS, (torch.stack([v[name] for v in batch]) for name in SIZES), strict=True))
+    assert (mome_plain.logits(state, ways, heads) - expected).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("missing", [("dce",), ("dwi",), ("t2",), ("dce", "t2"), ("dce", "dwi", "t2")])
