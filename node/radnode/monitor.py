@@ -17,6 +17,7 @@ from scipy.special import betaincinv
 from radnode import drift
 from radnode.drift import Sums
 from radnode.settings_monitoring import Monitoring
+from radnode.verdicts import UNKNOWN
 from radnode_fhir.read import DEAD
 
 STEPS = 5  # classes of the probability, beside "no finding" and "a finding without a probability"
@@ -63,11 +64,12 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class Ruled:
-    """One ruling that holds. disputed: rejected or corrected."""
+    """One ruling that holds. disputed: rejected or corrected. scanner: of the study, "" where nobody asks."""
 
     model: str
     at: float
     disputed: bool
+    scanner: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +127,7 @@ def watch(scores: Sequence[Score], settings: Monitoring, now: float) -> tuple[Wa
         made.append(watched(every, reference, settings, now, scanner=""))
         by_scanner: dict[str, list[Score]] = defaultdict(list)
         for score in every:
-            by_scanner[score.scanner or "?"].append(score)
+            by_scanner[score.scanner or UNKNOWN].append(score)
         if len(by_scanner) > 1:
             made += [on_scanner(name, found, reference, settings, now) for name, found in sorted(by_scanner.items())]
     return tuple(made)
@@ -262,14 +264,21 @@ def sum_alarms(steps: Sequence[float], sums: Sums, settings: Monitoring, *about:
 
 def rulings(
     found: Sequence[Ruled], settings: Monitoring
-) -> tuple[Mapping[str, tuple[tuple[float, float], ...]], tuple[Alarm, ...]]:
-    """Model -> (when, cumulative sum) after each ruling past the reference; and the alarms. `found` in order of time."""
-    by_model: dict[str, list[Ruled]] = defaultdict(list)
+) -> tuple[Mapping[tuple[str, str], tuple[tuple[float, float], ...]], tuple[Alarm, ...]]:
+    """(Model, scanner) -> (when, cumulative sum) after each ruling past the reference; and the alarms.
+
+    scanner: "" for all together. Each is compared with its own first rulings; a single scanner is not told apart.
+    """
+    groups: dict[tuple[str, str], list[Ruled]] = defaultdict(list)
     for ruling in sorted(found, key=lambda r: r.at):
-        by_model[ruling.model].append(ruling)
-    lines: dict[str, tuple[tuple[float, float], ...]] = {}
+        groups[ruling.model, ""].append(ruling)
+        if ruling.scanner:
+            groups[ruling.model, ruling.scanner].append(ruling)
+    lines: dict[tuple[str, str], tuple[tuple[float, float], ...]] = {}
     alarms: list[Alarm] = []
-    for model, every in sorted(by_model.items()):
+    for (model, scanner), every in sorted(groups.items()):
+        if scanner and len(every) == len(groups[model, ""]):
+            continue
         first, later = every[: settings.reference_rulings], every[settings.reference_rulings :]
         if not later:
             continue
@@ -277,10 +286,10 @@ def rulings(
         sums = drift.likelihood_sums(
             [r.disputed for r in later], share, settings.ruling_odds, 2 * settings.ruling_limit
         )
-        lines[model] = tuple(zip((r.at for r in later), sums, strict=True))
+        lines[model, scanner] = tuple(zip((r.at for r in later), sums, strict=True))
         at = drift.began(sums, settings.ruling_limit)
         if at is not None:
-            alarms.append(alarm(Kind.RULINGS, sums[-1], settings.ruling_limit, later[at].at, model, "", ""))
+            alarms.append(alarm(Kind.RULINGS, sums[-1], settings.ruling_limit, later[at].at, model, "", scanner))
     return lines, tuple(alarms)
 
 

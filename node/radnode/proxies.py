@@ -13,9 +13,11 @@ from sqlalchemy.orm import Session
 from radnode import scores, verdicts
 from radnode.monitor import Score, month_of
 from radnode.tables_triage import PriorityRow
-from radnode.verdicts import Ruling
+from radnode.verdicts import UNKNOWN, Ruling
 from radnode_fhir.read import DEAD
 
+Place = tuple[str, str]
+"""Scanner ("" for all) and month."""
 CHANGED, CONFIRMED = frozenset({"amended", "corrected"}), frozenset({"final"})
 
 
@@ -25,10 +27,11 @@ class Month:
 
     added: findings that people made and the model had not. stand: findings of the model that people accepted or corrected.
     rejected: those they rejected. raised: studies without a finding of the model whose priority a person set.
-    retracted, amended, confirmed: reports by their status now. reports: all of them.
+    retracted, amended, confirmed: reports by their status now. reports: all of them. scanner: "" for all together.
     """
 
     month: str
+    scanner: str
     added: int
     stand: int
     rejected: int
@@ -43,26 +46,33 @@ class Month:
         """Of the findings that people stand by, the share that the model had made."""
         return self.stand / (self.stand + self.added) if self.stand + self.added else None
 
+    def of_reports(self, count: int) -> float | None:
+        """`count` as a share of the reports."""
+        return count / self.reports if self.reports else None
 
-def of_model(session: Session, model: str) -> tuple[Month, ...]:
-    """The oldest month first; months of which there is nothing to say are left out."""
-    ruled: dict[str, Counter[Ruling]] = defaultdict(Counter)
+
+def of_model(session: Session, model: str, *, by_scanner: bool = False) -> tuple[Month, ...]:
+    """By scanner, the oldest month first; months of which there is nothing to say are left out."""
+    on = scores.scanners(session)
+    ruled: dict[Place, Counter[Ruling]] = defaultdict(Counter)
     for verdict in verdicts.in_force(session, model):
-        ruled[month_of(verdict.at)][verdict.ruling] += 1
+        place = on.get(verdict.study_uid, UNKNOWN) if by_scanner else ""
+        ruled[place, month_of(verdict.at)][verdict.ruling] += 1
     newest = {s.study_uid: s for s in scores.scores(session, model)}
-    by_month: dict[str, list[Score]] = defaultdict(list)
+    by_month: dict[Place, list[Score]] = defaultdict(list)
     for score in newest.values():
-        by_month[month_of(score.at)].append(score)
+        by_month[(score.scanner or UNKNOWN) if by_scanner else "", month_of(score.at)].append(score)
     urgent = set(session.scalars(select(PriorityRow.study_uid).where(PriorityRow.level != "").distinct()))
-    return tuple(month(name, ruled, by_month, urgent) for name in sorted({*ruled, *by_month}))
+    return tuple(month(place, ruled, by_month, urgent) for place in sorted({*ruled, *by_month}))
 
 
 def month(
-    name: str, ruled: Mapping[str, Counter[Ruling]], reports: Mapping[str, list[Score]], urgent: set[str]
+    place: Place, ruled: Mapping[Place, Counter[Ruling]], reports: Mapping[Place, list[Score]], urgent: set[str]
 ) -> Month:
-    said, found = ruled.get(name, Counter()), reports.get(name, [])
+    said, found = ruled.get(place, Counter()), reports.get(place, [])
     return Month(
-        month=name,
+        scanner=place[0],
+        month=place[1],
         added=said[Ruling.ADDED],
         stand=said[Ruling.ACCEPTED] + said[Ruling.EDITED],
         rejected=said[Ruling.REJECTED],

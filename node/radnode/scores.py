@@ -171,11 +171,24 @@ def models(session: Session) -> tuple[str, ...]:
     return tuple(session.scalars(select(ScoreRow.model).distinct().order_by(ScoreRow.model)))
 
 
+def scanners(session: Session) -> Mapping[str, str]:
+    """Study UID -> the scanner it was made on, of the studies that anybody ruled on; those that name none are left out."""
+    query = select(ScoreRow.study_uid, func.max(ScoreRow.scanner)).where(
+        ScoreRow.study_uid.in_(select(VerdictRow.study_uid)), ScoreRow.scanner != ""
+    )
+    return {uid: str(scanner) for uid, scanner in session.execute(query.group_by(ScoreRow.study_uid))}
+
+
 def ruled(session: Session, model: str = "") -> tuple[Ruled, ...]:
     """The rulings that hold on findings of a model, those that people added left out."""
-    standing = verdicts.in_force(session, model)
+    standing, on = verdicts.in_force(session, model), scanners(session)
     return tuple(
-        Ruled(model=v.model, at=v.at, disputed=v.ruling is not Ruling.ACCEPTED)
+        Ruled(
+            model=v.model,
+            at=v.at,
+            disputed=v.ruling is not Ruling.ACCEPTED,
+            scanner=on.get(v.study_uid, verdicts.UNKNOWN),
+        )
         for v in standing
         if v.ruling is not Ruling.ADDED
     )

@@ -13,9 +13,11 @@ from enum import StrEnum
 from sqlalchemy import ScalarSelect, func, select
 from sqlalchemy.orm import Session
 
-from radnode.tables import RemarkRow, StudyRow, VerdictRow
+from radnode.tables import RemarkRow, VerdictRow
 
 REMARK_LENGTH = 500
+UNKNOWN = "?"
+"""The scanner of a study whose images name none."""
 
 
 class Ruling(StrEnum):
@@ -42,11 +44,11 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How people ruled on a model's findings in one month ("2026-11"), on images of one sender ("" for all)."""
+    """How people ruled on a model's findings in one month ("2026-11"), on images of one scanner ("" for all)."""
 
     model: str
     month: str
-    sender: str
+    scanner: str
     accepted: int
     rejected: int
     edited: int
@@ -88,28 +90,27 @@ def standing(rulings: tuple[Verdict, ...]) -> Mapping[tuple[str, str], Verdict]:
     return {key: v for key, v in newest.items() if v.ruling is not Ruling.UNDONE}
 
 
-def agreement(session: Session, *, by_sender: bool = False) -> tuple[Agreement, ...]:
-    """For each model and month (of the ruling, UTC) how people ruled, the oldest month first."""
-    query = (
-        select(VerdictRow.model, VerdictRow.at, VerdictRow.ruling, StudyRow.calling_ae)
-        .outerjoin(StudyRow, StudyRow.study_uid == VerdictRow.study_uid)
-        .where(VerdictRow.id.in_(newest_of_findings()), VerdictRow.ruling != Ruling.UNDONE)
-    )
+def agreement(session: Session, scanners: Mapping[str, str] | None = None) -> tuple[Agreement, ...]:
+    """For each model and month (of the ruling, UTC) how people ruled, the oldest month first.
+
+    scanners: study UID -> its scanner (`scores.scanners`), to tell them apart; UNKNOWN for those left out.
+    """
     counts: dict[tuple[str, str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for model, at, ruling, sender in session.execute(query):
-        month = datetime.fromtimestamp(at, UTC).strftime("%Y-%m")
-        counts[model, month, (sender or "") if by_sender else ""][ruling] += 1
+    for verdict in in_force(session):
+        month = datetime.fromtimestamp(verdict.at, UTC).strftime("%Y-%m")
+        scanner = "" if scanners is None else scanners.get(verdict.study_uid, UNKNOWN)
+        counts[verdict.model, month, scanner][verdict.ruling] += 1
     return tuple(
         Agreement(
             model=model,
             month=month,
-            sender=sender,
+            scanner=scanner,
             accepted=found[Ruling.ACCEPTED],
             rejected=found[Ruling.REJECTED],
             edited=found[Ruling.EDITED],
             added=found[Ruling.ADDED],
         )
-        for (model, month, sender), found in sorted(counts.items())
+        for (model, month, scanner), found in sorted(counts.items())
     )
 
 

@@ -1,5 +1,6 @@
 """The page of a model: agreement, proxies, drift by scanner, alarms, and a version in shadow against what was reported."""
 
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -143,6 +144,24 @@ def test_proxies_count_what_people_did(filled: Filled) -> None:
     assert agreed.share == pytest.approx(0.5), "what people add is no ruling on a finding of the model"
     assert sum(m.reports for m in found) == 803, "800 of ours and three of the node"
     assert sum(m.retracted for m in found) == 1
+
+
+def test_agreement_and_proxies_are_drawn_for_each_scanner_and_month(filled: Filled, client: httpx.Client) -> None:
+    with filled.database.reading() as session:
+        apart = proxies.of_model(session, "ct-lung", by_scanner=True)
+        agreed = verdicts.agreement(session, scanners=scores.scanners(session))
+    last = {m.scanner: (m.added, m.stand, m.rejected) for m in apart}  # the newest month of each
+    assert last["Maker Scanner 0"] == (1, 2, 0) and last["Maker Scanner 1"] == (0, 1, 1)
+    assert sum(m.reports for m in apart if m.scanner.startswith("Maker Scanner")) == 800
+    assert {(a.scanner, a.share) for a in agreed} == {("Maker Scanner 0", 0.5), ("Maker Scanner 1", 0.5)}
+    page = client.get("/models/ct-lung").text
+    people = page[page.index('id="people-by-scanner"') : page.index('id="drift"')]
+    for scanner in ("Maker Scanner 0", "Maker Scanner 1"):
+        part = people[people.index(f"<summary>{scanner} ") :].partition("</details>")[0]
+        assert part.count('<svg class="chart"') == 2, "agreement and proxies"
+        assert "accepted, of those ruled on, " in part and ": 50 %</title>" in part
+    found = "made by the model, of what people stand by"
+    assert re.search(rf"<title>{found}, \d{{4}}-\d\d: 67 %</title>", people), "two of three on scanner 0"
 
 
 def test_a_finding_that_the_model_missed_must_be_named(filled: Filled) -> None:

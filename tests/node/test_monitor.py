@@ -109,11 +109,21 @@ def ruled(count: int, share: float, seed: int, after: float = 0.0) -> list[Ruled
 def test_people_who_reject_more_are_an_alarm_and_chance_is_rarely_one() -> None:
     steady = [rulings(ruled(500, 0.1, seed=seed), SETTINGS) for seed in range(20)]
     assert sum(len(alarms) for _, alarms in steady) <= 1
-    assert len(steady[0][0]["ct-lung"]) == 400
+    assert len(steady[0][0]["ct-lung", ""]) == 400
     _, alarms = rulings([*ruled(500, 0.1, seed=1), *ruled(100, 0.5, seed=50, after=1000)], SETTINGS)
     (alarm,) = alarms
     assert (alarm.kind, alarm.model) == (Kind.RULINGS, "ct-lung")
     assert alarm.since >= START + 1000
+
+
+def test_people_who_reject_more_on_one_scanner_are_an_alarm_of_that_scanner() -> None:
+    before = [replace(r, scanner=f"CT {i % 2}") for i, r in enumerate(ruled(600, 0.1, seed=1))]
+    after = [replace(r, scanner="CT 1") for r in ruled(60, 0.6, seed=3, after=1000)]
+    lines, alarms = rulings([*before, *after], SETTINGS)
+    assert set(lines) == {("ct-lung", ""), ("ct-lung", "CT 0"), ("ct-lung", "CT 1")}
+    assert {a.scanner for a in alarms} == {"", "CT 1"}
+    (alone, _) = rulings([replace(r, scanner="CT 1") for r in before], SETTINGS)
+    assert set(alone) == {("ct-lung", "")}, "a single scanner is all of them"
 
 
 def test_people_who_reject_less_are_none() -> None:

@@ -10,8 +10,9 @@ from support.filled import fill
 from support.pages import serving
 from support.results import add_study, prepare
 
-from radnode import verdicts
+from radnode import scores, verdicts
 from radnode.settings import Settings
+from radnode.tables_monitoring import ScoreRow
 from radnode.verdicts import Ruling, Verdict
 from radnode.web import drawings
 
@@ -56,10 +57,15 @@ def test_a_finding_is_corrected_with_words_and_undone_and_the_story_tells_it(tmp
     node.database.close()
 
 
-def test_agreement_counts_the_newest_ruling_of_each_finding_by_model_month_and_sender(tmp_path: Path) -> None:
+def test_agreement_counts_the_newest_ruling_of_each_finding_by_model_month_and_scanner(tmp_path: Path) -> None:
     database = prepare(Settings(data=tmp_path))
-    add_study(database, "1.1", calling_ae="CT1")
-    add_study(database, "1.2", calling_ae="CT2")
+    for uid, scanner in (("1.1", "Maker CT 1"), ("1.2", "Maker CT 2")):
+        add_study(database, uid, calling_ae="ROUTER")
+        with database.transaction() as session:
+            session.add(ScoreRow(
+                study_uid=uid, model="m", version="1", scanner=scanner, at=NOVEMBER, seen=NOVEMBER, status="preliminary",
+                findings=1, probability=0.9,
+            ))  # fmt: skip
     said = [
         ("1.1", "a", Ruling.REJECTED, NOVEMBER),
         ("1.1", "a", Ruling.ACCEPTED, NOVEMBER),  # a second thought
@@ -73,9 +79,14 @@ def test_agreement_counts_the_newest_ruling_of_each_finding_by_model_month_and_s
             verdicts.rule(session, verdict(study_uid, tracking, ruling, at))
     with database.reading() as session:
         months = [(a.month, a.accepted, a.rejected, a.edited, a.share) for a in verdicts.agreement(session)]
-        senders = [(a.month, a.sender, a.accepted, a.rejected) for a in verdicts.agreement(session, by_sender=True)]
+        apart = verdicts.agreement(session, scanners=scores.scanners(session))
+        scanners = [(a.month, a.scanner, a.accepted, a.rejected) for a in apart]
     assert months == [("2026-11", 1, 1, 0, 0.5), ("2026-12", 0, 0, 1, 0.0)]
-    assert senders == [("2026-11", "CT1", 1, 0), ("2026-11", "CT2", 0, 1), ("2026-12", "CT2", 0, 0)]
+    assert scanners == [
+        ("2026-11", "Maker CT 1", 1, 0),
+        ("2026-11", "Maker CT 2", 0, 1),
+        ("2026-12", "Maker CT 2", 0, 0),
+    ]
     with serving(Settings(data=tmp_path)) as client:
         page = client.get("/models").text
     assert page.count('class="accepted-bar"') == 2

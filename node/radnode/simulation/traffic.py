@@ -66,6 +66,7 @@ class Condition(Part):
 class Description(Part):
     """A reading room in numbers. Load is arrivals per hour × minutes per study / (60 × readers).
 
+    Its studies have no patient class and no ordered priority: rules for a class take effect on recorded traffic only.
     per_hour: the mean, or 24 values for the hours of the day; None: what gives `load`.
     """
 

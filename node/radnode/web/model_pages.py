@@ -73,6 +73,17 @@ class Drawn:
     sums: Chart | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What people did on one scanner ("" for all together), as charts: None where there is nothing to draw."""
+
+    scanner: str
+    months: Sequence[proxies.Month]
+    agreement: Chart | None
+    proxies: Chart | None
+    rulings: Chart | None
+
+
 def bars(found: Sequence[Agreement]) -> tuple[Bars, ...]:
     """One for each model; every bar is as high as its findings are many."""
     counted = [a for a in found if a.accepted + a.edited + a.rejected]
@@ -114,27 +125,64 @@ def drawn(watched: Watched, settings: Monitoring) -> Drawn:
     )
 
 
-def rulings_chart(session: Session, model: str, settings: Monitoring) -> Chart | None:
+def judged(
+    scanner: str,
+    agreed: Sequence[Agreement],
+    months: Sequence[proxies.Month],
+    sums: Sequence[tuple[float, float]],
+    settings: Monitoring,
+) -> Judged:
+    """sums: (when, cumulative sum of rejections and corrections). Months without a ruling or a report leave gaps."""
+    ruled = [a for a in agreed if a.accepted + a.edited + a.rejected]
+    shares = (
+        Series(name=mark("made by the model, of what people stand by"), kind="first", values=[m.found for m in months]),
+        Series(name=mark("without a finding, made urgent"), kind="second", values=[m.of_reports(m.raised) for m in months]),
+        Series(name=mark("retracted or amended"), kind="third", values=[m.of_reports(m.retracted + m.amended) for m in months]),
+    )  # fmt: skip
+    accepted = Series(name=mark("accepted, of those ruled on"), kind="third", values=[a.share for a in ruled])
+    disputed = Series(name=mark("rejected or corrected"), kind="first", values=[value for _, value in sums])
+    return Judged(
+        scanner=scanner,
+        months=months,
+        agreement=by_month([a.month for a in ruled], (accepted,), unit="%") if ruled else None,
+        proxies=by_month([m.month for m in months], shares, unit="%") if months else None,
+        rulings=over_time([at for at, _ in sums], (disputed,), limit=settings.ruling_limit) if sums else None,
+    )
+
+
+def every_judged(session: Session, model: str, agreed: Sequence[Agreement], settings: Monitoring) -> tuple[Judged, ...]:
+    """All together first, then each scanner where there is more than one. agreed: by scanner."""
     lines, _ = monitor.rulings(scores.ruled(session, model), settings)
-    found = lines.get(model, ())
-    series = Series(name=mark("rejected or corrected"), kind="first", values=[value for _, value in found])
-    return over_time([at for at, _ in found], (series,), limit=settings.ruling_limit) if found else None
+    together = [a for a in verdicts.agreement(session) if a.model == model]
+    parts = proxies.of_model(session, model, by_scanner=True)
+    names = sorted({m.scanner for m in parts})
+    every = judged("", together, proxies.of_model(session, model), lines.get((model, ""), ()), settings)
+    return every, *(
+        judged(
+            name,
+            [a for a in agreed if a.scanner == name],
+            [m for m in parts if m.scanner == name],
+            lines.get((model, name), ()),
+            settings,
+        )
+        for name in (names if len(names) > 1 else ())
+    )
 
 
 def values_of(session: Session, settings: Settings, model: str, now: float) -> dict[str, Any]:
     """Everything of one model that the page shows beside its card."""
     found = scores.scores(session, model, since=now - KEPT_DAYS * DAY_S)
     watching = [drawn(w, settings.monitoring) for w in monitor.watch(found, settings.monitoring, now)]
-    agreed = [a for a in verdicts.agreement(session) if a.model == model]
+    agreed = [a for a in verdicts.agreement(session, scanners=scores.scanners(session)) if a.model == model]
+    together, *apart = every_judged(session, model, agreed, settings.monitoring)
     return {
         "alarms": scores.known(session, model),
         "together": [d for d in watching if not d.watched.scanner],
         "by_scanner": [d for d in watching if d.watched.scanner],
-        "bars": bars(agreed),
+        "bars": bars([a for a in verdicts.agreement(session) if a.model == model]),
         "agreed": agreed,
-        "by_sender": [a for a in verdicts.agreement(session, by_sender=True) if a.model == model],
-        "rulings": rulings_chart(session, model, settings.monitoring),
-        "proxies": proxies.of_model(session, model),
+        "judged": together,
+        "judged_apart": apart,
         "versus": versus.of_model(session, model),
     }
 
@@ -154,11 +202,14 @@ def model_pages(made: APIRouter, render: Render, settings: Settings, database: D
     def models() -> HTMLResponse:
         with database.reading() as session:
             uses = sorted(weights_use.uses(weights_use.history(session)).items())
-            by_sender, all_senders = verdicts.agreement(session, by_sender=True), verdicts.agreement(session)
+            apart, together = (
+                verdicts.agreement(session, scanners=scores.scanners(session)),
+                verdicts.agreement(session),
+            )
             alarms = scores.known(session, open_only=True)
         return render(
             "models.html", "Models", "models", kinds=KINDS, alarms=alarms, cards=weights_use.live_cards(database, settings),
-            uses=uses, charts=bars(all_senders), by_sender=by_sender,
+            uses=uses, charts=bars(together), agreed=apart,
         )  # fmt: skip
 
     @made.get("/models/{name}")
