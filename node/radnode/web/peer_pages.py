@@ -108,7 +108,9 @@ def peer_pages(made: APIRouter, render: Render, settings: Settings, database: Da
             before = session.get(PeerRow, old or wanted.name)
             asks = "" if before is None else peer_ties.ends(session, peers.from_row(before), wanted)
         if asks and not sure:
-            return page(409, asks, form | {"asks": asks})
+            return page(
+                409, f"Nothing is changed yet. With this {asks} Say so below, and save again.", form | {"asks": asks}
+            )
         if old and old != wanted.name:
             peers.remove_peer(database, old, who=who(request))
         peers.add_peer(database, wanted, who=who(request))
