@@ -9,11 +9,11 @@ import pytest
 from click.testing import CliRunner
 
 from radnode.cli import cli
-from radnode.settings import Ageing
+from radnode.settings import Ageing, TriageRule
 from radnode.simulation import queueing
 from radnode.simulation.compare import compare
-from radnode.simulation.room import Room, by_level, by_worklist, first_come
-from radnode.simulation.traffic import NOTHING, Arrival, Condition, Description, described
+from radnode.simulation.room import Room, by_level, by_worklist, first_come, known
+from radnode.simulation.traffic import NOTHING, Arrival, Condition, Description, Patients, described, read_description
 from radnode.triage import DEFAULT_POLICY, OVERDUE_S, Level, Priority
 
 URGENT = Priority(level=Level.HIGH, reason="", probability=0.9, abnormal=True)
@@ -145,12 +145,89 @@ def test_a_flag_worth_nothing_by_level_still_goes_before_the_plain_studies_as_in
     assert exact is not None and exact < 0.7 * rows["diseased"].without.mean
 
 
-def test_an_impossible_room_is_an_error_in_one_line(tmp_path: Path) -> None:
+EMERGENCY = Patients(patient_class="emergency", share=0.2)
+
+
+def test_patients_of_a_class_wait_as_theory_has_it_where_a_rule_raises_the_class() -> None:
+    """Nothing is looked for: the rule `emergency-patient`, which asks for no finding, makes the two classes of Cobham's formula."""
+    room = Description(load=0.7, conditions=(), classes=(EMERGENCY,))
+    rows = {row.group: row for row in compare(room, DEFAULT_POLICY, studies=4000, trials=3).rows}
+    rate = room.rates()[0] * 60
+    first, last = queueing.by_priority([0.2 * rate, 0.8 * rate], 10, 1)
+    for group, theory_min in (("emergency patients", first), ("HIGH", first), ("ROUTINE", last)):
+        waits = rows[group].with_triage
+        assert abs(waits.mean - theory_min) < waits.half_width, group
+    assert rows["emergency patients"].with_triage.mean < 0.6 * rows["emergency patients"].without.mean
+    assert "inpatients" not in rows
+    assert all(row.exact_with is None for row in rows.values())
+
+
+def test_the_closed_form_of_one_flag_is_not_claimed_where_classes_move_studies_as_well() -> None:
+    rows = {r.group: r for r in compare(Description(classes=(EMERGENCY,)), DEFAULT_POLICY, studies=400, trials=12).rows}
+    plain = {r.group: r for r in compare(Description(), DEFAULT_POLICY, studies=400, trials=12).rows}
+    assert plain["HIGH"].exact_with is not None and rows["HIGH"].exact_with is None
+    assert rows["all"].without == plain["all"].without, "the same studies, whoever the patients are"
+    assert rows["HIGH"].with_triage.studies > plain["HIGH"].with_triage.studies
+
+
+def test_who_the_patients_are_changes_neither_the_studies_nor_what_was_found_in_them() -> None:
+    def drawn(*classes: Patients) -> list[tuple[float, float, bool | None, bool]]:
+        found = described(Description(classes=classes), DEFAULT_POLICY, 300, seed=7)
+        return [(a.at_s, a.reading_s, a.diseased, a.flag.abnormal) for a in found]
+
+    assert drawn() == drawn(EMERGENCY) == drawn(EMERGENCY, Patients(ordered=Level.STAT, share=0.8))
+
+
+def test_a_rule_for_findings_in_a_class_holds_in_that_class_alone() -> None:
+    policy = (TriageRule(name="urgent", classes=("emergency",), level="STAT"), TriageRule(name="any", level="HIGH"))
+    classes = (EMERGENCY, Patients(patient_class="inpatient", share=0.5))
+    found = described(Description(classes=classes), policy, 1000, seed=1)
+    assert {(a.flag.level, a.patient_class) for a in found if a.flag.abnormal} == {
+        (Level.STAT, "emergency"), (Level.HIGH, "inpatient"), (Level.HIGH, ""),
+    }  # fmt: skip
+    assert {a.before.level for a in found} == {Level.ROUTINE}
+    shares = [sum(a.patient_class == name for a in found) / 1000 for name in ("emergency", "inpatient", "")]
+    assert shares == pytest.approx([0.2, 0.5, 0.3], abs=0.05)
+
+
+def test_an_ordered_priority_holds_before_and_after_the_ai_has_answered() -> None:
+    room = Description(ai_latency_min=20, classes=(Patients(ordered=Level.STAT, share=0.3),))
+    found = described(room, DEFAULT_POLICY, 300, seed=1)
+    ordered = [a for a in found if a.before.level is Level.STAT]
+    assert 60 < len(ordered) < 120
+    assert {known(a, at).level for a in ordered for at in (a.at_s, a.flagged_at_s)} == {Level.STAT}
+    assert {a.flag.given for a in ordered} == {Level.STAT}, "what is overdue never goes before it"
+    assert {a.flag.abnormal for a in ordered} == {True, False}
+    assert {a.flag.level for a in found if a.before is NOTHING} == {Level.HIGH, Level.ROUTINE}
+
+
+def test_the_room_of_the_handbook_is_simulated(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "reading-the-results.md").read_text(encoding="utf-8")
     file = tmp_path / "room.toml"
-    file.write_text("readers = 0\n")
+    file.write_text(text.split("```toml\n")[1].split("```")[0], encoding="utf-8")
+    assert [(c.patient_class, c.ordered, c.share) for c in read_description(file).classes] == [
+        ("emergency", None, 0.2), ("inpatient", Level.STAT, 0.05),
+    ]  # fmt: skip
+    rows = simulated(tmp_path, "--room", str(file), "--studies", "300", "--trials", "2")
+    assert {"STAT", "HIGH", "emergency patients", "inpatients"} < set(rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("readers = 0\n", "readers"),
+        ("[[classes]]\nshare = 0.6\n" * 2, "together more than 1"),
+        ('[[classes]]\nshare = 0.1\nordered = "SOON"\n', "ordered"),
+        ('[[classes]]\nshare = 0.1\npatient_class = "unknown"\n', "patient_class"),
+    ],
+    ids=["readers", "shares", "ordered", "class"],
+)
+def test_an_impossible_room_is_an_error_in_one_line(text: str, words: str, tmp_path: Path) -> None:
+    file = tmp_path / "room.toml"
+    file.write_text(text)
     answer = CliRunner().invoke(cli, ["triage", "simulate", "--room", str(file)])
     assert answer.exit_code == 2
-    assert "readers" in answer.output
+    assert words in answer.output
 
 
 def test_the_command_prints_the_table_and_writes_the_page(tmp_path: Path) -> None:

@@ -14,14 +14,15 @@ from support.results import add_study
 from radnode import readings, start
 from radnode.cli import cli
 from radnode.database import Database
-from radnode.settings import Ageing, Settings, TriageRule
+from radnode.settings import Ageing, ClassRule, Settings, TriageRule
 from radnode.simulation import compare, recorded, runs, show
 from radnode.simulation.draft import parse, written
 from radnode.simulation.room import Room, by_worklist
 from radnode.simulation.runs import LOST_S, Asked, State
-from radnode.simulation.traffic import NOTHING, Arrival, Description
+from radnode.simulation.traffic import NOTHING, Arrival, Description, Patients
 from radnode.tables_monitoring import SimulationRow
 from radnode.triage import DEFAULT_POLICY, Level, Priority
+from radnode.web.simulation_pages import asked_of
 
 DRAFT = '[[triage]]\nname = "all"\nlevel = "STAT"\n[ageing]\nroutine_min = 60.0\n'
 
@@ -80,6 +81,28 @@ def test_a_described_room_is_simulated_with_a_draft_on_the_same_studies(filled: 
     assert f'href="/triage/simulation/{number}"' in client.get("/triage/simulation").text
 
 
+def test_the_form_says_who_the_patients_are_and_the_result_how_long_they_wait(
+    filled: Filled, client: httpx.Client
+) -> None:
+    asked = asked_of({"source": "described", "emergency": "0.3", "inpatient": "", "studies": "300", "trials": "1"})
+    assert asked.room.classes == (Patients(patient_class="emergency", share=0.3),)
+    assert asked_of({"emergency": "0"}).room.solved, "nobody of a class: theory is shown"
+    now = time.time()
+    with filled.database.transaction() as session:
+        row = SimulationRow(asked=asked.model_dump(mode="json"), state="running", created_at=now, beat_at=now)
+        session.add(row)
+        session.flush()
+        number = row.id
+    runs.compute(filled.database, filled.settings, number, lambda: True)
+    rows = {row["group"]: row for row in ended(filled, number).result["current"]["rows"]}
+    waits = rows["emergency patients"]
+    assert 60 < waits["studies"] < 110 and waits["with"]["mean"] < 0.8 * waits["without"]["mean"]
+    told = {"accept-language": "zh-TW"}
+    assert "急診病人" in client.get(f"/triage/simulation/{number}", headers=told).text
+    form = client.get("/triage/simulation", headers=told).text
+    assert "急診病人比例" in form and 'name="emergency"' in form
+
+
 def test_the_nodes_own_traffic_is_simulated(filled: Filled, client: httpx.Client) -> None:
     answer = client.post("/triage/simulation", data={"source": "recorded", "since_days": "2", "trials": "2"})
     run = ended(filled, int(answer.url.path.rsplit("/", 1)[1]))
@@ -92,6 +115,8 @@ def test_what_cannot_be_simulated_is_refused_with_a_sentence(client: httpx.Clien
     for form, words in (
         ({"studies": "5"}, "studies"),
         ({"load": "1.5"}, "load"),
+        ({"emergency": "1.5"}, "share"),
+        ({"emergency": "0.7", "inpatient": "0.4"}, "together more than 1"),
         ({"per_hour": "x"}, "could not convert"),
         ({"with_draft": "yes", "draft": "[[triage]]\nname = 3"}, "rule 0"),
         ({"with_draft": "yes", "draft": "[web]\nport = 1"}, "not web"),
@@ -147,6 +172,16 @@ def test_recorded_traffic_is_the_same_in_each_trial_but_for_the_reading_times(fi
     one, two = recorded.trials(came, Description(), 2, seed=1)
     assert [a.at_s for a in one] == [a.at_s for a in two] and len(one) == 7
     assert [a.reading_s for a in one] != [a.reading_s for a in two]
+
+
+def test_recorded_studies_are_counted_by_the_class_of_their_patient(filled: Filled) -> None:
+    classes = (ClassRule(patient_class="emergency", words=("MR",)),)
+    came = recorded.recorded(filled.database, DEFAULT_POLICY, time.time() - 86400, classes)
+    named = sum(c.patient_class == "emergency" for c in came)
+    traffic = recorded.trials(came, Description(), 1, seed=1)
+    studies = {r.group: r.without.studies for r in compare.compare(Description(), DEFAULT_POLICY, traffic=traffic).rows}
+    assert 0 < named < len(came) and studies["emergency patients"] == named
+    assert studies["all"] == len(came) and "inpatients" not in studies
 
 
 def test_recorded_traffic_shows_beside_the_simulation_how_long_the_studies_really_waited(tmp_path: Path) -> None:

@@ -26,6 +26,9 @@ GROUPS: Mapping[str, Group] = {
     "STAT": lambda a: a.flag.level is Level.STAT,
     "HIGH": lambda a: a.flag.level is Level.HIGH,
     "ROUTINE": lambda a: a.flag.level is Level.ROUTINE,
+    "emergency patients": lambda a: a.patient_class == "emergency",
+    "inpatients": lambda a: a.patient_class == "inpatient",
+    "outpatients": lambda a: a.patient_class == "outpatient",
 }
 
 
@@ -86,14 +89,14 @@ def compare(
 ) -> Comparison:
     """Read the same studies both ways. traffic: what came, one list per trial; None: drawn from the description.
 
-    really: how long those of them waited whose reading was recorded. Mean waits with triage of a described, steady room
-    with one condition are sharpened by control variates.
+    really: how long those of them waited whose reading was recorded. Mean waits with triage of a described room that is
+    `solved` are sharpened by control variates.
     """
     ageing = ageing or Ageing()
     worklist = by_worklist(ageing)
     without: list[list[Read]] = []
     triaged: list[list[Read]] = []
-    controlled = traffic is None and room.steady and len(room.conditions) == 1
+    controlled = traffic is None and room.solved
     seen: list[Trial | None] = []
     trials = len(traffic) if traffic is not None else trials
     for trial in range(trials):
@@ -135,9 +138,10 @@ def exact(
 ) -> Mapping[str, tuple[float, float]]:
     """Group -> mean wait in minutes without and with triage, in closed form; {} where none is known.
 
-    It holds for a steady room, exponential reading times, an AI without delay and one condition; ageing is left out.
+    It holds for a steady room, exponential reading times, an AI without delay, one condition and patients without classes;
+    ageing is left out.
     """
-    if not room.steady or room.ai_latency_min or len(room.conditions) != 1:
+    if not room.solved or room.ai_latency_min:
         return {}
     [condition] = room.conditions
     level = flag_of(condition, policy).level

@@ -31,6 +31,7 @@ class Came:
     read_at: float | None = None
     before: Priority
     steps: tuple[tuple[float, Priority], ...] = ()
+    patient_class: str = ""
 
     def arrival(self, reading_s: float) -> Arrival:
         """Its class is the highest place that it ever had, from the moment on at which it first had it."""
@@ -38,6 +39,7 @@ class Came:
         return Arrival(
             at_s=self.at, since_s=self.first_at, reading_s=reading_s,
             before=self.before, steps=self.steps, flag=flag, flagged_at_s=flagged_at,
+            patient_class=self.patient_class,
         )  # fmt: skip
 
 
@@ -69,6 +71,7 @@ def recorded(
                 read_at=marked.get(uid),
                 before=before,
                 steps=steps(said[uid], policy, context),
+                patient_class=context.patient_class,
             )
         )
     return sorted(made, key=lambda c: c.at)

@@ -3,14 +3,15 @@
 import random
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from radnode.settings import TriageRule
-from radnode.triage import OTHERS, RANK, Level, Priority, verdict
+from radnode import triage
+from radnode.settings import PatientClass, TriageRule
+from radnode.triage import OTHERS, RANK, Context, Level, Priority, verdict
 from radnode_fhir.read import Abnormality
 from radnode_inference.findings import Code
 
@@ -25,7 +26,7 @@ class Arrival:
     before: where it stands until then, as its order or its patient's class says. since_s: from when on it waits, its first
     image; None: `at_s`. steps: (from when, where it stands), in order of time, where that changed more than once; `flag` is
     then the highest that it reached.
-    diseased: None where nobody knows (recorded traffic). reading_s: how long a reader takes.
+    diseased: None where nobody knows (recorded traffic). reading_s: how long a reader takes. patient_class: "" for none.
     """
 
     at_s: float
@@ -34,6 +35,7 @@ class Arrival:
     flagged_at_s: float = 0.0
     diseased: bool | None = None
     before: Priority = NOTHING
+    patient_class: str = ""
     since_s: float | None = None
     steps: Sequence[tuple[float, Priority]] = ()
     left_s: float = field(init=False)
@@ -63,11 +65,20 @@ class Condition(Part):
     volume_ml: float | None = None
 
 
+class Patients(Part):
+    """Part of the studies: of a class, as an order says it, and of an ordered priority; neither changes who is diseased."""
+
+    share: Share
+    patient_class: PatientClass | Literal[""] = ""
+    ordered: Level | None = None
+
+
 class Description(Part):
     """A reading room in numbers. Load is arrivals per hour × minutes per study / (60 × readers).
 
-    Its studies have no patient class and no ordered priority: rules for a class take effect on recorded traffic only.
     per_hour: the mean, or 24 values for the hours of the day; None: what gives `load`.
+    classes: who the patients are; the rest has no class and no ordered priority. No model has a name here and none agrees
+    with another: rules that ask for that take effect on recorded traffic only.
     """
 
     readers: int = Field(default=1, ge=1, le=200)
@@ -77,6 +88,13 @@ class Description(Part):
     reading_times: Literal["exponential", "lognormal", "constant"] = "exponential"
     ai_latency_min: float = Field(default=0.0, ge=0)
     conditions: tuple[Condition, ...] = (Condition(),)
+    classes: tuple[Patients, ...] = ()
+
+    @model_validator(mode="after")
+    def no_more_than_all(self) -> "Description":
+        if sum(c.share for c in self.classes) > 1 + 1e-9:
+            raise ValueError("the shares of the classes of patients are together more than 1")
+        return self
 
     def rates(self) -> tuple[float, ...]:
         """Arrivals per second for each hour of the day."""
@@ -87,9 +105,14 @@ class Description(Part):
         return tuple(value / 3600 for value in hours)
 
     @property
-    def steady(self) -> bool:
-        """Whether the closed form applies."""
-        return len(set(self.rates())) == 1 and self.reading_times == "exponential"
+    def solved(self) -> bool:
+        """Whether the closed form applies: a steady room, of whose patients only the flag of one condition is known."""
+        steady = len(set(self.rates())) == 1 and self.reading_times == "exponential"
+        return steady and len(self.conditions) == 1 and not self.classes
+
+
+UNKNOWN = Patients(share=0)
+"""Patients of whom no order says anything."""
 
 
 def read_description(file: Path) -> Description:
@@ -104,9 +127,9 @@ def read_description(file: Path) -> Description:
 
 
 def described(room: Description, policy: Sequence[TriageRule], studies: int, seed: int) -> list[Arrival]:
-    """Random traffic of a reading room, the same for the same seed whatever the policy."""
-    chance = random.Random(seed)  # noqa: S311
-    rates, found = room.rates(), [flag_of(c, policy) for c in room.conditions]
+    """Random traffic of a reading room, the same for the same seed whatever the policy and whoever the patients are."""
+    chance, whose = random.Random(seed), random.Random(f"{seed} classes")  # noqa: S311
+    rates, seen = room.rates(), {who: worth(room, policy, who) for who in (*room.classes, UNKNOWN)}
     fastest, now = max(rates), 0.0
     made: list[Arrival] = []
     while len(made) < studies:
@@ -120,14 +143,38 @@ def described(room: Description, policy: Sequence[TriageRule], studies: int, see
             f < (c.sensitivity if p else 1 - c.specificity)
             for c, p, (_, f) in zip(room.conditions, present, draws, strict=True)
         ]
+        who = patients(room, whose)
+        before, found = seen[who]
         flags = [flag for flag, raised in zip(found, flagged, strict=True) if raised]
-        best = min(flags, key=lambda p: (RANK[p.level], p.hierarchy, -(p.probability or 0.0)), default=NOTHING)
-        at = now + room.ai_latency_min * 60
-        made.append(Arrival(at_s=now, reading_s=reading, flag=best, flagged_at_s=at, diseased=any(present)))
+        flag = min(flags, key=lambda p: (RANK[p.level], p.hierarchy, -(p.probability or 0.0)), default=NOTHING)
+        if before is not NOTHING:
+            flag = replace(triage.raised(flag, before), given=before.given)
+        made.append(
+            Arrival(
+                at_s=now, reading_s=reading, flag=flag, flagged_at_s=now + room.ai_latency_min * 60,
+                diseased=any(present), before=before, patient_class=who.patient_class,
+            )
+        )  # fmt: skip
     return made
 
 
-def flag_of(condition: Condition, policy: Sequence[TriageRule]) -> Priority:
+def patients(room: Description, chance: random.Random) -> Patients:
+    """Who the next patient is."""
+    if not room.classes:
+        return UNKNOWN
+    weights = [c.share for c in room.classes]
+    [drawn] = chance.choices((*room.classes, UNKNOWN), [*weights, max(0.0, 1 - sum(weights))])
+    return drawn
+
+
+def worth(room: Description, policy: Sequence[TriageRule], who: Patients) -> tuple[Priority, list[Priority]]:
+    """Where the policy puts these patients before any report, and what it makes of a flag of each condition in them."""
+    normal = triage.normal_place(policy, Context(patient_class=who.patient_class, ordered=who.ordered))
+    before = NOTHING if normal is None else replace(normal, given=normal.level)
+    return before, [flag_of(c, policy, who.patient_class) for c in room.conditions]
+
+
+def flag_of(condition: Condition, policy: Sequence[TriageRule], patient_class: str = "") -> Priority:
     """What the policy makes of a study in which this condition was flagged."""
     finding = Abnormality(
         concept=Code(value=condition.code, scheme="SCT", meaning=condition.name),
@@ -139,7 +186,7 @@ def flag_of(condition: Condition, policy: Sequence[TriageRule]) -> Priority:
         tracking_uid="",
         critical=False,
     )
-    said = verdict(finding, policy)
+    said = verdict(finding, policy, patient_class)
     return Priority(
         level=said.level,
         reason=condition.name,

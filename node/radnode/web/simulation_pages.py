@@ -22,6 +22,7 @@ from radnode.web.views import Render
 LONGEST_FORM = 100_000
 GROUPS = (
     mark("diseased"), mark("diseased, missed by the AI"), mark("not diseased"), mark("all"),
+    mark("emergency patients"), mark("inpatients"), mark("outpatients"),
     mark("in the order of arrival"), mark("with triage"), mark("running"), mark("done"), mark("failed"), mark("cancelled"),
 )  # fmt: skip
 """Names in results, translated as they come."""
@@ -33,6 +34,10 @@ CONDITION = {
     "prevalence": (mark("Share of the diseased"), 0.1, 0.01), "sensitivity": (mark("Sensitivity"), 0.9, 0.01),
     "specificity": (mark("Specificity"), 0.83, 0.01), "probability": (mark("Probability given to a flag"), 0.9, 0.01),
 }  # fmt: skip
+CLASSES = {
+    "emergency": (mark("Share of emergency patients"), 0, 0.01), "inpatient": (mark("Share of inpatients"), 0, 0.01),
+    "outpatient": (mark("Share of outpatients"), 0, 0.01),
+}  # fmt: skip
 SIZE = {"studies": (mark("Studies in a trial"), 2000, 100), "trials": (mark("Trials"), 10, 1)}
 
 
@@ -43,9 +48,11 @@ def asked_of(form: Mapping[str, str]) -> Asked:
         numbers = [float(v) for v in form["per_hour"].replace(",", " ").split()]
         room["per_hour"] = numbers[0] if len(numbers) == 1 else tuple(numbers)
     condition = {key: form[key] for key in (*CONDITION, "code") if form.get(key)}
+    shares = {key: float(form.get(key) or 0) for key in CLASSES}
+    classes = tuple({"patient_class": key, "share": share} for key, share in shares.items() if share)
     return Asked.model_validate(
         {
-            "room": room | {"conditions": (condition,)},
+            "room": room | {"conditions": (condition,), "classes": classes},
             "since_days": form.get("since_days") if form.get("source") == "recorded" else None,
             "draft": form.get("draft", "") if form.get("with_draft") else "",
             "interrupts": bool(form.get("interrupts")),
@@ -76,10 +83,10 @@ def simulation_pages(made: APIRouter, render: Render, settings: Settings, databa
         with database.reading() as session:
             past = runs.runs(session)
         fields = {key: (label, form.get(key, default), step)
-                  for key, (label, default, step) in (ROOM | CONDITION | SIZE).items()}  # fmt: skip
+                  for key, (label, default, step) in (ROOM | CONDITION | CLASSES | SIZE).items()}  # fmt: skip
         return render(
             "simulate.html", "Simulation", "triage", status, fields=fields, form=blank | dict(form), past=past, problem=problem,
-            parts={"room": list(ROOM), "condition": list(CONDITION), "size": list(SIZE)},
+            parts={"room": list(ROOM), "condition": list(CONDITION), "classes": list(CLASSES), "size": list(SIZE)},
         )  # fmt: skip
 
     @made.get("/triage/simulation")
