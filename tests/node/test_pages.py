@@ -14,12 +14,14 @@ from support.access import ADMINISTRATOR, PASSWORD, READER, sign_in
 from support.filled import Filled, fill
 from support.findings import MODEL, findings, lesion, scene
 from support.pages import serving
-from support.results import add_job, add_study, prepare, record
+from support.results import Ended, add_job, add_study, prepare, record
 from support.viewers import ROOT, chromium, fetched
 
 from radnode import accounts, report, verdicts
 from radnode.accounts import Role
+from radnode.database import Database
 from radnode.policy_shadow import Shadow
+from radnode.results import Result
 from radnode.scores import Watch
 from radnode.settings import Settings, TriageRule, Viewer, Web
 from radnode.simulation import runs
@@ -105,27 +107,47 @@ def tab_to(page: Page, words: str) -> None:
     raise AssertionError(f"{words!r} cannot be reached by the Tab key")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Urgent:
+    """A study with an embolus and what a model makes of it."""
+
+    study_uid: str
+    objects: list[Result]
+
+    @property
+    def first_row(self) -> str:
+        return f"tbody[data-filtered] tr:first-child[data-level=STAT][data-key='{self.study_uid}']"
+
+
+def embolism(folder: Path) -> Urgent:
+    made = scene(folder, seed=9, shape=(12, 96, 96))
+    said = findings(made, (replace(lesion(made, "embolus-1", (5, 3, 2), 9.0), concept=EMBOLISM),))
+    said = replace(said, model=replace(MODEL, name="ct-lung"))
+    return Urgent(study_uid=said.study_uid, objects=list(report.results(said, made.study)))
+
+
+def arrives(database: Database, urgent: Urgent) -> Ended:
+    """Its images are here, its report is not."""
+    now = time.time()
+    add_study(
+        database, urgent.study_uid, state="read", patient_name="URGENT^Case", patient_id="P77",
+        study_description="CT pulmonary angiography", modalities="CT", first_instance_at=now, last_instance_at=now,
+    )  # fmt: skip
+    return add_job(database, urgent.study_uid, "ct-lung", state="done", progress=1.0)
+
+
 def test_a_new_stat_study_is_first_within_a_second_of_its_report_without_a_reload(
     filled: Filled, url: str, page: Page, tmp_path: Path
 ) -> None:
-    made = scene(tmp_path / "s", seed=9, shape=(12, 96, 96))
-    said = findings(made, (replace(lesion(made, "embolus-1", (5, 3, 2), 9.0), concept=EMBOLISM),))
-    said = replace(said, model=replace(MODEL, name="ct-lung"))
-    objects = list(report.results(said, made.study))
+    urgent = embolism(tmp_path / "s")
     page.goto(url)
     page.evaluate("window.sameDocument = true")
     page.keyboard.press("j")
     assert focused(page) == filled.lesion
-    now = time.time()
-    add_study(
-        filled.database, said.study_uid, state="read", patient_name="URGENT^Case", patient_id="P77",
-        study_description="CT pulmonary angiography", modalities="CT", first_instance_at=now, last_instance_at=now,
-    )  # fmt: skip
-    job = add_job(filled.database, said.study_uid, "ct-lung", state="done", progress=1.0)
+    job = arrives(filled.database, urgent)
     reported = time.monotonic()
-    record(filled.database, filled.settings.data, job, objects, filled.settings.destinations, now=time.time())
-    first = f"tbody[data-filtered] tr:first-child[data-level=STAT][data-key='{said.study_uid}']"
-    page.wait_for_selector(first, timeout=10_000)
+    record(filled.database, filled.settings.data, job, urgent.objects, filled.settings.destinations, now=time.time())
+    page.wait_for_selector(urgent.first_row, timeout=10_000)
     took = time.monotonic() - reported
     assert took < 1.0, f"{took:.2f} s"
     assert page.evaluate("window.sameDocument") is True
@@ -305,14 +327,17 @@ def test_axe_finds_no_serious_violation_on_any_page(
 
 
 def test_a_thousand_rows_are_drawn_and_followed_smoothly(tmp_path: Path, browser: Browser) -> None:
+    """A new STAT study then goes to the top: in processor time, since wall time is also other work's (bounded by the first test)."""
     settings = Settings(data=tmp_path)
     database = prepare(settings)
     now = time.time()
-    for i in range(1000):
+    for i in range(999):
         add_study(
             database, f"1.2.9.{i}", state="read", patient_name=f"PATIENT^{i}", patient_id=f"M{i}",
             study_description="CT Chest", modalities="CT", first_instance_at=now - i, last_instance_at=now - i,
         )  # fmt: skip
+    urgent = embolism(tmp_path / "s")
+    job = arrives(database, urgent)
     assert len(Reader.of(settings, database).worklist(now).entries) == 1000
     with serving(settings) as client:
         page = browser.new_page(viewport={"width": 1500, "height": 900})
@@ -337,11 +362,23 @@ def test_a_thousand_rows_are_drawn_and_followed_smoothly(tmp_path: Path, browser
         cell = 'tr[data-key="1.2.9.5"] td:nth-child(13)'
         page.locator(cell, has_text="please call the ward").wait_for(state="attached")
         took, worked = time.monotonic() - started, work_s(session_of) - before
+        page.evaluate("window.sameDocument = true")
+        page.locator("#filter").fill("")  # every row counts
+        page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        before, served, started = work_s(session_of), time.process_time(), time.monotonic()
+        record(database, settings.data, job, urgent.objects, now=time.time())
+        page.wait_for_selector(urgent.first_row, timeout=10_000)
+        moved_s, served = time.monotonic() - started, time.process_time() - served
+        spent = work_s(session_of) - before + served
+        assert page.evaluate("window.sameDocument") is True
         page.close()
     database.close()
     assert worked < 1.0, f"the page worked {worked:.2f} s for one changed row"
     assert frame < 50, f"half of the frames took {frame:.0f} ms or more"
     assert took < 5, f"a change took {took:.2f} s"
+    told = f"a new STAT study was first of 1,000 rows after {moved_s:.2f} s; processor: {spent:.2f} s, {served:.2f} s of it the server and the test"
+    print(told)
+    assert spent < 1.0 and moved_s < 5, told
 
 
 def work_s(session: CDPSession) -> float:
