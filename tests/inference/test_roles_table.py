@@ -1,23 +1,19 @@
 """The roles of a breast MR in every layout with attributes removed one by one: the same, less, or declined by name."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pydicom
 import pytest
-from pydicom.datadict import tag_for_keyword
+from support.stripped import PRIVATE, without
 
 from radnode_inference.generator import breast
 from radnode_inference.generator.dicom_parts import Layout, Order
-from radnode_inference.generator.dicom_writer import MULTI_FRAME, write_breast
-from radnode_inference.header import Header
+from radnode_inference.generator.dicom_writer import write_breast
 from radnode_inference.model import DeclinedError
 from radnode_inference.models.breast_mri.roles import Roles, roles_of
-from radnode_inference.study import Series, Study
+from radnode_inference.study import Study
 
-PRIVATE = "private elements"
 DESCRIPTIONS = ("SeriesDescription", "ProtocolName")
 CLOCK = ("AcquisitionTime", "AcquisitionDateTime", "FrameAcquisitionDateTime")
 SEQUENCE = ("ScanningSequence", "EchoPulseSequence", "EchoPlanarPulseSequence")
@@ -141,42 +137,3 @@ def present(roles: Roles, made: breast.BreastPhantom) -> dict[str, bool]:
 
 def near(one: float, other: float) -> bool:
     return abs(float(one) - float(other)) < 1.0
-
-
-def without(study: Study, layout: Layout, removed: tuple[str, ...], folder: Path) -> Study:
-    """The study without some attributes; enhanced ones are written again, since theirs are nested."""
-    series = []
-    for one in study.series:
-        if layout in MULTI_FRAME:
-            headers = tuple(rewritten(h, removed, folder / f"{i}-{one.series_uid}") for i, h in enumerate(one.headers))
-        else:
-            headers = tuple(stripped(h, removed) for h in one.headers)
-        series.append(Series(series_uid=one.series_uid, headers=headers))
-    return Study(study_uid=study.study_uid, series=tuple(series))
-
-
-def stripped(header: Header, removed: tuple[str, ...]) -> Header:
-    gone = {tag_for_keyword(k) for k in removed if k != PRIVATE}
-    kept = {
-        t: v for t, v in header.elements.items()
-        if t not in gone and not (PRIVATE in removed and t >> 16 & 1 and t >> 16 != 0x99)
-    }  # fmt: skip
-    return replace(header, elements=kept)
-
-
-def rewritten(header: Header, removed: tuple[str, ...], path: Path) -> Header:
-    assert header.path is not None
-    ds = pydicom.dcmread(header.path)
-    strip(ds, removed)
-    ds.save_as(path)
-    return Header.read(path)
-
-
-def strip(ds: pydicom.Dataset, removed: Iterable[str]) -> None:
-    for element in list(ds):
-        private = element.tag.is_private and element.tag.group != 0x99
-        if element.keyword in removed or (private and PRIVATE in removed):
-            del ds[element.tag]
-        elif element.VR == "SQ":
-            for item in element.value:
-                strip(item, removed)

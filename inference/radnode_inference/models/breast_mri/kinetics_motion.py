@@ -70,9 +70,11 @@ def check_motion(
 
 
 def said_of_motion(motion: Motion, times_s: Sequence[float], wrong: str) -> tuple[str, ...]:
-    """What was moved back, and what could not be. times_s: of the phases after contrast. wrong: what can be, then."""
+    """What was moved back, and what could not be. times_s: of the phases after contrast,
+    () where they are not known: the phases are counted from 1, then. wrong: what can be."""
+    called = [f"the phase at {t:.0f} s" for t in times_s]
     sentences = [
-        f"The patient moved: the phase at {times_s[n - 1]:.0f} s lay {float(np.linalg.norm(motion.shifts_mm[n - 1])):.1f} mm"
+        f"The patient moved: {called[n - 1] if called else f'phase {n} after contrast'} lay {float(np.linalg.norm(motion.shifts_mm[n - 1])):.1f} mm"
         " away from the one before contrast and was moved back."
         for n in motion.corrected
     ]

@@ -11,7 +11,13 @@ from radnode_inference.models.breast_mri.kinetics_lesions import around
 from radnode_inference.models.breast_mri.kinetics_motion import check_motion, moved_back, said_of_motion
 from radnode_inference.models.breast_mri.kinetics_region import breast_region
 from radnode_inference.models.breast_mri.mome_input import Placed
-from radnode_inference.models.breast_mri.roles import OtherRoles, Roles, roles_of, roles_without_dynamic
+from radnode_inference.models.breast_mri.roles import (
+    OrderedRoles,
+    OtherRoles,
+    roles_in_order,
+    roles_of,
+    roles_without_dynamic,
+)
 from radnode_inference.models.breast_mri.roles_images import ImageSet
 from radnode_inference.study import Study
 from radnode_inference.volume import Volume
@@ -27,7 +33,8 @@ LOWEST_B = 500.0
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Examination:
-    """pre and posts lie on one grid, None and () without a dynamic series; times_s: of the posts, seconds after injection.
+    """pre and posts lie on one grid, None and () without a dynamic series; times_s: of the posts, seconds after injection,
+    () where only their order is known.
 
     carrier: the images on which the result lies. dwi: the image nearest b 1000. missing: modality -> why it is not
     there, in words. reasons: what each series was taken for.
@@ -64,14 +71,15 @@ class Dynamic:
     statements: tuple[str, ...]
 
 
-def examination(study: Study, progress: Progress) -> Examination:
+def examination(study: Study, progress: Progress, *, order_is_enough: bool = False) -> Examination:
     """The images read; without a dynamic series where there is none or its phases cannot be put in time.
 
+    order_is_enough: phases without times are read by their temporal positions.
     Raises DeclinedError as `roles.roles_of` and `load.load_frames` do otherwise (a dynamic series that is not whole),
     `dynamic-grid`, `motion`, and `missing-role:dynamic` where there is nothing else either.
     """
     try:
-        roles = roles_of(study)
+        roles = dynamic_roles(study, order_is_enough=order_is_enough)
     except DeclinedError as e:
         if e.gate not in ("missing-role:dynamic", "timing"):
             raise
@@ -83,14 +91,23 @@ def examination(study: Study, progress: Progress) -> Examination:
         raise DeclinedError(e.gate, e.sentence, tuple(roles.reasons.values())) from e
 
 
-def read(roles: Roles, progress: Progress) -> Examination:
+def dynamic_roles(study: Study, *, order_is_enough: bool) -> OrderedRoles:
+    try:
+        return roles_of(study)
+    except DeclinedError as e:
+        if e.gate != "timing" or not order_is_enough:
+            raise
+        return roles_in_order(study)
+
+
+def read(roles: OrderedRoles, progress: Progress) -> Examination:
     found = read_dynamic(roles, progress)
     others, missing = others_of(roles)
     series = (found.pre.series_uid, *(p.series_uid for p in found.posts), *(v.series_uid for v in others.values()))
     return Examination(
         pre=found.pre,
         posts=found.posts,
-        times_s=tuple(p.after_injection_s for p in roles.posts),
+        times_s=roles.times_s,
         carrier=found.carrier,
         dwi=as_placed(others["dwi"]) if "dwi" in others else None,
         t2=as_placed(others["t2"]) if "t2" in others else None,
@@ -121,7 +138,7 @@ def without_dynamic(roles: OtherRoles, why: str) -> Examination:
     )
 
 
-def read_dynamic(roles: Roles, progress: Progress) -> Dynamic:
+def read_dynamic(roles: OrderedRoles, progress: Progress) -> Dynamic:
     """Raises DeclinedError `dynamic-grid` and `motion`."""
     pre = roles.pre.images.volume()
     posts: list[Volume] = []
@@ -132,10 +149,10 @@ def read_dynamic(roles: Roles, progress: Progress) -> Dynamic:
             raise DeclinedError(
                 "dynamic-grid", f"phase {number} after contrast lies on another grid than the one before it"
             )
-    return still(pre, posts, [p.after_injection_s for p in roles.posts])
+    return still(pre, posts, roles.times_s)
 
 
-def still(pre: Volume, posts: list[Volume], times_s: list[float]) -> Dynamic:
+def still(pre: Volume, posts: list[Volume], times_s: tuple[float, ...]) -> Dynamic:
     """The phases moved back where the patient moved, as for the kinetics, and what to say of it.
 
     The result lies on the first phase after contrast, which readers look at; on the one before it where that one shows

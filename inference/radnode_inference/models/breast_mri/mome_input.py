@@ -92,7 +92,8 @@ def inputs(
 ) -> Inputs:
     """The network's inputs of one examination.
 
-    posts: voxels of the phases after contrast, on the grid of `pre`; times_s: their seconds after injection, rising.
+    posts: voxels of the phases after contrast, on the grid of `pre`; times_s: their seconds after injection, rising, () where
+    they are not known and the settings take no times.
     Without `pre` there is no DCE, and the breasts are looked for in the T2 images, else in those of diffusion.
     pad: where the volumes lie in grids without spacing_mm (mome_augment.Augmentation).
     """
@@ -147,6 +148,8 @@ def channels(
         if len(posts) < settings.phases:
             raise ValueError(f"{len(posts)} phases after contrast, {settings.phases} are needed")
         return [post - pre for post in posts[: settings.phases]]
+    if len(times_s) != len(posts):
+        raise ValueError("the times of the phases after contrast are not known")
     taken = []
     for wanted in settings.times_s:
         at = float(np.interp(wanted, times_s, np.arange(len(times_s))))

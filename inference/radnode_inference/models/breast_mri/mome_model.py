@@ -70,7 +70,7 @@ class MomeModel:
 
     def check_engines(self, study: Study, weights: Path, tell: Callable[[str], None]) -> tuple[Agreement, ...]:
         """See engines.record.Tunable. Raises DeclinedError as `read` does."""
-        found = examination(study, lambda part, words: None)
+        found = self.examination(study, lambda part, words: None)
         volumes = {m: v[None] for m, v in self.prepared(found, 0).volumes().items()}
         return mome_engines.check(self.ensemble, volumes, weights=weights, key=self.weights.engines_key, tell=tell)
 
@@ -81,7 +81,7 @@ class MomeModel:
         """
         self.weights.admit(study)
         progress(0.0, "choosing the series")
-        found = examination(study, progress)
+        found = self.examination(study, progress)
         self.check(found)
         progress(0.5, "preparing")
         admitted = self.guards.admit(study, found.pre or found.carrier)
@@ -110,6 +110,10 @@ class MomeModel:
             maps=maps,
             reasons=found.reasons,
         )
+
+    def examination(self, study: Study, progress: Progress) -> Examination:
+        """The images; weights that take no times are shown phases of which only the order is known, too."""
+        return examination(study, progress, order_is_enough=self.settings.input.times_s is None)
 
     def check(self, found: Examination) -> None:
         """Raises DeclinedError when a modality is missing that the card does not allow to be, or what is left is of no use."""

@@ -12,7 +12,7 @@ from radnode_inference.models.breast_mri.roles_diffusion import diffusion
 from radnode_inference.models.breast_mri.roles_dixon import is_water, not_water
 from radnode_inference.models.breast_mri.roles_images import ImageSet, whole
 from radnode_inference.models.breast_mri.roles_series import SIDES, Seen, see
-from radnode_inference.models.breast_mri.roles_times import Timed, TimePoint, time_points, timed
+from radnode_inference.models.breast_mri.roles_times import Ordered, Timed, TimePoint, in_order, time_points, timed
 from radnode_inference.study import Study
 
 FEWEST_SLICES = 8
@@ -29,13 +29,19 @@ SAID_ADC = frozenset(("ADC", "APPARENT", "DADC"))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Phase:
+class Ranked:
+    """One time point, of which the place among the others is known and perhaps not the time."""
+
+    images: ImageSet
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Phase(Ranked):
     """One time point. after_injection_s: the middle of its acquisition, seconds after contrast was given (negative: before).
 
     after_first_s: the same, in seconds after the first phase with contrast began.
     """
 
-    images: ImageSet
     after_injection_s: float
     after_first_s: float
 
@@ -57,18 +63,38 @@ class OtherRoles:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Roles(OtherRoles):
-    """All roles of a study. posts: at least two, in time.
+class OrderedRoles(OtherRoles):
+    """The roles of a study whose phases are in order. posts: at least two.
 
-    side: L, R, B or "" (unknown): which breast the dynamic series shows. assumptions: what the headers did not state and
-    was taken as true. fat_suppressed: of the dynamic series; None: not stated.
+    assumptions: what the headers did not state and was taken as true.
+    """
+
+    pre: Ranked
+    posts: tuple[Ranked, ...]
+    assumptions: tuple[str, ...]
+
+    @property
+    def times_s(self) -> tuple[float, ...]:
+        """Of the posts, seconds after the injection; () where they are not known."""
+        return ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Roles(OrderedRoles):
+    """All roles of a study, the phases in time.
+
+    side: L, R, B or "" (unknown): which breast the dynamic series shows. fat_suppressed: of the dynamic series; None: not
+    stated.
     """
 
     pre: Phase
     posts: tuple[Phase, ...]
     side: str
-    assumptions: tuple[str, ...]
     fat_suppressed: bool | None
+
+    @property
+    def times_s(self) -> tuple[float, ...]:
+        return tuple(p.after_injection_s for p in self.posts)
 
 
 def roles_of(study: Study) -> Roles:
@@ -92,6 +118,26 @@ def roles_of(study: Study) -> Roles:
         side=one.side,
         assumptions=(*found.assumptions, *scaled),
         fat_suppressed=is_water(one.technique.words, one.series.description) or one.technique.fat_suppressed,
+    )
+
+
+def roles_in_order(study: Study) -> OrderedRoles:
+    """The roles for a reader to whom the order of the phases is enough: by temporal position where times are missing.
+
+    Raises DeclinedError as `roles_of` does, `timing` also where the positions do not stand for the times.
+    """
+    seen, reasons = sorted_by_role(study)
+    try:
+        points, scaled = quantitative(dynamic(seen["dynamic"], reasons)[0])
+        found = in_order(points)
+    except DeclinedError as e:
+        raise DeclinedError(e.gate, e.sentence, tuple(reasons.values())) from e
+    describe_phases(found, reasons)
+    return OrderedRoles(
+        **vars(beside(seen, reasons)),
+        pre=Ranked(images=images_of(found.before[-1])),
+        posts=tuple(Ranked(images=images_of(p)) for p in found.after),
+        assumptions=(*found.assumptions, *scaled),
     )
 
 
@@ -245,22 +291,25 @@ def measured(frame: Frame, scale: float) -> Frame:
     return replace(frame, slope=1 / scale, intercept=frame.intercept / (frame.slope * scale))
 
 
-def describe_phases(found: Timed, reasons: dict[str, str]) -> None:
+def describe_phases(found: Ordered, reasons: dict[str, str]) -> None:
     """Add to the reason of every dynamic series which phases it holds."""
     times: dict[str, list[str]] = {}
     for point in (*found.before, *found.after):
-        text = f"{found.centre_s(point):.0f} s"
         times.setdefault(point.series.series_uid, []).append(
-            text + (" (before contrast)" if point in found.before else "")
+            found.named(point) + (" (before contrast)" if point in found.before else "")
         )
+    at = " at" if isinstance(found, Timed) else ""
     for uid, said in times.items():
-        reasons[uid] += f"; {'phases' if len(said) > 1 else 'phase'} at {', '.join(said)} by {found.clock}"
+        reasons[uid] += f"; {'phases' if len(said) > 1 else 'phase'}{at} {', '.join(said)} by {found.by}"
 
 
 def phase(found: Timed, point: TimePoint) -> Phase:
-    images = ImageSet(series_uid=point.series.series_uid, frames=point.frames)
     centre, first = found.centre_s(point), found.after[0].begins_s - found.injection_s
-    return Phase(images=images, after_injection_s=centre, after_first_s=centre - first)
+    return Phase(images=images_of(point), after_injection_s=centre, after_first_s=centre - first)
+
+
+def images_of(point: TimePoint) -> ImageSet:
+    return ImageSet(series_uid=point.series.series_uid, frames=point.frames)
 
 
 def best(candidates: list[Seen]) -> ImageSet | None:

@@ -15,6 +15,7 @@ from radnode_inference.study import Series
 APART_S = 1.0
 CLOCKS = ("AcquisitionTime", "TriggerTime", "TemporalPositionTimeOffset", "Dynamic Scan Begin Time", "ContentTime")
 """In the order in which they are believed."""
+POSITION = "TemporalPositionIdentifier"
 LONGEST_BEFORE_S, LONGEST_AFTER_S = 900.0, 120.0
 """Contrast is given at most so long before and so long after the first phase with it begins."""
 
@@ -23,7 +24,7 @@ LONGEST_BEFORE_S, LONGEST_AFTER_S = 900.0, 120.0
 class TimePoint:
     """The frames of one time. clocks: when it began by each of CLOCKS that says so, in s.
 
-    position: Temporal Position; lasts_s: the acquisition's length; contrast: whether the images say that contrast was
+    offsets: the same in s after the series began, also where it is not known when that was. position: Temporal Position; lasts_s: the acquisition's length; contrast: whether the images say that contrast was
     given (None: they say nothing); injected_s: when, as they say. scales: Philips' scale slope of each frame.
     expected: Number of Temporal Positions.
     """
@@ -31,6 +32,7 @@ class TimePoint:
     series: Series
     frames: tuple[Frame, ...]
     clocks: dict[str, float]
+    offsets: dict[str, float]
     position: int | None
     lasts_s: float | None
     contrast: bool | None
@@ -41,14 +43,35 @@ class TimePoint:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Timed:
-    """The phases in time. clock: of CLOCKS. injection_s: on that clock. assumptions: what was not stated."""
+class Ordered:
+    """The phases before and after contrast, in order. assumptions: what was not stated and was taken as true."""
 
-    clock: str
     before: tuple[TimePoint, ...]
     after: tuple[TimePoint, ...]
-    injection_s: float
     assumptions: tuple[str, ...]
+
+    @property
+    def by(self) -> str:
+        return POSITION
+
+    def named(self, point: TimePoint) -> str:
+        """What a phase is called in a sentence."""
+        return str(point.position)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Timed(Ordered):
+    """The phases in time. clock: of CLOCKS. injection_s: on that clock."""
+
+    clock: str
+    injection_s: float
+
+    @property
+    def by(self) -> str:
+        return self.clock
+
+    def named(self, point: TimePoint) -> str:
+        return f"{self.centre_s(point):.0f} s"
 
     def centre_s(self, point: TimePoint) -> float:
         """The middle of a phase's acquisition, in s after contrast was given."""
@@ -89,15 +112,21 @@ def places(pairs: Sequence[tuple[Frame, Facts]]) -> set[tuple[float, ...]]:
 def time_point(seen: Seen, pairs: Sequence[tuple[Frame, Facts]]) -> TimePoint:
     facts = [f for _, f in pairs]
     began = earliest([f.acquired_s for f in seen.facts])
-    clocks = {"AcquisitionTime": earliest([f.acquired_s for f in facts])}
-    for clock, offset in zip(CLOCKS[1:4], ("trigger_s", "offset_s", "dynamic_s"), strict=True):
-        after = earliest([getattr(f, offset) for f in facts])
-        clocks[clock] = None if began is None or after is None else began + after
-    clocks["ContentTime"] = earliest([f.content_s for f in facts])
+    offsets = {
+        clock: after
+        for clock, attribute in zip(CLOCKS[1:4], ("trigger_s", "offset_s", "dynamic_s"), strict=True)
+        if (after := earliest([getattr(f, attribute) for f in facts])) is not None
+    }
+    clocks = {
+        "AcquisitionTime": earliest([f.acquired_s for f in facts]),
+        **{clock: None if began is None else began + after for clock, after in offsets.items()},
+        "ContentTime": earliest([f.content_s for f in facts]),
+    }
     return TimePoint(
         series=seen.series,
         frames=tuple(f for f, _ in pairs),
         clocks={k: v for k, v in clocks.items() if v is not None},
+        offsets=offsets,
         position=facts[0].position,
         lasts_s=facts[0].lasts_s,
         contrast=facts[0].contrast,
@@ -120,13 +149,10 @@ def timed(points: Sequence[TimePoint]) -> Timed:
     clock = believed(points)
     ordered = tuple(sorted((replace(p, begins_s=p.clocks[clock]) for p in points), key=lambda p: p.begins_s))
     check_order(ordered, clock)
-    injection = injected(ordered)
+    injection = injected(ordered, ordered[len(ordered) // 2].begins_s)
     before, assumptions = split(ordered, injection)
     after = ordered[len(before) :]
-    if not before:
-        raise DeclinedError("missing-role:pre-contrast", "every dynamic phase was acquired after contrast was given")
-    if len(after) < 2:
-        raise DeclinedError("missing-role:post-contrast", f"{len(after)} phase after contrast, at least 2 are needed")
+    check_enough(before, after)
     wanted = max((p.expected for p in ordered if p.expected), default=len(ordered))
     if wanted != len(ordered):
         assumptions += (f"NumberOfTemporalPositions says {wanted} phases, and {len(ordered)} are there.",)
@@ -145,23 +171,116 @@ def timed(points: Sequence[TimePoint]) -> Timed:
     return Timed(clock=clock, before=before, after=after, injection_s=injection, assumptions=assumptions)
 
 
+def in_order(points: Sequence[TimePoint]) -> Ordered:
+    """The phases in time where a clock tells them apart, else in the order of their temporal positions.
+
+    Raises DeclinedError as `timed` does, and `timing` where anything speaks against the positions or against the phases
+    that would be taken for those before contrast.
+    """
+    if complete_clock(points):
+        return timed(points)
+    untimed = without_clock(points)
+    ordered = tuple(sorted(points, key=lambda p: p.position or 0))
+    if doubt := doubt_of_positions(ordered):
+        raise DeclinedError("timing", f"{untimed}, and {POSITION} cannot stand for it: {doubt}")
+    before, assumptions = split(ordered, None)
+    after = ordered[len(before) :]
+    check_enough(before, after)
+    if before[-1].contrast:
+        raise DeclinedError("timing", f"{untimed}, and ContrastBolusAgent is named in every phase")
+    check_injection(ordered, before)
+    why = (
+        f"The phases are ordered by their temporal positions ({POSITION}), because their times are missing: {untimed}."
+    )
+    return Ordered(before=before, after=after, assumptions=(why, *assumptions))
+
+
+def doubt_of_positions(ordered: Sequence[TimePoint]) -> str:
+    """What speaks against the temporal positions, "" for nothing: one lacks, they are not 1 to n, or a clock disagrees.
+
+    A clock that is the same for all phases is that of the series and says nothing.
+    """
+    count = len(ordered)
+    for point in ordered:
+        if len({f.temporal_position for f in point.frames}) > 1 or point.position is None:
+            return f"it is missing in, or not the same for, the images of a phase ({name(point.series)})"
+    positions = [p.position for p in ordered]
+    if positions != list(range(1, count + 1)):
+        return f"it says {', '.join(map(str, positions))}, not 1 to {count}, each once"
+    for wanted in (p.expected for p in ordered):
+        if wanted and wanted != count:
+            return f"NumberOfTemporalPositions says {wanted} phases, and {count} are there"
+    for clock, values in readings(ordered):
+        if not constant(values) and np.diff(values).min() < APART_S:
+            return f"{clock} does not rise with it"
+    return ""
+
+
+def readings(ordered: Sequence[TimePoint]) -> list[tuple[str, list[float]]]:
+    """What each clock says of the phases that have it; seconds since a series began are compared within the series."""
+    found = [(c, [p.clocks[c] for p in ordered if c in p.clocks]) for c in CLOCKS]
+    for uid in {p.series.series_uid for p in ordered}:
+        alike = [p.offsets for p in ordered if p.series.series_uid == uid]
+        found += [(c, [o[c] for o in alike if c in o]) for c in CLOCKS[1:4]]
+    return found
+
+
+def constant(values: Sequence[float]) -> bool:
+    return not values or max(values) - min(values) < APART_S
+
+
+def check_injection(ordered: Sequence[TimePoint], before: Sequence[TimePoint]) -> None:
+    """Whether the acquisition times that are there put contrast after `before`, too. Raises DeclinedError `timing`."""
+    known = [replace(p, begins_s=p.clocks[CLOCKS[0]]) for p in ordered if CLOCKS[0] in p.clocks]
+    if constant([p.begins_s for p in known]):
+        known = known[:1]  # when the series began, which is when its first phase did
+    injection = injected(ordered, known[len(known) // 2].begins_s if known else 0.0)
+    if injection is None or not known:
+        return
+    told, _ = split(known, injection)
+    if [p.position for p in told] != [p.position for p in known if p.position in {b.position for b in before}]:
+        raise DeclinedError("timing", f"ContrastBolusStartTime and {CLOCKS[0]} put contrast between other phases")
+
+
+def check_enough(before: Sequence[TimePoint], after: Sequence[TimePoint]) -> None:
+    """Raises DeclinedError `missing-role:pre-contrast` and `missing-role:post-contrast`."""
+    if not before:
+        raise DeclinedError("missing-role:pre-contrast", "every dynamic phase was acquired after contrast was given")
+    if len(after) < 2:
+        raise DeclinedError("missing-role:post-contrast", f"{len(after)} phase after contrast, at least 2 are needed")
+
+
 def believed(points: Sequence[TimePoint]) -> str:
     """The first clock that every phase has and that tells all apart. Raises DeclinedError `timing`."""
-    complete = [c for c in CLOCKS if all(c in p.clocks for p in points)]
-    for clock in complete:
-        if np.diff(sorted(p.clocks[clock] for p in points)).min() >= APART_S:
-            return clock
+    clock = complete_clock(points)
+    if not clock:
+        raise DeclinedError("timing", without_clock(points))
+    return clock
+
+
+def complete_clocks(points: Sequence[TimePoint]) -> list[str]:
+    return [c for c in CLOCKS if all(c in p.clocks for p in points)]
+
+
+def complete_clock(points: Sequence[TimePoint]) -> str:
+    apart = (c for c in complete_clocks(points) if np.diff(sorted(p.clocks[c] for p in points)).min() >= APART_S)
+    return next(apart, "")
+
+
+def without_clock(points: Sequence[TimePoint]) -> str:
+    """Why no clock tells the phases apart."""
+    complete = complete_clocks(points)
     where = next((p for p in points if CLOCKS[0] not in p.clocks), points[0])
     missing = ", ".join(c for c in CLOCKS if c not in complete)
     if complete:
         same = f"{' and '.join(complete)} {'is' if len(complete) == 1 else 'are'} the same for some phases"
-        raise DeclinedError("timing", f"{same}, and {missing} are missing ({name(where.series)})")
-    raise DeclinedError("timing", f"AcquisitionTime (or ContentTime, TriggerTime) is missing in {name(where.series)}")
+        return f"{same}, and {missing} are missing ({name(where.series)})"
+    return f"AcquisitionTime (or ContentTime, TriggerTime) is missing in {name(where.series)}"
 
 
 def check_order(ordered: Sequence[TimePoint], clock: str) -> None:
     """Whether what else orders the phases agrees. Raises DeclinedError `timing` with both attributes."""
-    others: dict[str, Sequence[float | None]] = {"TemporalPositionIdentifier": [p.position for p in ordered]}
+    others: dict[str, Sequence[float | None]] = {POSITION: [p.position for p in ordered]}
     others |= {c: [p.clocks.get(c) for p in ordered] for c in (CLOCKS[0], CLOCKS[-1]) if c != clock}
     for other, values in others.items():
         known = [v for v in values if v is not None]
@@ -169,8 +288,8 @@ def check_order(ordered: Sequence[TimePoint], clock: str) -> None:
             raise DeclinedError("timing", f"{other} and {clock} order the phases differently")
 
 
-def injected(ordered: Sequence[TimePoint]) -> float | None:
-    """When contrast was given, on the clock of the phases. Raises DeclinedError `timing` where the images disagree."""
+def injected(ordered: Sequence[TimePoint], middle_s: float) -> float | None:
+    """When contrast was given, on the clock of the phases (middle_s: one in the middle). Raises DeclinedError `timing` where the images disagree."""
     said = [p.injected_s for p in ordered if p.injected_s is not None]
     if not said:
         return None
@@ -178,9 +297,8 @@ def injected(ordered: Sequence[TimePoint]) -> float | None:
         raise DeclinedError("timing", "ContrastBolusStartTime differs between the phases")
     if said[0] >= DAY_S:
         return said[0]
-    middle = ordered[len(ordered) // 2].begins_s
-    day = middle // DAY_S * DAY_S
-    return min((day + said[0] + d for d in (-DAY_S, 0.0, DAY_S)), key=lambda t: abs(t - middle))
+    day = middle_s // DAY_S * DAY_S
+    return min((day + said[0] + d for d in (-DAY_S, 0.0, DAY_S)), key=lambda t: abs(t - middle_s))
 
 
 def split(ordered: Sequence[TimePoint], injection: float | None) -> tuple[tuple[TimePoint, ...], tuple[str, ...]]:
