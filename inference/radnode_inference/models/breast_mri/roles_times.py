@@ -24,9 +24,9 @@ LONGEST_BEFORE_S, LONGEST_AFTER_S = 900.0, 120.0
 class TimePoint:
     """The frames of one time. clocks: when it began by each of CLOCKS that says so, in s.
 
-    offsets: the same in s after the series began, also where it is not known when that was. position: Temporal Position; lasts_s: the acquisition's length; contrast: whether the images say that contrast was
-    given (None: they say nothing); injected_s: when, as they say. scales: Philips' scale slope of each frame.
-    expected: Number of Temporal Positions.
+    offsets: the same in s after the series began, also where it is not known when that was. position: Temporal Position;
+    lasts_s: the acquisition's length; contrast: whether the images say that contrast was given (None: they say nothing);
+    injected_s: when, as they say. scales: Philips' scale slope of each frame. expected: Number of Temporal Positions.
     """
 
     series: Series
