@@ -39,6 +39,9 @@ ATTRIBUTES = {
 """Column of StudyRow -> DICOM keyword. PS3.3 C.7.1.1, C.7.2.1, C.7.3.1."""
 LIMITS = {"patient_sex": 16, "patient_birth_date": 16, "study_date": 16, "study_time": 16, "body_part": 255}
 
+LOOKING_S = 5.0
+"""What arrived so much later than the look began arrived meanwhile; later still: before the clock was turned back."""
+
 log = logging.getLogger(__name__)
 
 
@@ -189,7 +192,8 @@ def extend(session: Session, study: StudyRow, arrived: Arrived, since: float, no
     modalities = {h.text("Modality") for h in arrived.headers} | set(study.modalities.split("\\"))
     study.modalities = "\\".join(sorted(modalities - {""}))[:255]
     study.last_instance_at = max(study.last_instance_at, arrived.last_at)
-    study.due_at = max(study.due_at, max(min(arrived.last_at, now), since) + arrived.quiet_s)
+    last_at = arrived.last_at if arrived.last_at <= now + LOOKING_S else now
+    study.due_at = max(study.due_at, max(last_at, since) + arrived.quiet_s)
     session.flush()
     counted = select(func.count()).where(*of_study(study.study_uid))
     study.instances = session.scalar(counted) or 0

@@ -1,5 +1,6 @@
 """What every role does before its work: logs, settings, the data folder, the schema, and not outliving its supervisor."""
 
+import logging
 import signal
 import threading
 from pathlib import Path
@@ -18,19 +19,29 @@ from radnode.settings import Settings
 
 RESTORING = ".restore"
 """In a data folder: a restore that has not ended. No role starts there."""
+NO_DATABASE = "database"
+
+log = logging.getLogger(__name__)
 
 
 def role(parent: int | None) -> Settings:
     """The settings of a role, once everything it needs is ready. parent: the supervisor's process id, if there is one.
 
-    Raises SettingsError.
+    Raises SettingsError. Under a supervisor, which has used the database before, one that does not answer (locked, starting
+    anew) only ends this process: it is started again.
     """
     if parent is not None:
         die_with_parent(parent)
     log_to_stderr()
     settings = settings_module.load()
     log_to_stderr(lines=settings.log)
-    prepare(settings)
+    try:
+        prepare(settings)
+    except SettingsError as e:
+        if parent is None or e.id != NO_DATABASE:
+            raise
+        log.error("A role cannot begin: %s", e.sentence, extra={"action": "start"})
+        raise SystemExit(1) from e
     die_with(kept_in(settings))
     return settings
 
@@ -79,7 +90,7 @@ def upgrade(settings: Settings) -> str:
         raise SettingsError("database-url", f"database_url is wrong: {e}.", "See deploy/radnode.toml.") from e
     except DBAPIError as e:
         why = str(e.orig).strip().splitlines()[0] if str(e.orig).strip() else type(e.orig).__name__
-        raise SettingsError("database", f"The database cannot be used: {why}.", "See `database_url`.") from e
+        raise SettingsError(NO_DATABASE, f"The database cannot be used: {why}.", "See `database_url`.") from e
 
 
 def stop_on_signals() -> threading.Event:

@@ -47,6 +47,19 @@ def test_a_study_is_complete_when_quiet_and_not_before(node: Node) -> None:
     assert finish(node, 120.0) == ()
 
 
+def test_an_image_that_comes_while_arrivals_are_looked_at_begins_the_quiet_time_when_it_came(node: Node) -> None:
+    node.arrive(100.0)
+    node.arrive(100.25)
+    settle(node, 100.1)
+    assert node.study().due_at == 110.25
+
+
+def test_a_clock_that_was_turned_back_makes_no_study_wait_for_it(node: Node) -> None:
+    node.arrive(5000.0)
+    settle(node, 100.0)
+    assert node.study().due_at == 110.0
+
+
 def test_a_study_with_an_image_that_is_not_counted_yet_is_not_complete(node: Node) -> None:
     node.arrive(100.0)
     settle(node, 100.1)

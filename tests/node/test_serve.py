@@ -1,17 +1,21 @@
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
 from support.postgres import Postgres
 
-from radnode import migrations, node_lock, serve
+from radnode import migrations, node_lock, serve, start
+from radnode.errors import SettingsError
 from radnode.settings import Settings, Work
+from radnode.start import prepare
 
 
 class Served:
@@ -171,3 +175,22 @@ def test_a_role_whose_settings_are_wrong_stops_the_node() -> None:
     role.process.wait()
     with pytest.raises(serve.SettingsError, match="role x cannot go on"):
         role.look(100.0)
+
+
+def test_a_database_that_does_not_answer_ends_one_role_for_a_while_and_not_the_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a supervisor, at the very beginning, it is an error of the settings."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RADNODE_DATA", str(tmp_path))
+    monkeypatch.setenv("RADNODE_FAULT_BUSY_S", "0.01")
+    monkeypatch.setattr("radnode.start.die_with_parent", lambda _: None)
+    prepare(Settings(data=tmp_path))
+    with closing(sqlite3.connect(tmp_path / "radnode.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(SystemExit) as ended:
+            start.role(1)
+        with pytest.raises(SettingsError, match="cannot be used: database is locked"):
+            start.role(None)
+        other.execute("ROLLBACK")
+    assert ended.value.code == 1 != serve.WRONG_SETTINGS
