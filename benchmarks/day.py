@@ -26,7 +26,7 @@ from support.day_simulated import Agreement  # noqa: E402
 
 from radnode.database import Database  # noqa: E402
 
-LIMITS_MIN = (60.0, 120.0, 480.0)
+LIMITS_MIN = (60.0, 120.0, 440.0)
 RECORDED_TRIALS = 40
 
 
