@@ -45,7 +45,7 @@ def full_limits(ageing: Ageing) -> Mapping[Level, float]:
     return {level: seconds / ageing.due_at for level, seconds in overdue_after(ageing).items()}
 
 
-def late_first(ageing: Ageing, waits: Sequence[float], limits: Mapping[Level, float]) -> bool:
+def is_turn_of_late(ageing: Ageing, waits: Sequence[float], limits: Mapping[Level, float]) -> bool:
     """Whether an overdue study goes before what only an AI made STAT: one reading in `ageing.late_one_in` is for those.
 
     waits: how long the studies of the latest readings had waited by then, seconds. Nobody reads here: never.
@@ -303,8 +303,8 @@ def order(
     """Rows of (key, priority, arrival in epoch seconds) as they are to be read. limits: seconds, see `overdue_after`.
 
     By level; in a level first what is overdue, longest overdue first, then by the rule's place in the table, then by
-    probability in steps of ten per cent, then by arrival. late_first: see the function; the first overdue row then stands
-    before all but the STAT of people and orders.
+    probability in steps of ten per cent, then by arrival. late_first: it is the turn of a late
+    study (`is_turn_of_late`): the first overdue row stands before all but the STAT of people and orders.
     """
     places = []
     for key, priority, at in rows:
@@ -312,19 +312,19 @@ def order(
         overdue = max(0.0, waiting - limits[priority.level])
         places.append((Place(key=key, priority=aged(priority, waiting, overdue), waiting_s=waiting), overdue))
     places.sort(key=lambda p: sort_key(*p))
-    turn = next((place for place, overdue in places if overdue and place.priority.level is not Level.STAT), None)
+    late = next((place for place, overdue in places if overdue and place.priority.level is not Level.STAT), None)
     ranked = [place for place, _ in places]
-    return turned(ranked, turn) if late_first and turn is not None else ranked
+    return before_flags(ranked, late) if late_first and late is not None else ranked
 
 
-def turned(ranked: Sequence[Place[K]], turn: Place[K]) -> list[Place[K]]:
-    """`turn` before what only an AI made STAT, and says so where there is such."""
+def before_flags(ranked: Sequence[Place[K]], late: Place[K]) -> list[Place[K]]:
+    """`late` before what only an AI made STAT, and says so where there is such."""
     given = [p for p in ranked if p.priority.given is Level.STAT]
-    others = [p for p in ranked if p is not turn and p.priority.given is not Level.STAT]
+    others = [p for p in ranked if p is not late and p.priority.given is not Level.STAT]
     if others and others[0].priority.level is Level.STAT:
-        reason = f"Its turn before the STAT of an AI. {turn.priority.reason}"
-        turn = replace(turn, priority=replace(turn.priority, reason=reason))
-    return [*given, turn, *others]
+        reason = f"Its turn before the STAT of an AI. {late.priority.reason}"
+        late = replace(late, priority=replace(late.priority, reason=reason))
+    return [*given, late, *others]
 
 
 def aged(priority: Priority, waiting_s: float, overdue_s: float) -> Priority:

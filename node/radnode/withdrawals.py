@@ -5,7 +5,7 @@ from collections import Counter
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from radnode import events
+from radnode import commitment, events
 from radnode.events import Action
 from radnode.states import CommitmentState, DeliveryState
 from radnode.tables import DeliveryRow
@@ -30,7 +30,7 @@ def withdraw(session: Session, destination: str, why: str, now: float) -> int:
         what = "A result" if many == 1 else f"{many} results"
         sentence = f"{what} owed to {destination} {'is' if many == 1 else 'are'} withdrawn: {why}{UNDER_WAY}."
         events.write(session, study_uid, Action.WITHDRAWN, sentence, now)
-    open_ = CommitmentRow.state.in_((CommitmentState.WAITING, CommitmentState.ASKED))
+    open_ = CommitmentRow.state.in_(commitment.OPEN)
     closed = {"state": CommitmentState.CLOSED, "reason": why}
     session.execute(update(CommitmentRow).where(CommitmentRow.destination == destination, open_).values(closed))
     session.execute(delete(BreakerRow).where(BreakerRow.destination == destination))

@@ -144,7 +144,7 @@ class Reader:
         with self.database.reading() as session:
             seen = self.look(session, recently(now)).waiting()
             waits = readings.latest_waits(session, self.ageing.late_one_in - 1)
-            late_first = triage.late_first(self.ageing, waits, self.limits)
+            late_first = triage.is_turn_of_late(self.ageing, waits, self.limits)
             ranked = triage.order(seen.rows, now, self.limits, late_first=late_first)
             shown = ranked if limit is None else ranked[: max(limit, self.urgent(seen, ranked))]
             entries = self.entries(session, seen, shown)

@@ -4,7 +4,17 @@ import pytest
 
 from radnode import triage
 from radnode.settings import Ageing, TriageRule
-from radnode.triage import DEFAULT_POLICY, OVERDUE_S, Context, Level, Priority, Report, late_first, order, prioritise
+from radnode.triage import (
+    DEFAULT_POLICY,
+    OVERDUE_S,
+    Context,
+    Level,
+    Priority,
+    Report,
+    is_turn_of_late,
+    order,
+    prioritise,
+)
 from radnode_fhir.read import Abnormality, Reported
 from radnode_inference.findings import Code
 
@@ -208,7 +218,7 @@ def test_without_anything_overdue_or_without_a_flag_a_turn_changes_nothing() -> 
     ],
 )
 def test_one_reading_in_so_many_is_of_what_is_overdue(one_in: int, waits: tuple[float, ...], turn: bool) -> None:
-    assert late_first(Ageing(late_one_in=one_in), waits, OVERDUE_S) is turn
+    assert is_turn_of_late(Ageing(late_one_in=one_in), waits, OVERDUE_S) is turn
 
 
 def test_a_flood_of_stat_flags_delays_a_plain_study_until_its_turn_and_no_further() -> None:
@@ -218,7 +228,7 @@ def test_a_flood_of_stat_flags_delays_a_plain_study_until_its_turn_and_no_furthe
     for n in range(1, 1000):
         now = n * 600.0
         waiting.append((f"stat-{n}", place(Level.STAT, 0.99), now))
-        read = order(waiting, now, late_first=late_first(Ageing(), waits, OVERDUE_S))[0].key
+        read = order(waiting, now, late_first=is_turn_of_late(Ageing(), waits, OVERDUE_S))[0].key
         waits = [now - at for key, _, at in waiting if key == read] + waits[:5]
         waiting = [w for w in waiting if w[0] != read]
         if read == "plain":

@@ -22,7 +22,7 @@ from radnode.triage import (
     Level,
     Priority,
     Report,
-    late_first,
+    is_turn_of_late,
     order,
     overdue_after,
     prioritise,
@@ -106,7 +106,7 @@ def simulated(
     def pick(waiting: Sequence[Arrival], now: float, read: Sequence[Read]) -> Arrival:
         moment = origin + now / plan.scale
         rows = ((a, known(by_arrival[id(a)], moment), a.at_s) for a in waiting)
-        turn = late_first(setting, [r.wait_s + r.arrival.reading_s for r in reversed(read[-4:])], limits)
+        turn = is_turn_of_late(setting, [r.wait_s + r.arrival.reading_s for r in reversed(read[-4:])], limits)
         return order(rows, now, limits, late_first=turn)[0].key
 
     reads = Room(arrivals, plan.readers, pick).run()

@@ -8,7 +8,7 @@ import simpy
 
 from radnode.settings import Ageing
 from radnode.simulation.traffic import Arrival
-from radnode.triage import RANK, Level, Priority, late_first, order, overdue_after
+from radnode.triage import RANK, Level, Priority, is_turn_of_late, order, overdue_after
 
 Steps = Generator[simpy.Event, Any, None]
 
@@ -50,7 +50,7 @@ def by_worklist(setting: Ageing | None = None) -> Pick:
             return waiting[0]
         waits = [r.wait_s + r.arrival.reading_s for r in reversed(read[-max(ageing.late_one_in, 1) :])]
         rows = ((a, known(a, now), a.waits_from_s) for a in waiting)
-        return order(rows, now, limits, late_first=late_first(ageing, waits, limits))[0].key
+        return order(rows, now, limits, late_first=is_turn_of_late(ageing, waits, limits))[0].key
 
     return pick
 
