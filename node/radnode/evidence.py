@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, exists, func, select
 from sqlalchemy.orm import Session
 
 from radnode.database import Database
 from radnode.errors import RefusedError
 from radnode.store_check import is_uid
-from radnode.tables import InstanceRow, ResultRow, StudyRow
+from radnode.tables import DeliveryRow, InstanceRow, ResultRow, StudyRow
 from radnode.tables_pacs import EvidenceRow
 
 STEP, NOTICE, QUERY, PRIORS = "mpps", "ian", "query", "priors"
@@ -86,6 +86,17 @@ def keep(
         session.add(row)
 
 
+def unanswered(database: Database, study_uid: str, peer: str, now: float, error: str) -> None:
+    """A peer could not be asked: why, beside what it counted before, which still speaks against a study that has less."""
+    of_it = (EvidenceRow.study_uid == study_uid, EvidenceRow.source == QUERY, EvidenceRow.key == peer)
+    with database.transaction() as session:
+        row = session.scalar(select(EvidenceRow).where(*of_it))
+        if row is None:
+            row = EvidenceRow(study_uid=study_uid, source=QUERY, key=peer, named=[], series={})
+            session.add(row)
+        row.error, row.at = error, now
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lack:
     """What speaks against a study being complete, in words; "" for nothing. known: it is not only that nobody answered."""
@@ -105,16 +116,16 @@ def missing(session: Session, study: StudyRow, asked: Sequence[str]) -> Lack:
         if away:
             named = f"the {len(row.named)} objects that {SOURCES.get(row.source, row.key)} names"
             return Lack(sentence=f"{away} of {named} have not come", known=True)
-    counts = {row.key: row for row in rows if row.source == QUERY}
-    for name in asked:
-        said = counts.get(name)
-        if said is None or said.at < study.last_instance_at:
-            return Lack(sentence=f"{name} has not said how many images there are")
+    counts = {row.key: row for row in rows if row.source == QUERY and row.key in asked}
+    for name, said in counts.items():
         if more := surplus(session, study, said):
             sentence = f"{name} has {said.instances} images of this study, the node {study.instances}"
             if said.instances is None or said.instances <= study.instances:  # others came that it does not have
                 sentence = f"{name} has {more} images in series of this study that the node has not"
             return Lack(sentence=sentence, known=True)
+    for name in asked:
+        if name not in counts or counts[name].error or counts[name].at < study.last_instance_at:
+            return Lack(sentence=f"{name} has not said how many images there are")
     return Lack()
 
 
@@ -138,8 +149,11 @@ def present(session: Session, study_uid: str, uids: Sequence[str]) -> int:
 
 
 def own_objects(session: Session, study_uid: str) -> int:
-    """How many DICOM objects the node made of a study."""
-    query = select(func.count()).where(ResultRow.study_uid == study_uid, ResultRow.sop_class_uid != "")
+    """How many DICOM objects the node made of a study and has delivered: so many of those that a PACS counts may be its own."""
+    left = (DeliveryRow.result_uid == ResultRow.uid, DeliveryRow.delivered_at.is_not(None))
+    query = select(func.count()).where(
+        ResultRow.study_uid == study_uid, ResultRow.sop_class_uid != "", exists().where(*left)
+    )
     return session.scalar(query) or 0
 
 

@@ -52,6 +52,7 @@ class EvidenceAsker:
         """Keep what this peer says of these studies, or why it says nothing."""
         timeout_s = min(TIMEOUT_S, self._settings.deliver.timeout_s)
         error = logged = ""
+        left = list(studies)
         try:
             with querying(peer, self._settings, timeout_s) as finder:
                 for study_uid in studies:
@@ -67,6 +68,7 @@ class EvidenceAsker:
                         instances=total,
                         series=series,
                     )
+                    left.remove(study_uid)
         except DeliveryError as e:
             error, logged = str(e), e.sentence
         except Exception as e:  # whatever a peer or a library does, the study is not held up for longer than its wait
@@ -74,15 +76,15 @@ class EvidenceAsker:
             error = logged = type(e).__name__
         if error:
             log.warning("%s cannot be asked what it has: %s", peer.name, logged, extra={"action": "evidence"})
-            for study_uid in studies:
-                evidence.keep(self._database, study_uid, evidence.QUERY, peer.name, time.time(), error=error)
+            for study_uid in left:
+                evidence.unanswered(self._database, study_uid, peer.name, time.time(), error)
 
 
 def count(finder: Finder, study_uid: str, own: Collection[str], made: int) -> tuple[int | None, dict[str, int]]:
     """How many images there are, in all and of each series as far as that is said, without the node's results.
 
-    own, made: the series of those results, and how many they are: where only the whole study is counted, they may be
-    among what is counted. None: nobody counts. Raises DeliveryError.
+    own, made: the series of those results, and how many were delivered: where only the whole study is counted, they may
+    be among what is counted. None: nobody counts. Raises DeliveryError.
     """
     said = {uid: many for uid, many in finder.series(study_uid).items() if uid not in own}
     series = {uid: many for uid, many in said.items() if many is not None}

@@ -1,7 +1,8 @@
 """Completeness by evidence: what a PACS counts, a procedure step names, a notification lists; waiting, and reading as provisional."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +18,11 @@ from support.receiver import receiver
 from radnode import complete, evidence
 from radnode.destinations.dimse_find import Found
 from radnode.engine_child import said_provisional
-from radnode.errors import RefusedError
+from radnode.errors import DeliveryError, RefusedError
 from radnode.evidence_ask import AGAIN_S, EvidenceAsker, count, due
 from radnode.peers import Peer, add_peer
 from radnode.states import StudyState
-from radnode.tables import InstanceRow, StudyRow
+from radnode.tables import DeliveryRow, InstanceRow, ResultRow, StudyRow
 from radnode.tables_pacs import EvidenceRow
 
 QUIET = 10.0
@@ -145,6 +146,73 @@ def test_a_peer_that_never_answers_makes_nothing_provisional(node: Node) -> None
     assert row(node).provisional == ""
     last = [e.sentence for e in node.story().events][-1]
     assert last == "Quiet, and complete with 2 images; pacs has not said how many images there are."
+
+
+def test_a_peer_that_falls_silent_takes_nothing_of_its_count_back(node: Node) -> None:
+    add_peer(node.database, Peer(name="pacs", address="192.0.2.1", port=104, may=("query",)))
+    arrive(node, 2)
+    evidence.keep(node.database, STUDY, evidence.QUERY, "pacs", 109.7, instances=5)
+    evidence.unanswered(node.database, STUDY, "pacs", 112.0, "no connection")
+    assert turn(node, 113.0) == () and due(node.database, "pacs", 112.0 + AGAIN_S) == (STUDY,)
+    assert turn(node, 171.0) == (STUDY,)
+    assert row(node).provisional == "pacs has 5 images of this study, the node 2"
+
+
+def test_a_peer_that_cannot_be_asked_has_not_said_that_the_study_is_whole(node: Node) -> None:
+    add_peer(node.database, Peer(name="pacs", address="192.0.2.1", port=104, may=("query",)))
+    arrive(node, 2)
+    evidence.unanswered(node.database, STUDY, "pacs", 112.0, "no connection")
+    assert turn(node, 113.0) == () and turn(node, 171.0) == (STUDY,)
+    last = [e.sentence for e in node.story().events][-1]
+    assert last == "Quiet, and complete with 2 images; pacs has not said how many images there are."
+
+
+def test_a_silent_peer_does_not_hide_one_that_counts_more(node: Node) -> None:
+    for name in ("archive", "pacs"):
+        add_peer(node.database, Peer(name=name, address="192.0.2.1", port=104, may=("query",)))
+    arrive(node, 2)
+    evidence.keep(node.database, STUDY, evidence.QUERY, "pacs", 111.0, instances=3)
+    assert turn(node, 112.0) == () and turn(node, 171.0) == (STUDY,)
+    assert row(node).provisional == "pacs has 3 images of this study, the node 2"
+
+
+def test_what_a_peer_said_before_the_wire_broke_stands(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = Said(by_series={}, total=7)
+
+    class Breaking:
+        def series(self, study_uid: str) -> Mapping[str, int | None]:
+            if study_uid != STUDY:
+                raise DeliveryError("the wire broke")
+            return counted.series(study_uid)
+
+        def studies(self, **_: str) -> tuple[Found, ...]:
+            return counted.studies()
+
+    @contextmanager
+    def querying(*_: object) -> Iterator[Breaking]:
+        yield Breaking()
+
+    monkeypatch.setattr("radnode.evidence_ask.querying", querying)
+    asker = EvidenceAsker(node.settings, node.database)
+    asker.ask(Peer(name="pacs", address="192.0.2.1", port=104, may=("query",)), (STUDY, "1.2.77"))
+    with node.database.reading() as session:
+        said = {r.study_uid: (r.instances, r.error) for r in session.scalars(select(EvidenceRow))}
+    assert said == {STUDY: (7, ""), "1.2.77": (None, "the wire broke")}
+
+
+def test_only_results_that_have_left_are_taken_for_a_part_of_what_a_peer_counts(node: Node) -> None:
+    result = {"job_id": None, "study_uid": STUDY, "model": "m", "kind": "sr", "sop_class_uid": "1.2", "digest": ""}
+    with node.database.transaction() as session:
+        for uid in ("1.1", "1.2"):
+            session.add(ResultRow(uid=uid, file=uid, size=1, created_at=1.0, **result))
+        session.flush()
+        times = {"created_at": 1.0, "due_at": 1.0}
+        sent = DeliveryRow(result_uid="1.1", study_uid=STUDY, destination="pacs", state="delivered", **times)
+        sent.delivered_at = 2.0
+        owed = DeliveryRow(result_uid="1.2", study_uid=STUDY, destination="pacs", state="owed", **times)
+        session.add_all((sent, owed))
+        session.flush()
+        assert evidence.own_objects(session, STUDY) == 1
 
 
 def test_findings_of_a_part_say_so(tmp_path: Path) -> None:
