@@ -84,3 +84,9 @@ class FhirError(RadnodeError):
 
 class RefusedError(RadnodeError):
     """What a person asked for cannot be done as things stand; the message says why."""
+
+
+def as_sentence(error: Exception) -> str:
+    """What an error says, as a sentence of its own. Only its first letter changes: STAT stays STAT."""
+    text = str(error)
+    return f"{text[:1].upper()}{text[1:]}."

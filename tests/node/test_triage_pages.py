@@ -32,6 +32,7 @@ def test_a_priority_is_set_with_a_comment_kept_in_the_story_and_taken_back(tmp_p
         assert client.post(f"{address}/undo").status_code == 409
         lowered = client.post(f"/worklist/{node.lesion}/priority", data={"level": "ROUTINE"})
         assert lowered.status_code == 409
+        assert "The study stands at HIGH already, and a person's priority only raises." in lowered.json()["detail"]
         assert client.post("/worklist/9.9/priority", data={"level": "STAT"}).status_code == 404
     node.database.close()
 

@@ -10,7 +10,7 @@ from radnode import accounts, accounts_tokens, audit
 from radnode.accounts import Role
 from radnode.accounts_tokens import Scope
 from radnode.database import Database
-from radnode.errors import RefusedError
+from radnode.errors import RefusedError, as_sentence
 from radnode.web.views import Render
 
 Text = Annotated[str, Form(max_length=512)]
@@ -30,7 +30,7 @@ def account_pages(made: APIRouter, render: Render, database: Database) -> None:
         try:
             change()
         except RefusedError as e:
-            return page(409, f"{e}.".capitalize())
+            return page(409, as_sentence(e))
         return RedirectResponse("/users", status_code=303)
 
     @made.get("/users")
@@ -64,7 +64,7 @@ def account_pages(made: APIRouter, render: Render, database: Database) -> None:
         try:
             secret = accounts_tokens.add(database, name.strip(), scopes or [], by, time.time(), days=days)
         except RefusedError as e:
-            return page(409, f"{e}.".capitalize())
+            return page(409, as_sentence(e))
         return page(secret=secret)
 
     @made.post("/tokens/revoke")

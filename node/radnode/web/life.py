@@ -9,7 +9,7 @@ from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Resp
 
 from radnode import jobs, studies
 from radnode.database import Database
-from radnode.errors import RefusedError
+from radnode.errors import RefusedError, as_sentence
 from radnode.retract import REASONS, by_person
 from radnode.settings import Settings
 from radnode.studies import Story
@@ -26,7 +26,7 @@ def life_pages(made: APIRouter, render: Render, settings: Settings, database: Da
         try:
             jobs.rerun(database, study_uid, model, time.time())
         except RefusedError as e:
-            raise HTTPException(409, f"{e}.".capitalize()) from e
+            raise HTTPException(409, as_sentence(e)) from e
         return back(study_uid)
 
     @made.get("/studies/{study_uid}/retract")
@@ -47,7 +47,7 @@ def life_pages(made: APIRouter, render: Render, settings: Settings, database: Da
         try:
             by_person(database, settings, study_uid, model, reason, comment, time.time())
         except RefusedError as e:
-            raise HTTPException(409, f"{e}.".capitalize()) from e
+            raise HTTPException(409, as_sentence(e)) from e
         return back(study_uid)
 
     @made.get("/held/{job_id}/{name}")

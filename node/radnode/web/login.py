@@ -12,7 +12,7 @@ from radnode import accounts, accounts_sessions, accounts_tokens, audit
 from radnode.accounts import Role
 from radnode.audit import Act, Kind, Outcome
 from radnode.database import Database
-from radnode.errors import RefusedError
+from radnode.errors import RefusedError, as_sentence
 from radnode.settings import Settings
 from radnode.web.door import COOKIE, SECURE_COOKIE, cookie_of, limits
 from radnode.web.views import Render
@@ -86,7 +86,7 @@ def own_pages(made: APIRouter, render: Render, settings: Settings, database: Dat
         try:
             accounts.set_password(database, name, password)
         except RefusedError as e:
-            return page(422, f"{e}.".capitalize())
+            return page(422, as_sentence(e))
         return begin(request, settings, database, name, "/")
 
 
@@ -118,7 +118,7 @@ def first_pages(made: APIRouter, render: Render, settings: Settings, database: D
             with audit.acting(Act(who=name, address=address, kind=Kind.SECURITY, action="first administrator made")):
                 accounts.add(database, name, Role.ADMINISTRATOR, password, now)
         except RefusedError as e:
-            return page(422, f"{e}.".capitalize())
+            return page(422, as_sentence(e))
         return begin(request, settings, database, name, "/")
 
 

@@ -27,7 +27,7 @@ from radnode.accounts import Role
 from radnode.accounts_sessions import digest
 from radnode.audit import Outcome
 from radnode.database import Database
-from radnode.errors import RefusedError
+from radnode.errors import RefusedError, as_sentence
 from radnode.secrets_read import SecretError, secret
 from radnode.settings import Settings
 from radnode.settings_access import Oidc
@@ -113,7 +113,7 @@ def provider_pages(made: APIRouter, render: Render, settings: Settings, database
         except ProviderError as e:
             return refused(str(e), request)
         except RefusedError as e:
-            return refused(f"{e}.".capitalize(), request)
+            return refused(as_sentence(e), request)
         answer.delete_cookie(COOKIE, path="/login")
         return answer
 

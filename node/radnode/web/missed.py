@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from radnode import events, verdicts
 from radnode.database import Database
+from radnode.errors import as_sentence
 from radnode.events import Action
 from radnode.tables import ReportRow
 from radnode.verdicts import REMARK_LENGTH, Ruling, Verdict
@@ -60,7 +61,7 @@ def missed_pages(made: APIRouter, database: Database) -> None:
             try:
                 verdicts.rule(session, ruling)
             except ValueError as e:
-                raise HTTPException(422, f"{e}.".capitalize()) from e
+                raise HTTPException(422, as_sentence(e)) from e
             events.write(
                 session, study_uid, Action.RULED, f"A finding that {model} had not made was added on the page.", now
             )

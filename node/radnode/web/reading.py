@@ -8,7 +8,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from radnode import readings
 from radnode.database import Database
-from radnode.errors import RefusedError
+from radnode.errors import RefusedError, as_sentence
 from radnode.web.api import StudyUid
 from radnode.web.rulings import person
 
@@ -19,7 +19,7 @@ def reading_pages(made: APIRouter, database: Database) -> None:
         try:
             readings.mark(database, study_uid, revision, person(request), time.time())
         except RefusedError as e:
-            raise HTTPException(409, f"{e}.".capitalize()) from e
+            raise HTTPException(409, as_sentence(e)) from e
         return RedirectResponse("/", status_code=303)
 
     @made.post("/worklist/{study_uid}/read/undo")
@@ -27,5 +27,5 @@ def reading_pages(made: APIRouter, database: Database) -> None:
         try:
             readings.take_back(database, study_uid, person(request), time.time())
         except RefusedError as e:
-            raise HTTPException(409, f"{e}.".capitalize()) from e
+            raise HTTPException(409, as_sentence(e)) from e
         return RedirectResponse(f"/studies/{study_uid}", status_code=303)

@@ -10,6 +10,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from radnode import abnormalities, events, studies, verdicts
 from radnode.database import Database
+from radnode.errors import as_sentence
 from radnode.events import Action
 from radnode.triage import Report
 from radnode.verdicts import REMARK_LENGTH, Ruling, Verdict
@@ -78,7 +79,7 @@ def ruling_pages(made: APIRouter, database: Database, reader: Reader) -> None:
                 sentence = f"A finding of {model} was {ruling} on the page: {found.said}."
                 events.write(session, study_uid, Action.RULED, sentence, made.at)
         except ValueError as e:
-            raise HTTPException(422, f"{e}.".capitalize()) from e
+            raise HTTPException(422, as_sentence(e)) from e
         return RedirectResponse(f"/studies/{study_uid}#findings", status_code=303)
 
     @made.post("/studies/{study_uid}/remark")

@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pydantic import ValidationError
 
 from radnode.database import Database
-from radnode.errors import RefusedError
+from radnode.errors import RefusedError, as_sentence
 from radnode.settings import Settings
 from radnode.simulation import runs
 from radnode.simulation.draft import written
@@ -66,7 +66,7 @@ def problem_of(error: Exception) -> str:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
         return f"{where}: {first['msg']}."
-    return f"{error}.".capitalize()
+    return as_sentence(error)
 
 
 def simulation_pages(made: APIRouter, render: Render, settings: Settings, database: Database) -> None:
@@ -128,5 +128,5 @@ def simulation_pages(made: APIRouter, render: Render, settings: Settings, databa
         try:
             runs.cancel(database, number, time.time())
         except RefusedError as e:
-            raise HTTPException(409, f"{e}.".capitalize()) from e
+            raise HTTPException(409, as_sentence(e)) from e
         return RedirectResponse(f"/triage/simulation/{number}", status_code=303)

@@ -8,7 +8,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from radnode import policies, policy_shadow, priorities
 from radnode.database import Database
-from radnode.errors import RefusedError
+from radnode.errors import RefusedError, as_sentence
 from radnode.priorities import MAX_COMMENT
 from radnode.settings import Settings
 from radnode.triage import Level
@@ -42,7 +42,7 @@ def triage_pages(made: APIRouter, render: Render, settings: Settings, database: 
             who = str(getattr(request.state, "person", ""))
             priorities.set_level(database, study_uid, level, comment, time.time(), stands=stands, who=who)
         except RefusedError as e:
-            raise HTTPException(409, f"{e}.".capitalize()) from e
+            raise HTTPException(409, as_sentence(e)) from e
         return RedirectResponse(f"/studies/{study_uid}", status_code=303)
 
     @made.post("/worklist/{study_uid}/priority/undo")
@@ -51,5 +51,5 @@ def triage_pages(made: APIRouter, render: Render, settings: Settings, database: 
             who = str(getattr(request.state, "person", ""))
             priorities.undo(database, study_uid, time.time(), comment=comment, who=who)
         except RefusedError as e:
-            raise HTTPException(409, f"{e}.".capitalize()) from e
+            raise HTTPException(409, as_sentence(e)) from e
         return RedirectResponse(f"/studies/{study_uid}", status_code=303)
