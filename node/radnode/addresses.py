@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from radnode import outbox
 from radnode.errors import DeliveryError
 from radnode.peers import Peer, from_row
 from radnode.settings import Destination, Settings
@@ -17,6 +18,17 @@ def destinations(session: Session, settings: Settings) -> tuple[Destination, ...
     named = {d.name for d in settings.destinations}
     rows = session.scalars(select(PeerRow).where(PeerRow.may.contains("results")).order_by(PeerRow.name))
     return (*settings.destinations, *(as_destination(from_row(r), settings) for r in rows if r.name not in named))
+
+
+def astray(session: Session, settings: Settings) -> tuple[str, ...]:
+    """What is owed to a name that leads nowhere any more, a sentence each: it waits, and somebody has to know."""
+    there = {d.name for d in destinations(session, settings)}
+    owed = {name: count.owed for name, count in sorted(outbox.counts(session).items()) if count.owed}
+    return tuple(
+        f"{many} results are owed to {name}, which is neither a destination of the settings file nor a peer that gets results: they wait until one has this name again."
+        for name, many in owed.items()
+        if name not in there
+    )
 
 
 def as_destination(peer: Peer, settings: Settings) -> Destination:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import httpx
 
-from radnode import migrations, peer_steps, peer_steps_web, peers, start, tls, weights_use
+from radnode import addresses, migrations, peer_steps, peer_steps_web, peers, start, tls, weights_use
 from radnode import settings as settings_module
-from radnode.addresses import address_of
 from radnode.database import Database
+from radnode.destinations import fhir_rest_auth
 from radnode.errors import DeliveryError, SettingsError
 from radnode.peer import WEB, Peer
 from radnode.settings import Destination, Settings
@@ -108,8 +108,12 @@ def all_peers(settings: Settings) -> Iterator[Answer]:
     opened = Database(settings.url)
     try:
         found = peers.list_peers(opened)
+        with opened.reading() as session:
+            astray = addresses.astray(session, settings)
     finally:
         opened.close()
+    for sentence in astray:
+        yield Answer(what="destinations", ok=False, sentence=sentence)
     if not found and not settings.receive.accept_unknown_callers:
         yield Answer(what="peers", ok=False, sentence="nobody may send: add one with `radnode peers add`")
     for sentence in peers.unheard(settings, found):
@@ -129,30 +133,24 @@ def echo_peer(peer: Peer, settings: Settings) -> Answer:
     """A C-ECHO to a peer."""
     what = f"peer {peer.name}"
     try:
-        address = address_of(peer, settings)
+        address = addresses.address_of(peer, settings)
     except DeliveryError as e:
         return Answer(what=what, ok=False, sentence=str(e))
+    return echo(what, address, settings)
+
+
+def echo(what: str, address: Destination, settings: Settings) -> Answer:
     step = peer_steps.connect(address)
     if step.ok:
         step = peer_steps.echo(address, settings)
     return Answer(what=what, ok=step.ok, sentence=step.sentence)
 
 
-def echo(what: str, host: str, port: int, ae_title: str, settings: Settings) -> Answer:
-    from radnode.destinations import dimse_echo
-
-    try:
-        dimse_echo.echo(host, port, ae_title=ae_title, calling_ae=settings.receive.ae_title, timeout_s=TIMEOUT_S)
-    except DeliveryError as e:
-        return Answer(what=what, ok=False, sentence=str(e))
-    return Answer(what=what, ok=True, sentence=f"{ae_title or 'any AE title'} at {host}:{port} answered C-ECHO")
-
-
 def reach(destination: Destination, settings: Settings) -> Answer:
     """Whether a destination is there; nothing is sent."""
     what = f"destination {destination.name}"
     if destination.kind == "dimse":
-        return echo(what, destination.host, destination.port, destination.ae_title, settings)
+        return echo(what, destination, settings)
     if destination.kind == "folder":
         return folder(what, destination.folder)
     if destination.kind in ("hl7", "mail"):
@@ -161,9 +159,11 @@ def reach(destination: Destination, settings: Settings) -> Answer:
         signed = "is called, signed," if destination.secret else "lacks the `secret` to sign with and is not called"
         return Answer(what=what, ok=bool(destination.secret), sentence=f"{signed} when a priority changes")
     path = "/system" if destination.kind == "orthanc" else "/metadata"
-    auth = (destination.user, destination.password) if destination.user else None
     try:
-        answer = httpx.get(destination.url.rstrip("/") + path, timeout=TIMEOUT_S, auth=auth)
+        with fhir_rest_auth.client(destination, TIMEOUT_S) as http:
+            answer = http.get(destination.url.rstrip("/") + path)
+    except DeliveryError as e:
+        return Answer(what=what, ok=False, sentence=str(e))
     except (httpx.HTTPError, httpx.InvalidURL) as e:
         return Answer(what=what, ok=False, sentence=f"{destination.url} cannot be reached: {e}")
     return Answer(what=what, ok=answer.is_success, sentence=f"{destination.url} answered {answer.status_code}")

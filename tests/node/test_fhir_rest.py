@@ -21,10 +21,11 @@ from cryptography.x509.oid import NameOID
 from support.fhir_server import FhirServer
 from support.findings import Scene, findings, lesion, scene
 
+from radnode import check
 from radnode.destinations import open_destination
 from radnode.destinations.fhir_rest_lookup import linked
 from radnode.errors import DeliveryError
-from radnode.settings import Destination
+from radnode.settings import Destination, Settings
 from radnode_fhir.bundle import transaction
 
 HOSPITAL = "urn:oid:1.2.3"
@@ -114,7 +115,8 @@ class Guarded(HTTPServer):
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                self.answer(200, {"resourceType": "Bundle"})
+                known = self.path != "/metadata" or self.headers["Authorization"] == "Bearer secret"
+                self.answer(200 if known else 401, {"resourceType": "Bundle"})
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"])).decode()
@@ -225,6 +227,9 @@ def test_a_server_that_wants_a_certificate_gets_it(
         known = plain.model_copy(update={"ca": theirs})
         sure = known.model_copy(update={"certificate": ours, "certificate_key": tmp_path / "client.key"})
         send(sure, bundle, tmp_path)
+        assert check.reach(sure, Settings()).ok
+        assert not check.reach(sure.model_copy(update={"token": ""}), Settings()).ok
         for refused in (plain, known):
+            assert not check.reach(refused, Settings()).ok
             with pytest.raises(DeliveryError, match="does not answer"):
                 send(refused, bundle, tmp_path)

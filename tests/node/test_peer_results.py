@@ -212,3 +212,12 @@ def test_a_destination_of_the_settings_takes_over_a_name_and_what_is_owed_to_it(
     file.write_text(peer + '[[destinations]]\nname = "p"\nkind = "folder"\nfolder = "f"\n')
     with pytest.raises(SettingsError, match="there is a destination of this name"):
         load()
+
+
+def test_what_is_owed_to_a_name_that_leads_nowhere_is_said(settings: Settings, database: Database) -> None:
+    read(database, settings, "1.2.1")
+    renamed = (settings.destinations[0].model_copy(update={"name": "elsewhere"}),)
+    with database.reading() as session:
+        assert addresses.astray(session, settings) == ()
+        (said,) = addresses.astray(session, settings.model_copy(update={"destinations": renamed}))
+    assert said.startswith("4 results are owed to out, which is neither a destination of the settings file nor a peer")

@@ -21,12 +21,13 @@ from support.receiver import wait_until
 from support.results import add_study
 from support.tls_front import tls_front
 
-from radnode import fetch_run, fetches, peer_changes, peer_steps, peer_ties
+from radnode import check, fetch_run, fetches, peer_changes, peer_steps, peer_ties
+from radnode.addresses import as_destination
 from radnode.cli import cli
 from radnode.peer_examine import NOT_ASKED, examine
 from radnode.peers import Admission, Peer, add_peer, decide, remove_peer
 from radnode.settings import Settings
-from radnode.settings_access import Tls
+from radnode.settings_access import Tls, with_certificates
 from radnode.tables import StudyRow
 from radnode.tables_pacs import CommitRequestRow
 
@@ -157,6 +158,9 @@ def test_tls_is_named_where_it_is_missing_refused_or_well(tmp_path: Path) -> Non
         found = look(over, tls=own)
         assert found["C-ECHO"] == (True, "DCMTK knows this node and answers.")
         assert found["certificate"] == (True, "Its certificate ends in 365 days.")
+        ours = Settings(tls=own)
+        (there,) = with_certificates((as_destination(over, ours),), own)
+        assert check.reach(there, ours).ok and not check.reach(as_destination(plain, ours), ours).ok
         ok, sentence = look(over, tls=own.model_copy(update={"warn_days": 400.0}))["certificate"]
         assert not ok and sentence.startswith("Its certificate ends in 365 days: a new one is needed")
         unknown = strange.issue("stranger")

@@ -51,6 +51,7 @@ def peer_pages(made: APIRouter, render: Render, settings: Settings, database: Da
             hangs = {
                 p.name: peer_ties.hangs_on(session, settings, p, time.time()) for p in known if not p.from_settings
             }
+            astray = addresses.astray(session, settings)
             changes, counts, outages = peer_changes.history(session), outbox.counts(session), breaker.outages(session)
         targets = [(d, profiles.plan(d, answers.get(d.name)), answers.get(d.name)) for d in there]
         turned_away = [(r, free_name(r.calling_ae, known)) for r in peers.list_refusals(database)]
@@ -59,7 +60,7 @@ def peer_pages(made: APIRouter, render: Render, settings: Settings, database: Da
             "peers.html", "Peers", "peers", status, peers=known, refusals=turned_away, problem=problem,
             destinations=targets, changes=changes, counts=counts, nothing_owed=outbox.Count(), outages=outages,
             rights=RIGHTS, kinds=PROFILE, ways=WAYS, own=(settings.receive.ae_title, *settings.receive.also_called),
-            form=EMPTY | (form or {}), certificates=(*tls.warnings(settings), *peers.unheard(settings, known), *peer_ties.wide(known)), hangs=hangs, **(nothing | values),
+            form=EMPTY | (form or {}), warnings=(*tls.warnings(settings), *peers.unheard(settings, known), *peer_ties.wide(known), *astray), hangs=hangs, **(nothing | values),
         )  # fmt: skip
 
     @made.get("/peers")
