@@ -27,6 +27,10 @@ OBJECTS = frozenset({"SR", "SEG", "PR", "KO", "DOC", "RTSTRUCT"})
 TEXT = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 CONTROL = frozenset({"SpecificCharacterSet", "TimezoneOffsetFromUTC"})
 LENGTHS = {"LO": 64, "SH": 16, "LT": 10240}
+NEVER_CUT = frozenset(
+    {"PatientID", "IssuerOfPatientID", "AccessionNumber", "RequestedProcedureID", "ScheduledProcedureStepID"}
+)
+"""A part of a number is another number: one that does not fit its VR is left out."""
 Value = Callable[[Entry], str]
 
 
@@ -125,7 +129,8 @@ def put(made: Dataset, keyword: str, text: str) -> None:
     """Set a value, as long as its VR allows (PS3.5 table 6.2-1)."""
     setattr(made, keyword, "")
     element = made[keyword]
-    element.value = text[: LENGTHS.get(element.VR, len(text))]
+    fits = text[: LENGTHS.get(element.VR, len(text))]
+    element.value = "" if keyword in NEVER_CUT and fits != text else fits
 
 
 def matches(request: Dataset, item: Dataset) -> bool:

@@ -33,7 +33,7 @@ from radnode import hl7_messages, notify, orders, report
 from radnode.breaker import Breaker
 from radnode.database import Database
 from radnode.deliver import Lane
-from radnode.destinations import PRIORITY, hl7_mllp
+from radnode.destinations import PRIORITY, hl7_mllp, mail
 from radnode.errors import DeliveryError
 from radnode.orders import Order
 from radnode.outbox import Outbox
@@ -436,3 +436,13 @@ def test_a_webhook_that_refuses_is_given_up_and_one_that_is_ill_is_tried_again(
         deliver(settings, database)
         with database.reading() as session:
             assert list(session.scalars(select(DeliveryRow.state))) == [state]
+
+
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [("HIGH", "a study rose from HIGH to STAT"), ("STAT", "read got a new finding and came back at STAT")],
+)
+def test_a_letter_says_whether_a_study_rose_or_came_back(before: str, said: str) -> None:
+    address = Destination(name="m", kind="mail", host="h", port=25, sender="n@x.org", to=("r@x.org",))
+    notice = {"level": "STAT", "before": before, "at": 1.0, "demonstration": False}
+    assert said in mail.digest(notice, "1.2.3", address).get_content().replace("\n", " ")

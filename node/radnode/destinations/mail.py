@@ -61,10 +61,11 @@ def digest(notice: Mapping[str, Any], uid: str, address: Address) -> EmailMessag
     letter["Date"], letter["Message-ID"] = format_datetime(at), f"<{uid}@radnode.invalid>"
     where = f" Open it: {address.link.rstrip('/')}/" if address.link else ""
     weights = " It comes from demonstration weights, which are not for clinical use." if notice["demonstration"] else ""
-    letter.set_content(
-        f"At {at:%Y-%m-%d %H:%M:%S} UTC a study rose from {notice['before']} to {notice['level']} on the worklist "
-        f"and stands first there.{weights}{where}\n"
-    )
+    level, before = notice["level"], notice["before"]
+    what = f"a study rose from {before} to {level}"
+    if level == before:  # told although nothing rose: it had left the worklist
+        what = f"a study that had been read got a new finding and came back at {level}"
+    letter.set_content(f"At {at:%Y-%m-%d %H:%M:%S} UTC {what} on the worklist.{weights}{where}\n")
     return letter
 
 
