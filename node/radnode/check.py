@@ -17,6 +17,7 @@ from radnode.destinations import fhir_rest_auth
 from radnode.errors import DeliveryError, SettingsError
 from radnode.peer import WEB, Peer
 from radnode.settings import Destination, Settings
+from radnode.settings_environment import misspelt
 from radnode_inference import registry
 from radnode_inference.model import Availability, ModelCard
 
@@ -45,6 +46,8 @@ def everything(*, files: bool = False) -> Iterator[Answer]:
         return
     file = settings_module.settings_file()
     yield Answer(what="settings", ok=True, sentence=f"read from {file}" if file else "defaults and the environment")
+    for sentence in misspelt(settings, os.environ):
+        yield Answer(what="environment", ok=False, sentence=sentence)
     yield data(settings)
     found = database(settings)
     yield found

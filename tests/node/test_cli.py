@@ -161,6 +161,21 @@ def test_check_tells_one_line_for_each_part(data: Path) -> None:
         assert f"ok    {part}: " in checked.output
 
 
+def test_a_misspelt_variable_is_named_and_one_that_holds_a_secret_is_not(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RADNODE_RECIEVE_PORT", "104")
+    monkeypatch.setenv("RADNODE_RIS_PASSWORD", "secret")
+    checked = invoke("check")
+    assert checked.exit_code == 1
+    said = [line for line in checked.output.splitlines() if "sets nothing" in line]
+    assert said == ["WRONG environment: RADNODE_RECIEVE_PORT sets nothing: is RADNODE_RECEIVE_PORT meant?"]
+    monkeypatch.delenv("RADNODE_RECIEVE_PORT")
+    monkeypatch.setenv("RADNODE_CLIENT_SECRET", "secret")
+    monkeypatch.setenv("RADNODE_OIDC_CLIENT_SECRET", "env:RADNODE_CLIENT_SECRET")
+    assert "sets nothing" not in invoke("check").output
+
+
 def test_check_looks_at_every_stored_file_when_asked(data: Path) -> None:
     assert "ok    stored files: 0 are missing" in invoke("check", "--files").output
     settings = Settings()
