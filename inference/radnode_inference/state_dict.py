@@ -66,9 +66,11 @@ def bare(key: str, prefixes: tuple[str, ...]) -> str:
 
 
 def shape_of(state: StateDict, key: str) -> tuple[int, ...]:
-    """The shape of one tensor. Raises StateDictError when the key is missing."""
+    """The shape of one tensor. Raises StateDictError when the key is missing, or leads to something else."""
     if key not in state:
         raise StateDictError(f"missing key {key}")
+    if not isinstance(state[key], Tensor):
+        raise StateDictError(f"no tensor under the key {key}")
     return tuple(state[key].shape)
 
 
@@ -81,10 +83,11 @@ def assign(network: Network, state: StateDict) -> Network:
     faults = [
         *named("missing", [k for k in wanted if k not in state]),
         *named("unknown", [k for k in state if k not in wanted]),
+        *named("no tensor under", [k for k in wanted if not isinstance(state.get(k, wanted[k]), Tensor)]),
         *named(
             "misshapen",
             [f"{k} {tuple(state[k].shape)} for {tuple(wanted[k].shape)}"
-             for k in wanted if k in state and state[k].shape != wanted[k].shape],
+             for k in wanted if isinstance(state.get(k), Tensor) and state[k].shape != wanted[k].shape],
         ),
     ]  # fmt: skip
     if faults:

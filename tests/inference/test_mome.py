@@ -185,6 +185,15 @@ def test_unknown_missing_and_misshapen_keys_are_named() -> None:
         assert name in str(refused.value)
 
 
+def test_a_key_that_leads_to_no_tensor_is_named() -> None:
+    for key, said in (
+        ("head.bias", "no tensor under keys: head.bias"),
+        ("fc_norm.weight", r"no tensor under the key fc_norm\.weight"),
+    ):
+        with pytest.raises(StateDictError, match=said):
+            mome.from_state_dict(SMALL | {key: [1.0, 2.0]})
+
+
 def test_something_else_altogether_is_refused_with_the_first_key_it_lacks() -> None:
     with pytest.raises(StateDictError, match=r"missing key fc_norm\.weight"):
         mome.from_state_dict({"conv.weight": torch.zeros(1)})
