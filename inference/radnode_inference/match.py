@@ -1,8 +1,9 @@
 """Which series of a study plays a model's input role, and why each of the others does not."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ CT_CLASSES = {
 LOCALIZER_WORDS = frozenset(("LOCALIZER", "SCOUT", "TOPOGRAM"))
 PROJECTION_WORDS = frozenset(("MIP", "MINIP", "MAX_IP", "MIN_IP", "PROJECTION IMAGE", "VRT", "3D", "SCREEN SAVE"))
 REFORMAT_WORDS = frozenset(("MPR", "REFORMATTED", "RESAMPLED", "CSA RESAMPLED", "AVERAGE"))
+CHEST = r"CHEST|THORAX|LUNG|LUNGE|POUMON|TORAX"
+OTHER_PARTS = r"HEAD|SKULL|BRAIN|NECK|ABDOMEN|PELVIS|SPINE|KNEE|LEG|ARM\b"
 FEWEST_SLICES = 10
 THICKEST_MM = 10.0
 
@@ -67,9 +70,12 @@ def name(series: Series) -> str:
     return f"series {number or series.series_uid} {series.description!r}".replace(" ''", "")
 
 
-def best_ct(study: Study) -> Match:
-    """The CT series that shows the chest best: original before reformatted, longest coverage, soft kernel, thin slices."""
-    return choose(study, refuse_ct, rank_ct, describe_ct)
+def best_ct(study: Study, region: Sequence[str] = ()) -> Match:
+    """The CT series that shows the chest best: original before reformatted, longest coverage, soft kernel, thin slices.
+
+    region: words for the parts that are wanted in place of the chest, as a card's gate has them.
+    """
+    return choose(study, refuse_ct, partial(rank_ct, region=region), describe_ct)
 
 
 def refuse_ct(series: Series) -> str | None:
@@ -97,13 +103,13 @@ def refuse_ct(series: Series) -> str | None:
     return None
 
 
-def rank_ct(series: Series) -> tuple[Any, ...]:
-    """Smaller is better."""
+def rank_ct(series: Series, region: Sequence[str] = ()) -> tuple[Any, ...]:
+    """Smaller is better. region: as for `best_ct`."""
     header = series.headers[0]
     words = image_words(header)
     return (
         "DERIVED" in words and bool(words & REFORMAT_WORDS),
-        body_part_rank(header),
+        body_part_rank(header, region),
         -round(extent_mm(series) / 50),
         not is_axial(header),
         is_sharp(header.text("ConvolutionKernel")) is not False,
@@ -145,12 +151,12 @@ def is_axial(header: Header) -> bool:
     return bool(abs(np.cross(orientation[:3], orientation[3:])[2]) > 0.9)
 
 
-def body_part_rank(header: Header) -> int:
-    """0 chest, 1 unsaid or several, 2 something else."""
+def body_part_rank(header: Header, region: Sequence[str] = ()) -> int:
+    """0 the chest, or what `region` names; 1 unsaid; 2 something else. By what stands in every series anew, not by the study's description."""
     words = f"{header.text('BodyPartExamined')} {header.text('SeriesDescription')}".upper()
-    if re.search(r"CHEST|THORAX|LUNG|LUNGE|POUMON|TORAX", words):
+    if re.search("|".join(re.escape(w.upper()) for w in region) or CHEST, words):
         return 0
-    return 1 if not re.search(r"HEAD|SKULL|BRAIN|NECK|ABDOMEN|PELVIS|SPINE|KNEE|LEG|ARM\b", words) else 2
+    return 2 if re.search(f"{CHEST}|{OTHER_PARTS}", words) else 1
 
 
 def is_sharp(kernel: str) -> bool | None:
