@@ -26,7 +26,7 @@ class Final:
     """What an HL7 message says of the report of one examination. who: the reader, or the system where none is named."""
 
     accession_number: str
-    patient_id: str
+    patient_ids: frozenset[str]
     who: str
 
 
@@ -35,7 +35,7 @@ def by_hl7(session: Session, finals: Sequence[Final], now: float) -> int:
     marked = 0
     for final in finals:
         found = session.scalars(select(StudyRow).where(StudyRow.accession_number == final.accession_number)).all()
-        mine = [s for s in found if not s.patient_id or s.patient_id == final.patient_id]
+        mine = [s for s in found if not s.patient_id or s.patient_id in final.patient_ids]
         marked += sum(mark(session, study, final.who, now) for study in mine)
     return marked
 
@@ -91,5 +91,11 @@ def take_back(session: Session, study: StudyRow, who: str, now: float) -> None:
 def reader(report: Json) -> str:
     """The person who stands for a report, by name, else as it is referred to; "" where no person does: an AI's is none."""
     people = [*report.get("resultsInterpreter", ()), *report.get("performer", ())]
-    found = (p for p in people if p.get("type") in PEOPLE or str(p.get("reference", "")).split("/")[0] in PEOPLE)
+    contained = {f"#{c.get('id')}": str(c.get("resourceType")) for c in report.get("contained", ())}
+
+    def kinds(person: Json) -> set[str]:
+        address = str(person.get("reference", ""))
+        return {str(person.get("type")), contained.get(address, ""), *address.split("/")}
+
+    found = (p for p in people if kinds(p) & PEOPLE)
     return next((str(p.get("display") or p.get("reference") or "a radiologist") for p in found), "")

@@ -114,9 +114,9 @@ def take(database: Database, raw: bytes, address: str, encoding: str, now: float
     message: hl7.Message | None = None
     received: hl7_orders.Received | None = None
     error: MessageError | None = None
-    text = raw.decode("utf-8", "backslashreplace")
+    text = raw.decode("utf-8", "backslashreplace").replace("\0", "")
     try:
-        text = hl7_orders.decoded(raw, encoding)
+        text = hl7_orders.decoded(raw, encoding).replace("\0", "")
         message = hl7_orders.parsed(text)
         received = hl7_orders.understood(message, read_by)
     except MessageError as e:
@@ -130,14 +130,17 @@ def take(database: Database, raw: bytes, address: str, encoding: str, now: float
         "received_at": now,
         "address": address,
         "control_id": control,
-        "body": text.replace("\0", ""),
+        "body": text,
     }
     with database.transaction() as session:
-        session.add(MessageRow(**row, answer=error.answer if error else "AA", reason=str(error or "")))
+        remark = str(error or "") or (received.remark if received else "")
+        session.add(MessageRow(**row, answer=error.answer if error else "AA", reason=remark))
         for order in received.orders if received else ():
             orders.keep(session, order, now)
         final_reports.by_hl7(session, received.finals if received else (), now)
-    said = f"refused ({error})" if error else f"kept, {len(received.orders) if received else 0} orders"
+    said = (
+        f"refused ({error})" if error else f"kept, {len(received.orders) if received else 0} orders. {remark}".strip()
+    )
     log.info("An HL7 message was %s", said, extra={"action": "hl7", "address": address})
     at = datetime.fromtimestamp(now, UTC).strftime("%Y%m%d%H%M%S")
     return hl7_orders.acknowledgement(message, at, error)

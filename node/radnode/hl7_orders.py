@@ -3,6 +3,7 @@
 Reads HL7 v2.1 to v2.8 with python-hl7; only the fields that triage needs, wherever a version has them.
 """
 
+import codecs
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,10 +28,17 @@ CLASSES: Mapping[str, str] = {
 LEVELS: Mapping[str, Level] = {
     "S": Level.STAT, "STAT": Level.STAT, "A": Level.HIGH, "ASAP": Level.HIGH, "C": Level.HIGH, "P": Level.HIGH,
     "R": Level.ROUTINE, "ROUTINE": Level.ROUTINE, "PRN": Level.ROUTINE, "T": Level.ROUTINE,
+    "EMERGENCY": Level.STAT, "URGENT": Level.HIGH, "HIGH": Level.HIGH,
+    "NORMAL": Level.ROUTINE, "MEDIUM": Level.ROUTINE, "LOW": Level.ROUTINE,
 }  # fmt: skip
-"""TQ1-9 (table 0485), ORC-7.6 and OBR-27.6: callback and preoperative are read soon; "timing critical" is not about reading."""
+"""TQ1-9 (table 0485), ORC-7.6 and OBR-27.6: callback and preoperative are read soon; "timing critical" is not about reading.
+
+The last six are of no table, and plain enough that systems which send them mean nothing else.
+"""
 CANCELLED = frozenset({"CA", "OC", "DC", "OD", "CR", "DR"})
 """ORC-1 (table 0119): cancelled, discontinued, by either side."""
+ENDED = frozenset({"CA", "DC"})
+"""ORC-5 (table 0038): the order's status is cancelled or discontinued, whatever ORC-1 says of the message."""
 NULL = '""'
 """The null value: what was said before is to be deleted (HL7 v2.5.1 section 2.5.3)."""
 PLACES: Mapping[str, Sequence[tuple[str, int, int]]] = {
@@ -49,6 +57,12 @@ CHARACTER_SETS: Mapping[str, str] = {
     "GB 18030-2000": "gb18030",
 }  # fmt: skip
 """MSH-18 (table 0211) -> Python."""
+JAPANESE = frozenset({"ISO IR14", "ISO IR87", "ISO IR159"})
+"""Sets that escape sequences bring in, so that they may stand second in MSH-18, after one or none."""
+PLAIN_NAMES = ("utf", "iso8859", "cp125", "big5", "gb", "euc", "shift_jis")
+"""How names of character sets of text begin, as Python knows those that are of no table but sent."""
+LONGEST_NUMBER = 250
+"""Characters of a placer's or filler's number."""
 
 
 class MessageError(Exception):
@@ -61,23 +75,41 @@ class MessageError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Received:
-    """A message that was understood. control_id: MSH-10. orders: one for each ORC or OBR. finals: what it says was read."""
+    """A message that was understood. control_id: MSH-10. orders: one for each ORC or OBR. finals: what it says was read.
+
+    remark: what of it was not understood although it is kept, without the value; "" for nothing.
+    """
 
     control_id: str
     orders: tuple[Order, ...]
     finals: tuple[Final, ...] = ()
+    remark: str = ""
 
 
 def decoded(raw: bytes, encoding: str) -> str:
     """The text, in the character set that MSH-18 names. Raises MessageError for bytes that are not of it."""
     cells = raw.split(b"\r", 1)[0].split(raw[3:4]) if len(raw) > 8 else []
-    named = cells[17].split(b"~")[0].decode("ascii", "replace").strip() if len(cells) > 17 else ""
+    named = cells[17].decode("ascii", "replace") if len(cells) > 17 else ""
     try:
-        return raw.decode(CHARACTER_SETS.get(named, encoding))
+        return raw.decode(character_set([name.strip() for name in named.split("~")], encoding))
     except (UnicodeDecodeError, LookupError) as e:
         raise MessageError(
             "AE", "102", "The text is not of the character set that MSH-18 or the settings name.", "MSH^1^18"
         ) from e
+
+
+def character_set(named: Sequence[str], encoding: str) -> str:
+    """Python's name of what MSH-18 names; `encoding` where it names nothing, or nothing that is known."""
+    if JAPANESE & set(named):
+        return "iso2022_jp_ext"
+    first = next((name for name in named if name), "")
+    if first in CHARACTER_SETS:
+        return CHARACTER_SETS[first]
+    try:
+        found = codecs.lookup(first.upper().removeprefix("UNICODE ").replace("/", "-")).name
+    except LookupError:
+        return encoding
+    return found if found.replace("-", "").startswith(PLAIN_NAMES) else encoding
 
 
 def parsed(text: str) -> hl7.Message:
@@ -106,11 +138,20 @@ def understood(message: hl7.Message, read_by: Collection[str] = ()) -> Received:
         raise MessageError("AR", "200", "Only ORM^O01, OMI^O23 and OMG^O19 are taken here.", "MSH^1^9")
     if not value(message, "MSH", 12).startswith("2."):
         raise MessageError("AR", "203", "Only HL7 version 2 is taken here.", "MSH^1^12")
-    groups = [g for g in grouped(message) if "OBR" in g]
+    groups = [g for g in grouped(message) if "OBR" in g or is_ended(message, g)]
     if not groups:
         raise MessageError("AE", "100", "The message holds no order: an OBR segment is missing.", "OBR")
     ordered = tuple(order(message, g) for g in groups)
-    return Received(control_id=value(message, "MSH", 10), orders=ordered, finals=finals(message, read_by))
+    words = [first(message, g, PLACES["level"]).upper() for g in groups]
+    strange = any(word not in LEVELS for word in words if word not in ("", NULL))
+    return Received(
+        control_id=value(message, "MSH", 10),
+        orders=ordered,
+        finals=finals(message, read_by),
+        remark="A priority (TQ1-9, ORC-7, OBR-27 or OBR-5) is in no word that is known: it counts for nothing."
+        if strange
+        else "",
+    )
 
 
 def finals(message: hl7.Message, read_by: Collection[str]) -> tuple[Final, ...]:
@@ -121,15 +162,19 @@ def finals(message: hl7.Message, read_by: Collection[str]) -> tuple[Final, ...]:
         completed = "completed-order" in read_by and of(message, group, "ORC", 5).upper() == "CM"
         if final or completed:
             made.append(
-                Final(accession_number=accession(message, group), patient_id=patient(message), who=who(message, group))
+                Final(
+                    accession_number=accession(message, group),
+                    patient_ids=frozenset(value for value, _ in patients(message)),
+                    who=who(message, group),
+                )
             )
     return tuple(made)
 
 
 def who(message: hl7.Message, group: "Group") -> str:
     """OBR-32, the principal result interpreter (NDL or CM: its first component is the person), else who sent the message."""
-    parts = group["OBR"][32] if len(group["OBR"]) > 32 else ""
-    names = str(parts).split("^")[0].split("&")[1:3]
+    parts = str(group["OBR"][32]) if len(group["OBR"]) > 32 else ""
+    names = parts.split("~")[0].split("^")[0].split("&")[1:3]
     return " ".join(n for n in reversed(names) if n) or value(message, "MSH", 3) or "the RIS"
 
 
@@ -157,14 +202,18 @@ def order(message: hl7.Message, group: Group) -> Order:
     placer = of(message, group, "ORC", 2) or of(message, group, "OBR", 2)
     filler = of(message, group, "ORC", 3) or of(message, group, "OBR", 3)
     number = accession(message, group)
-    patient_id = patient(message)
+    if max(len(placer), len(filler)) > LONGEST_NUMBER:
+        raise MessageError("AE", "102", "ORC-2 or ORC-3, the number of the order, is too long.", "ORC^1^2")
+    (patient_id, issuer), *others = patients(message)
     stated = {name: first(message, group, places) for name, places in PLACES.items()}
     said = {name: "" if text == NULL else text for name, text in stated.items()}
     return Order(
         order_number=f"P:{placer}" if placer else f"F:{filler or number}",
         accession_number=number,
         patient_id=patient_id,
-        issuer_of_patient_id=value(message, "PID", 3, 4),
+        issuer_of_patient_id=issuer,
+        other_ids=tuple(others),
+        filler=filler,
         patient_class=CLASSES.get(said["patient_class"].upper(), ""),
         level=LEVELS.get(said["level"].upper()),
         procedure=said["procedure"],
@@ -172,11 +221,16 @@ def order(message: hl7.Message, group: Group) -> Order:
         study_uid=uid(said["study_uid"]),
         modality=said["modality"][:16],
         scheduled_at=said["scheduled_at"][:32],
-        cancelled=of(message, group, "ORC", 1).upper() in CANCELLED,
-        said_at=value(message, "MSH", 7),
+        cancelled=is_ended(message, group),
+        said_at=value(message, "MSH", 7)[:32],
         emptied=frozenset(name for name, text in stated.items() if text == NULL),
         names_accession=bool(accession_named(message, group)),
     )
+
+
+def is_ended(message: hl7.Message, group: Group) -> bool:
+    """Whether the order is cancelled or discontinued; such a message may have no OBR (HL7 v2.5.1 section 4.4.1)."""
+    return of(message, group, "ORC", 1).upper() in CANCELLED or of(message, group, "ORC", 5).upper() in ENDED
 
 
 def first(message: hl7.Message, group: Group, places: Sequence[tuple[str, int, int]]) -> str:
@@ -204,11 +258,26 @@ def accession(message: hl7.Message, group: Group) -> str:
     return found
 
 
-def patient(message: hl7.Message) -> str:
-    found = value(message, "PID", 3) or value(message, "PID", 2)
-    if not found:
+def patients(message: hl7.Message) -> list[tuple[str, str]]:
+    """(identifier, issuer) of the patient: the medical record number (PID-3.5 is MR) first, as images have it, then the others."""
+    found = [i for s in message if str(s[0]) == "PID" for i in repeated(message, s, 3)]
+    known = [(number, issuer) for number, issuer, kind in found if kind == "MR"]
+    known += [(number, issuer) for number, issuer, kind in found if kind != "MR"]
+    if not known and (older := value(message, "PID", 2)):
+        known = [(older, "")]
+    if not known:
         raise MessageError("AE", "101", "PID-3, the patient's identifier, is missing.", "PID^1^3")
-    return found
+    return list(dict.fromkeys(known))
+
+
+def repeated(message: hl7.Message, segment: hl7.Segment, field: int) -> list[tuple[str, str, str]]:
+    """(identifier, assigning authority, type) of each repetition of a CX field that has an identifier."""
+    made = []
+    for repetition in segment[field] if field < len(segment) else ():
+        parts = [repetition_part(message, repetition, n) for n in (1, 4, 5)]
+        number, issuer, kind = ("" if part == NULL else part for part in parts)
+        made += [(number, issuer, kind)] if number else []
+    return made
 
 
 def of(message: hl7.Message, group: Group, name: str, field: int, component: int = 1) -> str:
@@ -229,7 +298,11 @@ def component_of(message: hl7.Message, segment: hl7.Segment, field: int, compone
     """Unescaped; "" where the message says nothing, NULL where it says that there is nothing any more."""
     if field >= len(segment):
         return ""
-    first = segment[field]
+    return repetition_part(message, segment[field], component)
+
+
+def repetition_part(message: hl7.Message, first: hl7.Container | str, component: int) -> str:
+    """A component of the first repetition in `first`, as `component_of`. A character NUL, which no text has, is left out."""
     while isinstance(first, hl7.Container) and len(first) and not isinstance(first, hl7.Repetition):
         first = first[0]
     if isinstance(first, hl7.Repetition):
@@ -237,7 +310,7 @@ def component_of(message: hl7.Message, segment: hl7.Segment, field: int, compone
     elif component > 1 and str(first).strip() != NULL:
         return ""
     text = str(first[0] if isinstance(first, hl7.Container) and len(first) else first).strip()
-    return NULL if text == NULL else str(message.unescape(text))
+    return NULL if text == NULL else str(message.unescape(text)).replace("\0", "")
 
 
 def acknowledgement(message: hl7.Message | None, at: str, error: MessageError | None = None) -> str:

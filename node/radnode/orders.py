@@ -25,7 +25,8 @@ class Order:
 
     patient_name: as DICOM writes it. study_uid, modality, scheduled_at (as HL7 writes a time): "" where the order names none.
 
-    order_number: the placer's as "P:NUMBER", else the filler's as "F:NUMBER". level: None where the order names no priority.
+    order_number: the placer's as "P:NUMBER", else the filler's as "F:NUMBER"; filler: the filler's where both are named.
+    other_ids: (identifier, issuer) of the same patient beside the first. level: None where the order names no priority.
     emptied: the names of fields that the message says are to be empty from now on; any other empty one was left unsaid.
     names_accession: False where another number had to stand for the accession number, as in many a short status message.
     """
@@ -45,6 +46,13 @@ class Order:
     said_at: str = ""
     emptied: frozenset[str] = frozenset()
     names_accession: bool = True
+    filler: str = ""
+    other_ids: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def ids(self) -> tuple[tuple[str, str], ...]:
+        """(identifier, issuer) of the patient, each that is known."""
+        return ((self.patient_id, self.issuer_of_patient_id), *self.other_ids)
 
     @property
     def placer(self) -> str:
@@ -58,7 +66,7 @@ def keep(session: Session, order: Order, now: float) -> bool:
     One placer's number may order several examinations, each with its accession number. A message that names none is about
     all of them.
     """
-    of_number = session.scalars(select(OrderRow).where(OrderRow.order_number == order.order_number)).all()
+    of_number = of_order(session, order)
     rows = [r for r in of_number if r.accession_number == order.accession_number]
     rows = rows or ([] if order.names_accession else list(of_number))
     if not rows:
@@ -71,8 +79,23 @@ def keep(session: Session, order: Order, now: float) -> bool:
     return bool(older)
 
 
+def of_order(session: Session, order: Order) -> list[OrderRow]:
+    """The rows of an order: by its own number, else by the filler's, which is all that some messages of it name."""
+    rows = list(session.scalars(select(OrderRow).where(OrderRow.order_number == order.order_number)))
+    if rows or not order.filler:
+        return rows
+    same = session.scalars(select(OrderRow).where(OrderRow.filler_number == order.filler)).all()
+    known = {number for number, _ in order.ids}
+    either = (r for r in same if "F:" in (order.order_number[:2], r.order_number[:2]))
+    return [r for r in either if r.patient_id in known]
+
+
 def renew(row: OrderRow, order: Order, now: float) -> None:
     row.patient_id, row.issuer_of_patient_id = order.patient_id, order.issuer_of_patient_id
+    row.other_ids = [list(other) for other in order.other_ids]
+    row.filler_number = order.filler or row.filler_number or ""
+    if order.placer:
+        row.order_number = order.order_number
     for name in UNSAID_STAYS:
         if getattr(order, name) or name in order.emptied:
             setattr(row, name, getattr(order, name) or "")
@@ -104,7 +127,7 @@ def expected(session: Session, now: float) -> tuple[Order, ...]:
     numbers = {o.accession_number for o in wanted}
     query = select(StudyRow.accession_number, StudyRow.patient_id).where(StudyRow.accession_number.in_(numbers))
     here = {(number, patient) for number, patient in session.execute(query)}
-    return tuple(o for o in wanted if not here & {(o.accession_number, o.patient_id), (o.accession_number, "")})
+    return tuple(o for o in wanted if not any((o.accession_number, i) in here for i in ("", *(n for n, _ in o.ids))))
 
 
 def from_row(row: OrderRow) -> Order:
@@ -122,6 +145,8 @@ def from_row(row: OrderRow) -> Order:
         scheduled_at=row.scheduled_at,
         cancelled=row.cancelled,
         said_at=row.said_at,
+        filler=row.filler_number,
+        other_ids=tuple((number, issuer) for number, issuer in row.other_ids),
     )
 
 
@@ -159,9 +184,12 @@ def context(
 
 
 def is_of(order: Order, study: StudySummary) -> bool:
-    same = not order.patient_id or not study.patient_id or order.patient_id == study.patient_id
-    issuers = {order.issuer_of_patient_id, study.issuer_of_patient_id} - {""}
-    return same and len(issuers) < 2
+    """Whether an identifier of the order's patient is the study's, and no other issuer's."""
+    return any(
+        (not number or not study.patient_id or number == study.patient_id)
+        and len({issuer, study.issuer_of_patient_id} - {""}) < 2
+        for number, issuer in order.ids
+    )
 
 
 def applies(rule: ClassRule, study: StudySummary) -> bool:

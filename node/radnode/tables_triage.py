@@ -15,6 +15,8 @@ class OrderRow(Table):
     accession_number: Mapped[str] = mapped_column(Text, index=True)
     patient_id: Mapped[str] = mapped_column(Text, default="")
     issuer_of_patient_id: Mapped[str] = mapped_column(Text, default="")
+    other_ids: Mapped[list[list[str]]] = mapped_column(JSON, default=list)  # (identifier, issuer) each
+    filler_number: Mapped[str] = mapped_column(String(255), default="", index=True)
     patient_class: Mapped[str] = mapped_column(String(16), default="")  # emergency, inpatient, outpatient or ""
     level: Mapped[str] = mapped_column(String(16), default="")  # STAT, HIGH, ROUTINE or ""
     procedure: Mapped[str] = mapped_column(Text, default="")

@@ -75,6 +75,12 @@ def oru(status: str = "F", patient: str = "P1") -> str:
     return ORU.format(number=1, status=status, patient=patient)
 
 
+def test_a_reader_and_a_patient_among_several_are_found(database: Database, tmp_path: Path) -> None:
+    message = oru(patient="A123^^^NATL^NI~P1").replace("44&Rossi&Ada", "44&Rossi&Ada~45&Bianchi&Leo")
+    assert hear(database, message) == "AA"
+    assert who(database) == "Ada Rossi (final report)"
+
+
 def test_a_final_report_by_hl7_takes_its_study_off_the_list_and_says_who_read_it(
     database: Database, tmp_path: Path
 ) -> None:

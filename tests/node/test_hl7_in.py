@@ -239,3 +239,73 @@ def test_a_message_of_an_order_moves_the_open_pages(node: Node) -> None:
     assert ordered != before
     ask(node, SC)
     assert changes.look() != ordered
+
+
+def test_the_patient_of_an_order_is_known_by_each_identifier(node: Node) -> None:
+    add_study(node.database, "1.1", accession_number="A1", patient_id="P1", issuer_of_patient_id="HOSP")
+    three = "A123^^^NATL^NI~~P1^^^HOSP^MR~P1^^^ELSEWHERE^PI"
+    ask(node, ORM.replace("P1^^^HOSP", three))
+    told = the_order(node)
+    assert (told.ids, told.placer) == ((("P1", "HOSP"), ("A123", "NATL"), ("P1", "ELSEWHERE")), "77")
+    assert node.reader.without_person("1.1") is Level.STAT
+    ask(node, ORM.replace("P1^^^HOSP", "A123^^^NATL~P1^^^ELSEWHERE").replace("101500", "101700"))
+    assert node.reader.without_person("1.1") is Level.ROUTINE, "the same number of another issuer"
+
+
+@pytest.mark.parametrize(
+    "cancel",
+    [
+        "ORC|CA|77|F77\r",
+        "ORC|CA||F77\r",
+        "ORC|CA||F77\rOBR|1||F77|71260^CT chest^L||||||||||||||A1\r",
+        "ORC|SC|77|F77||CA\rOBR|1|77|F77|71260^CT chest^L||||||||||||||A1\r",
+        "ORC|SC|77|F77||DC\r",
+    ],
+)
+def test_an_order_is_cancelled_however_that_is_said(node: Node, cancel: str) -> None:
+    ask(node, ORM)
+    (ack,) = ask(node, SC.split("ORC")[0].replace("102000", "103000") + cancel)
+    assert str(ack["MSA.F1"]) == "AA"
+    with node.database.reading() as session:
+        assert [(r.order_number, r.accession_number, r.cancelled) for r in session.scalars(select(OrderRow))] == [
+            ("P:77", "A1", True)
+        ]
+
+
+def test_the_filler_s_number_alone_finds_no_order_of_another_patient(node: Node) -> None:
+    ask(node, ORM, SC.split("ORC")[0].replace("P1^^^HOSP", "P5^^^HOSP") + "ORC|CA||F77\r")
+    assert not the_order(node).cancelled
+
+
+def test_what_no_database_takes_is_left_out_or_refused_and_never_stops_the_line(node: Node) -> None:
+    odd = ORM.replace("CT chest", "CT\\X00\\ chest").replace("Anna", "A\0nna").replace("101500", "101500" + "0" * 30)
+    first, second = ask(node, odd.encode(), ORM.replace("|77|", f"|{'7' * 300}|").replace("M1", "M2").encode())
+    assert [str(a["MSA.F1"]) for a in (first, second)] == ["AA", "AE"]
+    assert (the_order(node).procedure, len(the_order(node).said_at)) == ("CT chest", 32)
+    with node.database.reading() as session:
+        assert not any("\0" in body for body in session.scalars(select(MessageRow.body)))
+
+
+@pytest.mark.parametrize(
+    ("named", "encoded", "name"),
+    [
+        ("~ISO IR87", "iso2022_jp", "YAMADA^Taro=山田^太郎"),
+        ("UTF-8", "utf-8", "MÜLLER^Anna"),
+        ("UNICODE UTF8", "utf-8", "MÜLLER^Anna"),
+        ("nothing known", "iso-8859-1", "MÜLLER^Anna"),
+        ("", "iso-8859-1", "MÜLLER^Anna"),
+    ],
+)
+def test_character_sets_are_known_by_the_names_that_are_sent(named: str, encoded: str, name: str) -> None:
+    raw = ORM.replace("|2.3.1", f"|2.3.1||||||{named}").replace("MÜLLER^Anna", name).encode(encoded)
+    (found,) = hl7_orders.understood(hl7_orders.parsed(hl7_orders.decoded(raw, "iso-8859-1"))).orders
+    assert found.patient_name == name
+
+
+def test_a_priority_in_a_word_that_is_not_known_is_kept_and_said(node: Node) -> None:
+    ask(node, ORM.replace("^^^^^S", "^^^^^URGENT"))
+    assert (the_order(node).level, kept(node)[0]) == (Level.HIGH, ("AA", ""))
+    (ack,) = ask(node, ORM.replace("^^^^^S", "^^^^^QUICKLY").replace("101500", "101700"))
+    answer, reason = kept(node)[1]
+    assert (str(ack["MSA.F1"]), answer, "no word that is known" in reason) == ("AA", "AA", True)
+    assert the_order(node).level is Level.HIGH, "what is not understood takes nothing back"

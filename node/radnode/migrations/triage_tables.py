@@ -12,6 +12,8 @@ def create() -> None:
         sa.Column("accession_number", sa.Text(), nullable=False),
         sa.Column("patient_id", sa.Text(), nullable=False),
         sa.Column("issuer_of_patient_id", sa.Text(), nullable=False),
+        sa.Column("other_ids", sa.JSON(), nullable=False),
+        sa.Column("filler_number", sa.String(length=255), nullable=False),
         sa.Column("patient_class", sa.String(length=16), nullable=False),
         sa.Column("level", sa.String(length=16), nullable=False),
         sa.Column("procedure", sa.Text(), nullable=False),
@@ -26,6 +28,7 @@ def create() -> None:
         sa.UniqueConstraint("order_number", "accession_number", name=op.f("uq_orders_order_number_accession_number")),
     )
     op.create_index(op.f("ix_orders_accession_number"), "orders", ["accession_number"], unique=False)
+    op.create_index(op.f("ix_orders_filler_number"), "orders", ["filler_number"], unique=False)
     op.create_index(op.f("ix_orders_updated_at"), "orders", ["updated_at"], unique=False)
     op.create_table(
         "messages",
@@ -81,6 +84,7 @@ def create() -> None:
 
 def drop() -> None:
     op.drop_index(op.f("ix_orders_updated_at"), table_name="orders")
+    op.drop_index(op.f("ix_orders_filler_number"), table_name="orders")
     op.drop_index(op.f("ix_orders_accession_number"), table_name="orders")
     op.drop_table("orders")
     op.drop_index(op.f("ix_messages_received_at"), table_name="messages")
