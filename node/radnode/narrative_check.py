@@ -11,14 +11,18 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from radnode.narrative_facts import Fact, Slot
-from radnode.narrative_words import ENGLISH, NEGATIONS, NEUTRAL, PLURALS, SIDES, UNITS, names
+from radnode.narrative_words import ABOUT_PLACES, ENGLISH, LEADING, NEGATIONS, NEUTRAL, PLURALS, SIDES, UNITS, names
 
 LONGEST = 600
 """Characters of one statement."""
 PUNCTUATION = frozenset(" .,;:()[]/-–—=、。")
 NUMBER = re.compile(r"[-−–]?\d+(?:\.\d+)?(?![.,]?\d)")
+RAISED = re.compile(r"(?<![A-Za-z])[⁰¹²³⁴-⁹₀-₉]")
+"""A raised or lowered digit but after a letter, as in mm²."""
+PLACES = frozenset("CPS") | {"S?"}
 HYPHEN = re.compile(r"(?<=[a-z])[-‐‑](?=[a-z])")
 SIGNIFICANT, PART = 2, 0.02
 """A rounded number keeps two digits, or lies within a fiftieth of the value."""
@@ -36,7 +40,7 @@ class Statement:
 class Token:
     """What a part of the text can stand for: any of `roles`. C: the concept, P: its place, S: its side, S?: another side,
 
-    -: a negation, N1: the name of slot 1, A1: its answer, #: a number (value, in `unit`; "" for none).
+    -: a negation, @: a word of ABOUT_PLACES, N1: the name of slot 1, A1: its answer, #: a number (value, in `unit`; "" for none).
     """
 
     text: str
@@ -95,14 +99,43 @@ def wrong(text: str, fact: Fact, language: str) -> list[str]:
     """Why one text does not say what one fact says."""
     if not text or len(text) > LONGEST or any(unicodedata.category(c).startswith("C") for c in text):
         return ["it is empty, too long, or has characters that nobody sees"]
+    if RAISED.search(text):
+        return ["it has a raised or lowered number, which is not read as it looks"]
     try:
-        tokens = read(normal(text), lexicon(fact, language))
+        everything = read(normal(text), lexicon(fact, language))
     except ValueError as e:
         return [str(e)]
+    if problems := misplaced(everything, fact):
+        return problems
+    tokens = [t for t in everything if t.roles - {"", "@"}]
     heard = Heard()
     for n, token in enumerate(tokens):
         hear(heard, token, tokens[n + 1] if n + 1 < len(tokens) else None, fact)
     return [*heard.problems, *whole(heard, fact)]
+
+
+def misplaced(tokens: Sequence[Token], fact: Fact) -> list[str]:
+    """What stands beside something that it would say another thing of: a negation at a number, "within" of a number."""
+    problems = []
+    for at, token in enumerate(tokens):
+        if "@" in token.roles:
+            beside = at + ABOUT_PLACES[token.text]
+            rest = tokens[beside :: 1 if beside > at else -1] if beside >= 0 else ()
+            there = next((t for t in rest if t.roles != {""}), None)
+            if there is None or not there.roles & PLACES:
+                problems.append(f"it says {token.text!r} of what is no place")
+        elif token.text in LEADING and at + 1 < len(tokens) and is_of_slot(tokens[at + 1]):
+            problems.append(f"{token.text!r} stands at a number, not at the finding")
+    if fact.absent and sum("-" in t.roles for t in tokens) == 1:
+        words = [t.roles for t in tokens if not t.roles <= {"", "@", "P", "S", "S?"}]
+        if not any(("-" in a and "C" in b) or ("C" in a and "-" in b) for a, b in pairwise(words)):
+            problems.append("the negation does not stand at the finding")
+    return problems
+
+
+def is_of_slot(token: Token) -> bool:
+    """Whether it is a number, or the name of one."""
+    return "C" not in token.roles and any(r[:1] in ("#", "N") for r in token.roles)
 
 
 def normal(text: str) -> str:
@@ -121,6 +154,7 @@ def lexicon(fact: Fact, language: str) -> Mapping[str, frozenset[str]]:
 
     add("", (*NEUTRAL[language], *NEUTRAL[ENGLISH]))
     add("-", NEGATIONS)
+    add("@", tuple(ABOUT_PLACES))
     for side, phrases in SIDES.items():
         add("S" if side == fact.side else "S?", phrases)
     for role, code in (("C", fact.concept), ("P", fact.site)):
@@ -152,7 +186,7 @@ def read(text: str, lexicon: Mapping[str, frozenset[str]]) -> list[Token]:
             at += 1
         else:
             raise ValueError(f"it says {word_at(text, at)!r}, which its finding does not")
-    return [t for t in tokens if t.roles != {""}]
+    return tokens
 
 
 def phrase_at(text: str, at: int, lexicon: Mapping[str, frozenset[str]], longest: int) -> str:

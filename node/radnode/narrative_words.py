@@ -80,14 +80,18 @@ SIDES: Mapping[str, tuple[str, ...]] = {
 PLURALS: Mapping[str, tuple[str, ...]] = {"39607008": ("lungs",), "76752008": ("breasts",)}
 """For both sides."""
 
+ABOUT_PLACES = {"within": 1, "內": -1}
+"""Words that say where a finding is, and a bound beside a number: the part of the text that must be a place, after or before."""
+LEADING = frozenset({"no", "not", "without", "無", "未", "沒有"})
+"""Negations of what comes after them, as they stand before a name or a number."""
 NEGATIONS = ("no", "not", "without", "none", "absent", "無", "未", "未見", "沒有", "未報告", "不存在")
 """Exactly one where a finding is absent, none elsewhere."""
 
-ENGLISH_NEUTRAL = """a an the of in at with and within is are it its this there which that has having located lies lying
+ENGLISH_NEUTRAL = """a an the of in at with and is are it its this there which that has having located lies lying
 seen noted identified reported detected described found measured measures measuring measurement shows showing demonstrates
 gives given by value equals amounts ai model image images examination study report side"""
 CHINESE_NEUTRAL = """於 位於 在 的 之 為 及 與 和 並 且 可見 見 發現 顯示 偵測到 測得 測量 測量值 數值 報告 影像 檢查 模型
-一 個 一個 處 一處 側 內 其 該 此"""
+一 個 一個 處 一處 其 該 此"""
 NEUTRAL: Mapping[str, tuple[str, ...]] = {
     ENGLISH: tuple(ENGLISH_NEUTRAL.split()),
     CHINESE: tuple(CHINESE_NEUTRAL.split()),

@@ -1,6 +1,7 @@
 """The text of a report against the findings it states: the honest one passes, each lie is caught and named."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,8 @@ LIES = {
     "asks instead": ("F4", "seen.", "seen?", "'?'"),
     "hides characters": ("F4", "seen.", "seen.\u200b", "nobody sees"),
     "says a range": ("F1", "18 mm", "18-19 mm", "is not the value"),
+    "raises a digit": ("F1", "3.05 mL", "3.0⁵ mL", "raised or lowered number"),
+    "makes a number a bound": ("F1", "diameter 18 mm", "diameter within 18 mm", "'within'"),
     "writes thousands": ("F1", "18 mm", "18,000 mm", "'18'"),
 }  # fmt: skip
 
@@ -113,11 +116,33 @@ def test_an_honest_chinese_text_is_accepted_and_a_wrong_answer_in_it_is_not() ->
         ("可見", "未見"),
         ("一個", "兩個"),
         ("。", "，建議追蹤。"),
+        ("左側肺", "左側肺內側"),
+        ("一個結節", "一側結節"),
+        ("18 毫米", "18 毫米內"),
     ):
         changed = right | {"F1": right["F1"].replace(old, new)}
         assert check(said(changed), FACTS, "zh-TW"), new
     for text in ("可見肺栓塞。", "是否肺栓塞。", "有無肺栓塞。"):
         assert check(said(right | {"F4": text}), FACTS, "zh-TW"), text
+
+
+def test_a_negation_at_a_number_leaves_the_finding_standing() -> None:
+    absent = replace(ABSENT_FACT, slots=(Slot(name=CERTAINTY, value=95.0, unit=PERCENT.value),))
+    honest = (
+        "No pulmonary embolism, certainty 95 %.",
+        "Pulmonary embolism is not seen, certainty 95 %.",
+        "Certainty of finding 95 %: pulmonary embolism absent.",
+    )
+    for text in honest:
+        assert check(said({"F1": text}), (absent,), "en") == (), text
+    assert check(said({"F1": "未見肺栓塞，發現確信度 95 %。"}), (absent,), "zh-TW") == ()
+    for text in (
+        "Pulmonary embolism is seen with certainty not 95 %.",
+        "Pulmonary embolism, not certainty 95 %.",
+        "Pulmonary embolism, certainty 95 % none.",
+    ):
+        assert any("negation" in p or "at a number" in p for p in check(said({"F1": text}), (absent,), "en")), text
+    assert check(said({"F1": "可見肺栓塞，發現確信度未 95 %。"}), (absent,), "zh-TW")
 
 
 @pytest.mark.parametrize("lie", LIES)
