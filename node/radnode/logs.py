@@ -11,12 +11,16 @@ import time
 import traceback
 import warnings
 from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
 
 from radnode.errors import RadnodeError
 
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 QUOTING = "pydicom"
 """Its warnings hold the values of elements."""
+QUOTING_HL7 = "hl7"
+"""Its warnings hold fields of messages; its loggers have the names of its files."""
 QUIET = ("httpx", "httpcore", "alembic", "apscheduler", "pynetdicom", "PIL", "asyncio")
 
 
@@ -68,6 +72,13 @@ def sentences() -> logging.Formatter:
     return made
 
 
+def by_file(package: str) -> list[str]:
+    """The files of a package, by which some name their loggers."""
+    found = find_spec(package)
+    folders = (found.submodule_search_locations or ()) if found else ()
+    return [str(file) for folder in folders for file in Path(folder).glob("*.py")]
+
+
 def log_to_stderr(*, verbose: bool = False, lines: str = "sentences") -> None:
     """lines: "sentences" or "json"."""
     handler = logging.StreamHandler(sys.stderr)
@@ -75,5 +86,6 @@ def log_to_stderr(*, verbose: bool = False, lines: str = "sentences") -> None:
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler], force=True)
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger(QUOTING).setLevel(logging.CRITICAL)
+    for name in (QUOTING, *by_file(QUOTING_HL7)):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=rf"{QUOTING}\b")

@@ -206,6 +206,8 @@ from radnode.logs import log_to_stderr
 if sys.argv[1] == "node": log_to_stderr()
 Dataset().PatientID = "{PATIENT_ID}" + "x" * 80
 Dataset().StudyDate = "{NAME}"
+import hl7
+print(hl7.parse("MSH|^~\\\\&|\\r").unescape("\\\\Cxx\\\\{NAME}"))
 """
     said = {
         who: subprocess.run([sys.executable, "-c", program, who], capture_output=True, text=True, check=True).stderr
