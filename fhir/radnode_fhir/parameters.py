@@ -65,6 +65,7 @@ PARAMETERS: Mapping[str, Mapping[str, Parameter]] = {
         "date": date("effectiveDateTime", "effectivePeriod"),
         "based-on": reference("basedOn", "ServiceRequest"),
         "device": reference("device", "Device"),
+        "has-member": reference("hasMember", "Observation"),
         "derived-from": reference("derivedFrom"),
     },
     "ImagingStudy": {

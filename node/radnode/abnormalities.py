@@ -25,7 +25,7 @@ def describe(abnormality: Abnormality) -> str:
     place = " ".join(w for w in (abnormality.laterality, abnormality.site.lower()) if w)
     if abnormality.laterality and abnormality.laterality in abnormality.site.lower():
         place = abnormality.site.lower()
-    parts = [abnormality.concept.meaning or "Abnormal finding", place]
+    parts = [abnormality.words or abnormality.concept.meaning or "Abnormal finding", place]
     if abnormality.probability is not None:
         parts.append(f"{100 * abnormality.probability:.0f} %")
     if abnormality.volume_ml is not None:

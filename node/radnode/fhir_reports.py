@@ -4,25 +4,32 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import exists, select
+from sqlalchemy import and_, exists, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from radnode import events, fhir_store
 from radnode.database import Database
 from radnode.events import Action
+from radnode.fhir_search import by_identifier
 from radnode.fhir_store import OWN, Json, Stored
 from radnode.tables import ReportRow, StudyRow
 from radnode.tables_fhir import ResourceRow, TermRow
 from radnode.triage import BY_FHIR
 from radnode_fhir.identifiers import DICOM_UID
 from radnode_fhir.read import model_name
-from radnode_fhir.terms import at
+from radnode_fhir.terms import LOCAL, at, cut
 
 REMEMBERED_S = 7 * 86400.0
 """How long a report waits for the images that it is about."""
 NAME = 44
 """Characters of another system's model's name; with what makes it unique it fits its column."""
-FOLLOWED = ("result", "imagingStudy", "basedOn", "subject", "device", "derivedFrom", "performer")
+OBSERVED = ("result", "hasMember")
+FOLLOWED = (*OBSERVED, "imagingStudy", "basedOn", "subject", "device", "derivedFrom", "performer", "resultsInterpreter")
+NAMING = ("result", "has-member")
+LOGICAL = tuple(f"{name}:identifier" for name in NAMING)
+"""The search parameters of OBSERVED, by address and by identifier."""
+DEEP = 4
+"""How far panels within panels are followed."""
 
 
 def link(session: Session, changed: Sequence[Stored], now: float) -> Mapping[str, str]:
@@ -31,14 +38,30 @@ def link(session: Session, changed: Sequence[Stored], now: float) -> Mapping[str
     Report id -> the study that it was about until now, of those that are about another one, or about none that is here.
     """
     reports = {s.id: s for s in changed if s.kind == "DiagnosticReport"}
-    for seen in fhir_store.parts([s.id for s in changed if s.kind == "Observation"]):
-        naming = (TermRow.name == "result", TermRow.system == "Observation", TermRow.value.in_(seen))
-        query = select(ResourceRow.resource_id).join(TermRow, TermRow.resource == ResourceRow.id).where(*naming)
-        names = session.scalars(query.where(ResourceRow.current, ResourceRow.kind == "DiagnosticReport")).all()
-        others = fhir_store.addressed(session, [f"DiagnosticReport/{name}" for name in names])
-        reports |= {report.id: report for report in others if report.source != OWN}
+    seen = [s for s in changed if s.kind == "Observation"]
+    for _ in range(DEEP):
+        holders = naming(session, seen)
+        reports |= {s.id: s for s in holders if s.kind == "DiagnosticReport" and s.source != OWN}
+        seen = [s for s in holders if s.kind == "Observation"]
     left = {report.id: link_one(session, report, now).left for report in reports.values()}
     return {name: study_uid for name, study_uid in left.items() if study_uid}
+
+
+def naming(session: Session, seen: Sequence[Stored]) -> list[Stored]:
+    """The reports and panels that name these Observations, by address or by identifier."""
+    found: dict[int, Stored] = {}
+    for some in fhir_store.parts(seen):
+        known = [
+            (cut(str(i.get("system", ""))), cut(str(i.get("value", ""))))
+            for s in some
+            for i in at(s.body, "identifier")
+        ]
+        ids = [s.id for s in some]
+        by_address = and_(TermRow.name.in_(NAMING), TermRow.system == "Observation", TermRow.value.in_(ids))
+        by_name = and_(TermRow.name.in_(LOGICAL), tuple_(TermRow.system, TermRow.value).in_(known))
+        keys = session.scalars(select(TermRow.resource).where(or_(by_address, by_name))).all()
+        found |= {s.key: s for s in fhir_store.load(session, sorted(set(keys)))}  # only current versions have terms
+    return list(found.values())
 
 
 def link_waiting(database: Database, now: float) -> int:
@@ -74,7 +97,7 @@ def link_one(session: Session, report: Stored, now: float) -> Link:
     """
     there = around(session, report)
     row = session.get(ReportRow, report.id)
-    named = about(report.resource, [s.resource for s in there])
+    named = about(report.resource, [r for s in (report, *there) for r in parts(s.resource)])
     study_uid = study_of(session, named, row.study_uid if row is not None else "")
     left = row.study_uid if row is not None and row.study_uid != study_uid else ""
     if row is not None and not study_uid:
@@ -94,15 +117,35 @@ def link_one(session: Session, report: Stored, now: float) -> Link:
 
 
 def around(session: Session, report: Stored) -> list[Stored]:
-    """What the report refers to, and what its Observations refer to."""
-    first = fhir_store.addressed(session, local(report.body))
-    second = (a for s in first if s.kind == "Observation" for a in local(s.body))
-    known = {s.address for s in first} | {report.address}
-    return [*first, *(s for s in fhir_store.addressed(session, second) if s.address not in known)]
+    """What the report refers to, what its Observations refer to, and the members of its panels."""
+    found: dict[str, Stored] = {report.address: report}
+    bodies = [report.body]
+    for _ in range(DEEP):
+        there = fhir_store.addressed(session, (a for body in bodies for a in local(body)))
+        by_name = by_identifier(session, "Observation", [n for body in bodies for n in logical(body)])
+        there += [stored for some in by_name.values() for stored in some]
+        new = {s.address: s for s in there if s.address not in found}
+        found |= new
+        bodies = [s.body for s in new.values() if s.kind == "Observation"]
+    return list(found.values())[1:]
 
 
 def local(body: Json) -> Iterable[str]:
-    return (str(v) for name in FOLLOWED for v in at(body, f"{name}.reference") if isinstance(v, str) and "://" not in v)
+    """The addresses in this store that a resource, or one that it contains, refers to; without versions."""
+    targets = (v for part in parts(body) for name in FOLLOWED for v in at(part, f"{name}.reference"))
+    return (f"{m.group(1)}/{m.group(2)}" for v in targets if isinstance(v, str) and (m := LOCAL.fullmatch(v)))
+
+
+def logical(body: Json) -> list[tuple[str, str]]:
+    """The identifiers by which it refers to Observations."""
+    targets = [v for part in parts(body) for name in OBSERVED for v in at(part, name) if isinstance(v, dict)]
+    names = [v["identifier"] for v in targets if "reference" not in v and isinstance(v.get("identifier"), dict)]
+    return [(str(n.get("system", "")), str(n["value"])) for n in names if n.get("value")]
+
+
+def parts(body: Json) -> list[Json]:
+    """A resource and those that it contains."""
+    return [body, *body.get("contained", ())]
 
 
 def collection(members: Sequence[Stored]) -> dict[str, Any]:
@@ -123,13 +166,20 @@ def about(report: Json, there: Sequence[Json]) -> About:
     studies = [r for r in there if r["resourceType"] == "ImagingStudy"]
     named = [*(v for s in studies for v in at(s, "identifier")), *at(report, "imagingStudy.identifier")]
     orders = [r for r in there if r["resourceType"] == "ServiceRequest"]
-    numbers = {str(v) for o in orders for v in at(o, "identifier.value")}
+    numbers = {v for o in orders for v in accession_numbers(o)}
     patients = {str(v) for r in there if r["resourceType"] == "Patient" for v in at(r, "identifier.value")}
     return About(
         uids=frozenset(str(i.get("value", "")).removeprefix("urn:oid:") for i in named if i.get("system") == DICOM_UID),
         numbers=frozenset(numbers | {str(v) for v in at(report, "basedOn.identifier.value")}) - {""},
         patients=frozenset(patients | {str(v) for v in at(report, "subject.identifier.value")}),
     )
+
+
+def accession_numbers(order: Json) -> set[str]:
+    """The identifiers of an order that are called accession numbers (table v2-0203); any where none is called anything."""
+    named = [i for i in at(order, "identifier") if isinstance(i, dict) and i.get("value")]
+    called = [i for i in named if "ACSN" in at(i, "type.coding.code")]
+    return {str(i["value"]) for i in called or [i for i in named if "type" not in i] or named}
 
 
 def study_of(session: Session, named: About, before: str) -> str:
@@ -152,7 +202,8 @@ def study_of(session: Session, named: About, before: str) -> str:
 def name_for(session: Session, study_uid: str, report: Stored, there: Sequence[Stored]) -> str:
     """The Device's name, or who signed, or who posted; made unique among the reports of the study."""
     performers = [str(v) for v in at(report.body, "performer.display")]
-    name = model_name(s.resource for s in there) or next(iter(performers), "") or report.source
+    contained = (r for s in (report, *there) for r in parts(s.body))
+    name = model_name(contained) or next(iter(performers), "") or report.source
     taken = set(session.scalars(select(ReportRow.model).where(ReportRow.study_uid == study_uid)))
     plain = name[:NAME] + BY_FHIR
     return plain if plain not in taken else f"{name[:NAME]} {report.id[:8]}{BY_FHIR}"

@@ -23,6 +23,9 @@ Pairs = Sequence[tuple[str, str]]
 Condition = ColumnElement[bool]
 COUNT, MOST = 100, 1000
 UID = re.compile(r"[0-9]+(\.[0-9]+)+")
+JSON = frozenset({"json", "application/json", "application/fhir+json", "text/json"})
+ESCAPED = re.compile(r"\\([\\$,|])")
+"""https://hl7.org/fhir/R4/search.html#escaping: a character of a value that would part it."""
 CONTROL = frozenset({"_sort", "_count", "_offset", "_include", "_revinclude", "_format", "_summary", "_total"})
 PREFIXES: Mapping[str, Callable[[Any, Any, float, float], Condition]] = {
     "eq": lambda low, high, start, end: and_(low >= start, high <= end),
@@ -51,6 +54,7 @@ class Page:
 def search(session: Session, kind: str, pairs: Pairs) -> Page:
     """Raises FhirError for a parameter that is not known, or malformed."""
     where = conditions(kind, pairs)
+    answerable(pairs)
     total = session.scalar(select(func.count()).select_from(ResourceRow).where(*where)) or 0
     count, offset = number(pairs, "_count", COUNT, MOST), number(pairs, "_offset", 0, None)
     if dict(pairs).get("_summary") == "count":
@@ -59,6 +63,14 @@ def search(session: Session, kind: str, pairs: Pairs) -> Page:
     keys = session.scalars(query.limit(count).offset(offset)).all() if count else []
     found = tuple(fhir_store.load(session, keys))
     return Page(total=total, count=count, offset=offset, found=found, included=included(session, kind, pairs, found))
+
+
+def answerable(pairs: Pairs) -> None:
+    """Raises FhirError for a form of answer that there is none of here."""
+    if not set(values(pairs, "_summary")) <= {"count", "false"}:
+        raise FhirError(400, "not-supported", "_summary is count or false here.")
+    if not set(values(pairs, "_format")) <= JSON:
+        raise FhirError(406, "not-supported", "Answers are application/fhir+json here.")
 
 
 def matches(session: Session, kind: str, pairs: Pairs, limit: int = 2) -> list[Stored]:
@@ -99,9 +111,9 @@ def conditions(kind: str, pairs: Pairs) -> list[Condition]:
 def condition(kind: str, name: str, value: str) -> Condition:
     """One parameter. Its name may have a modifier (`:not`, `:Type`, `:identifier`) or a chain (`subject:Patient.identifier`)."""
     if name == "_id":
-        return ResourceRow.resource_id.in_(value.split(","))
+        return ResourceRow.resource_id.in_(each(value))
     if name == "_lastUpdated":
-        return or_(*(moment(ResourceRow.updated_at, ResourceRow.updated_at, v) for v in value.split(",")))
+        return or_(*(moment(ResourceRow.updated_at, ResourceRow.updated_at, v) for v in each(value)))
     head, dot, rest = name.partition(".")
     base, _, modifier = head.partition(":")
     known = parameter(kind, base)
@@ -127,18 +139,28 @@ def has(name: str, wanted: Condition) -> Condition:
 
 def any_of(known: Parameter, modifier: str, value: str) -> Condition:
     if known.type == "token":
-        return or_(*(token(v) for v in value.split(",")))
+        return or_(*(token(v) for v in each(value)))
     if known.type == "reference":
-        return or_(*(reference(known, modifier, v) for v in value.split(",")))
+        return or_(*(reference(known, modifier, v) for v in each(value)))
     if known.type == "date":
-        return or_(*(moment(TermRow.low, TermRow.high, v) for v in value.split(",")))
+        return or_(*(moment(TermRow.low, TermRow.high, v) for v in each(value)))
     if known.type == "uri":
-        return TermRow.value.in_([cut(v) for v in value.split(",")])
-    return or_(*(TermRow.value.startswith(v.lower(), autoescape=True) for v in value.split(",")))
+        return TermRow.value.in_([cut(plain(v)) for v in each(value)])
+    return or_(*(TermRow.value.startswith(plain(v).lower(), autoescape=True) for v in each(value)))
+
+
+def each(value: str) -> list[str]:
+    """The values of which any is to be found."""
+    return re.split(r"(?<!\\),", value)
+
+
+def plain(text: str) -> str:
+    return ESCAPED.sub(r"\1", text)
 
 
 def token(value: str) -> Condition:
-    system, bar, code = value.rpartition("|")
+    *before, code = (plain(part) for part in re.split(r"(?<!\\)\|", value, maxsplit=1))
+    bar, system = bool(before), "".join(before)
     same = TermRow.value == cut(code)
     if not bar:
         return same
@@ -146,6 +168,7 @@ def token(value: str) -> Condition:
 
 
 def reference(known: Parameter, modifier: str, value: str) -> Condition:
+    value = plain(value)
     local = LOCAL.fullmatch(value)
     if local:
         return and_(TermRow.system == local.group(1), TermRow.value == local.group(2))
@@ -172,7 +195,7 @@ def chained(known: Parameter, base: str, modifier: str, name: str, value: str) -
         raise FhirError(400, "not-supported", f"Nothing that {base!r} points to can be searched by {name!r}.")
     found = [has(base, and_(TermRow.system == k, TermRow.value.in_(ids(k, name, value)))) for k in kinds]
     if name == "identifier":
-        found.append(has(f"{base}:identifier", or_(*(token(v) for v in value.split(",")))))
+        found.append(has(f"{base}:identifier", or_(*(token(v) for v in each(value)))))
     return or_(false(), *found)
 
 

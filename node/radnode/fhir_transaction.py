@@ -92,8 +92,15 @@ def looked_up(session: Session, entries: Sequence[Mapping[str, Any]]) -> Found:
     for entry in entries:
         for kind, query in conditions_of(entry):
             pairs = parse_qsl(query, keep_blank_values=True)
-            system, bar, code = pairs[0][1].rpartition("|") if pairs else ("", "", "")
-            if len(pairs) == 1 and pairs[0][0] == "identifier" and bar and system and code and "," not in pairs[0][1]:
+            system, bar, code = pairs[0][1].partition("|") if pairs else ("", "", "")
+            if (
+                len(pairs) == 1
+                and pairs[0][0] == "identifier"
+                and bar
+                and system
+                and code
+                and not set(pairs[0][1]) & {",", "\\"}
+            ):
                 wanted.setdefault(kind, {})[system, code] = query
     found: dict[tuple[str, str], Sequence[Stored]] = {}
     for kind, queries in wanted.items():

@@ -119,7 +119,7 @@ def finding(found: Abnormality, sub: str) -> list[dict[int, Field]]:
     concept = (found.concept.value or "finding", found.concept.meaning, CODING_SYSTEMS.get(found.concept.scheme, "L"))
     place = " ".join(w for w in (found.laterality, found.site) if w)
     rows: list[dict[int, Field]] = [
-        {2: "ST", 3: concept, 4: sub, 5: f"present{', ' + place if place else ''}", 8: flag}
+        {2: "ST", 3: concept, 4: sub, 5: f"{found.words or 'present'}{', ' + place if place else ''}", 8: flag}
     ]
     numbers = (
         (codes.CERTAINTY_OF_FINDING, None if found.probability is None else 100 * found.probability, "%"),

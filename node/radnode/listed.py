@@ -94,4 +94,5 @@ def abnormality(kept: Mapping[str, object]) -> Abnormality:
         site="",
         tracking_uid="",
         critical=bool(kept["critical"]),
+        codes=frozenset(str(code) for code in codes) if isinstance(codes := kept.get("codes"), list) else frozenset(),
     )

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 import orjson
@@ -58,11 +58,20 @@ def accepted(resource: Json, hooks: Sequence[str]) -> Json:
         raise FhirError(422, "not-supported", "Only channels of the type rest-hook are served.")
     if str(channel.get("payload", "")) not in PAYLOADS:
         raise FhirError(422, "not-supported", "The payload is application/fhir+json, or nothing.")
-    if not any(endpoint.startswith(hook) for hook in hooks):
+    if not any(is_below(endpoint, hook) for hook in hooks):
         raise FhirError(422, "forbidden", "The settings ([fhir] hooks) do not allow to send to this endpoint.")
     kind, pairs = criteria(resource)
     conditions(kind, pairs)
     return {**resource, "status": "active"} if resource.get("status") in ("requested", "active") else resource
+
+
+def is_below(endpoint: str, hook: str) -> bool:
+    """Whether an address begins as the settings allow, on that very host: "https://ris.example" allows no "https://ris.example.org"."""
+    try:
+        wanted, allowed = urlsplit(endpoint), urlsplit(hook)
+    except ValueError:
+        return False
+    return endpoint.startswith(hook) and wanted.hostname == allowed.hostname and "@" not in wanted.netloc
 
 
 def criteria(resource: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:

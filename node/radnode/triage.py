@@ -157,14 +157,15 @@ NOTHING_KNOWN = Context()
 def read(bundle: Mapping[str, Any], model: str, status: str, device: str = "") -> Report | None:
     """A stored report as triage sees it; None when the Bundle holds no readable report, which is no reason to hide a study.
 
-    What the node's own report calls critical was so by the policy of its time: the policy of today decides.
+    What the node's own report calls critical was so by the policy of its time: the policy of today decides. Its own is whole.
     """
     try:
         said = facts(bundle)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     if not model.endswith(BY_FHIR):
-        said = replace(said, abnormalities=tuple(replace(a, critical=False) for a in said.abnormalities))
+        ours = tuple(replace(a, critical=False) for a in said.abnormalities)
+        said = replace(said, abnormalities=ours, unclear="")
     shown = DEMONSTRATION.strip() in said.conclusion
     return Report(model=model, status=status, said=said, demonstration=shown, device=device)
 
@@ -174,7 +175,7 @@ def prioritise(
 ) -> Priority:
     """The highest of: what any finding of any standing report is given, the normal place, what a person set; and why."""
     said = by_findings(reports, policy, context)
-    final = [r for r in reports if r.status in CONFIRMED]
+    final = [r for r in reports if r.status in CONFIRMED and r.said.confirmed_by]
     given = by_findings(final, policy, context).level if final else Level.ROUTINE
     for other in (normal_place(policy, context), set_by_person(context)):
         if other is not None:
@@ -204,7 +205,10 @@ def without_finding(reports: Sequence[Report], standing: Sequence[Report]) -> Pr
     demonstration = bool(standing) and all(r.demonstration for r in standing)
     if standing:
         models = ", ".join(sorted(r.model for r in standing))
-        said = "No finding, report final" if all(r.status in CONFIRMED for r in standing) else "No finding by AI"
+        final = all(r.status in CONFIRMED for r in standing)
+        said = "No finding, report final" if final else "No finding by AI"
+        unclear = next((r.said.unclear for r in standing if r.said.unclear), "")
+        said = f"{'Report final' if final else 'No finding to go by'}: {unclear}" if unclear else said
         reason = f"{said} [{models}]{abnormalities.marked(demonstration)}"
     else:
         reason = "The AI's report was retracted" if reports else "No AI report: normal place"
@@ -270,7 +274,7 @@ def verdict(
 
 
 def holds(rule: TriageRule, abnormality: Abnormality, patient_class: str, model: str) -> bool:
-    if not rule.finding or (rule.codes and abnormality.concept.value not in rule.codes):
+    if not rule.finding or (rule.codes and not abnormality.names & set(rule.codes)):
         return False
     if (rule.classes and patient_class not in rule.classes) or (rule.models and model not in rule.models):
         return False
@@ -288,7 +292,7 @@ def agree(rule: TriageRule, abnormality: Abnormality, patient_class: str, standi
         r.by
         for r in standing
         for a in r.said.abnormalities
-        if a.concept.value == abnormality.concept.value and holds(rule, a, patient_class, r.by)
+        if a.names & abnormality.names and holds(rule, a, patient_class, r.by)
     }
     return len(same) >= rule.agreeing
 

@@ -31,6 +31,7 @@ class Outcome(StrEnum):
 
     FINDING = "finding"
     CLEAR = "clear"  # looked, found nothing
+    UNCODED = "uncoded"  # says it in words alone
     DECLINED = "declined"
     FAILED = "failed"
     HELD = "held"
@@ -50,8 +51,7 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One row. rank counts from 1; 0: not in the list. waiting_s: since the first image came. owed, dead: results on their way,
-    given up.
+    """One row. rank: from 1; 0: not in the list. waiting_s: since the first image. owed, dead: results on their way, given up.
 
     rule: of the policy that put it there, "" for none. set_level, comment: a person's. past: it waits longer than its limit.
     after_reading: it was read, and a finding came later.
@@ -332,8 +332,8 @@ def reported(report: Report, prefix: str) -> Answer:
     found = [abnormalities.describe(a) for a in report.said.abnormalities]
     mark = abnormalities.marked(report.demonstration)
     partial = " (PARTIAL: not every image was read)" if "PARTIAL:" in report.said.conclusion else ""
-    text = "; ".join(found) if found else "no finding"
-    outcome = Outcome.FINDING if found else Outcome.CLEAR
+    text = "; ".join(w for w in (*found, report.said.unclear) if w) or "no finding"
+    outcome = Outcome.FINDING if found else Outcome(report.said.without)
     by = f" – confirmed by {report.said.confirmed_by}" if report.said.confirmed_by else ""
     return Answer(model=report.model, outcome=outcome, text=f"{prefix}{text}{partial}{mark}{by}")
 

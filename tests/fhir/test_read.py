@@ -145,3 +145,83 @@ def test_a_bundle_without_exactly_one_report_is_refused(bundle: dict[str, Any], 
     report = next(e for e in bundle["entry"] if e["resource"]["resourceType"] == "DiagnosticReport")
     with pytest.raises(ValueError, match="one DiagnosticReport"):
         facts({"resourceType": "Bundle", "entry": [report] * count})
+
+
+POSITIVE = interpretation("AA")
+VERSIONED = [{"reference": "Observation/o1/_history/2"}]
+ABSOLUTE = [{"reference": "https://vendor.example/fhir/Observation/o1"}]
+NAMED = [{"identifier": {"system": "urn:vendor", "value": "O1"}}]
+
+
+@pytest.mark.parametrize("result", [VERSIONED, ABSOLUTE, NAMED])
+def test_an_observation_is_found_however_it_is_referred_to(result: list[dict[str, Any]]) -> None:
+    made = other_system(interpretation=POSITIVE, identifier=[{"system": "urn:vendor", "value": "O1"}])
+    made["entry"][0]["resource"]["result"] = result
+    said = facts(made)
+    assert ([a.critical for a in said.abnormalities], said.unclear) == ([True], "")
+
+
+def test_a_contained_observation_and_the_members_of_a_panel_are_the_report_s() -> None:
+    made = other_system(interpretation=POSITIVE)
+    report, seen = (e["resource"] for e in made["entry"])
+    panel = {"resourceType": "Observation", "id": "p", "status": "final", "code": {"text": "CT"}}
+    member = {**panel, "id": "q", "hasMember": [{"reference": "#o1"}, {"reference": "#p"}]}
+    report |= {
+        "contained": [seen, {**panel, "hasMember": [{"reference": "#q"}]}, member],
+        "result": [{"reference": "#p"}],
+    }
+    made["entry"] = [{"resource": report}]
+    said = facts(made)
+    assert ([a.concept.value for a in said.abnormalities], said.unclear) == (["36118008"], "")
+    made["entry"] = [
+        {"resource": {**report, "contained": [], "result": [{"reference": "Observation/p"}]}},
+        {"resource": {**panel, "hasMember": [{"reference": "Observation/o1"}]}},
+        {"resource": seen},
+    ]
+    assert [a.concept.value for a in facts(made).abnormalities] == ["36118008"]
+
+
+def test_of_several_codes_the_one_of_policies_is_taken_and_all_are_kept() -> None:
+    local = {"system": "urn:vendor", "code": "PTX", "display": "Pneumothorax"}
+    both = {"coding": [local, {"system": "http://snomed.info/sct", "code": "36118008"}]}
+    (found,) = facts(other_system(code=both, valueBoolean=True)).abnormalities
+    assert (found.concept.value, found.concept.meaning, found.names) == (
+        "36118008",
+        "Pneumothorax",
+        {"PTX", "36118008"},
+    )
+
+
+def test_a_finding_in_words_is_told_in_those_words() -> None:
+    general = {"coding": [{"system": "http://loinc.org", "code": "59776-5"}]}
+    (found,) = facts(
+        other_system(code=general, valueString="Gas in the\nportal vein", interpretation=POSITIVE)
+    ).abnormalities
+    assert found.words == "Gas in the portal vein"
+
+
+def test_an_interpretation_in_words_alone_decides_nothing() -> None:
+    (found,) = facts(other_system(valueBoolean=True, interpretation=[{"coding": [{"display": "odd"}]}])).abnormalities
+    assert found.concept.value == "36118008"
+
+
+@pytest.mark.parametrize(
+    ("status", "more", "result", "unclear"),
+    [
+        ("registered", None, [], "the report is not complete yet"),
+        ("partial", {"interpretation": POSITIVE}, None, "the report is not complete yet"),
+        ("preliminary", {}, [{"reference": "Observation/else"}], "1 of its findings is not here"),
+        ("preliminary", None, [], "no finding in it is coded"),
+        ("preliminary", {}, None, "no finding in it is coded"),
+        ("preliminary", {"interpretation": interpretation("N")}, None, ""),
+        ("preliminary", {"valueCodeableConcept": answer("260385009")}, None, ""),
+        ("preliminary", {"valueBoolean": False}, None, ""),
+    ],
+)
+def test_a_report_that_is_not_whole_or_not_coded_is_no_report_without_a_finding(
+    status: str, more: dict[str, Any] | None, result: list[Any] | None, unclear: str
+) -> None:
+    made = other_system(**(more or {}))
+    made["entry"] = made["entry"] if more is not None else made["entry"][:1]
+    made["entry"][0]["resource"] |= {"status": status} | ({} if result is None else {"result": result})
+    assert facts(made).unclear == unclear

@@ -124,6 +124,8 @@ def test_a_search_by_form_finds_the_same_as_one_by_address(node: FhirNode) -> No
         ("GET", "/DiagnosticReport?_count=many", None, 400),
         ("GET", "/DiagnosticReport?_sort=colour", None, 400),
         ("GET", "/DiagnosticReport?_include=DiagnosticReport:colour", None, 400),
+        ("GET", "/DiagnosticReport?_summary=true", None, 400),
+        ("GET", "/DiagnosticReport?_format=xml", None, 406),
         ("DELETE", "/DiagnosticReport/1", None, 405),
         ("POST", "/DiagnosticReport", b"no JSON", 400),
         ("POST", "/DiagnosticReport", [], 400),
@@ -223,6 +225,84 @@ def posted(node: FhirNode, accession: str) -> tuple[str, Json]:
 
 def without(said: Json, *names: str) -> Json:
     return {k: v for k, v in said.items() if k not in names}
+
+
+SHAPES = ("contained", "versioned", "absolute", "identifier", "panel")
+
+
+def shaped(node: FhirNode, shape: str, accession: str) -> tuple[Json, ...]:
+    """A vendor's critical finding and the report of it, linked in one of the ways that FHIR allows."""
+    made = others(accession)
+    said, seen = (e["resource"] for e in made["entry"][:2])
+    seen = {**without(seen, "device"), "interpretation": [{"coding": [{"code": "AA"}]}]}
+    panel = {**without(seen, "valueBoolean", "interpretation", "identifier"), "code": {"text": "CT"}}
+    if shape == "contained":
+        return ({**said, "contained": [{**seen, "id": "o"}], "result": [{"reference": "#o"}]},)
+    if shape == "identifier":
+        return ({**said, "result": [{"identifier": seen["identifier"][0]}]}, seen)
+    there = call(node, "POST", "/Observation", seen if shape != "panel" else panel).json()
+    address = {
+        "versioned": f"Observation/{there['id']}/_history/1",
+        "absolute": f"{node.url}/Observation/{there['id']}",
+    }
+    if shape == "panel":
+        child = call(node, "POST", "/Observation", {**seen, "valueBoolean": False}).json()
+        panel = {**there, "hasMember": [{"reference": f"Observation/{child['id']}"}]}
+        return (
+            {**said, "result": [{"reference": f"Observation/{there['id']}"}]},
+            panel,
+            {**child, "valueBoolean": True},
+        )
+    return ({**said, "result": [{"reference": address[shape]}]},)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_finding_counts_however_the_report_refers_to_it(node: FhirNode, database: Database, shape: str) -> None:
+    uid, accession = f"1.2.3.9.{SHAPES.index(shape)}", f"A-{shape}"
+    add_study(database, uid, accession)
+    first, *later = shaped(node, shape, accession)
+    assert call(node, "POST", "/DiagnosticReport", first).status_code == 201
+    for resource in later:
+        assert level(node, uid) == "ROUTINE"
+        method, path = ("PUT", f"/{resource['id']}") if "id" in resource else ("POST", "")
+        assert call(node, method, f"/Observation{path}", resource).is_success
+    assert level(node, uid) == "STAT"
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"status": "registered", "result": []}, "No finding to go by: the report is not complete yet"),
+        ({"result": [{"reference": "Observation/to-come"}]}, "No finding to go by: 1 of its findings is not here"),
+        ({"result": [], "conclusion": "Large pneumothorax."}, "No finding to go by: no finding in it is coded"),
+    ],
+)
+def test_a_report_that_says_nothing_that_can_be_read_is_not_called_clear(
+    node: FhirNode, database: Database, more: Json, words: str
+) -> None:
+    uid, accession = f"1.2.3.8.{len(words)}", f"A-unread-{len(words)}"
+    add_study(database, uid, accession)
+    said = {k: v for k, v in (others(accession)["entry"][0]["resource"] | more).items() if v}
+    assert call(node, "POST", "/DiagnosticReport", said).status_code == 201
+    found = node.client.get(f"/api/studies/{uid}").json()["worklist"]
+    assert found["reason"].startswith(words)
+    assert [a["outcome"] for a in found["answers"]] == ["uncoded" if "coded" in words else "waiting"]
+
+
+def test_a_value_may_hold_what_parts_values_and_an_address_of_this_endpoint_is_its_own(node: FhirNode) -> None:
+    odd = report(26, identifier=[{"system": "urn:odd", "value": "A,1|2"}])
+    made = call(node, "POST", "/DiagnosticReport", odd).json()
+    asked = {"identifier": "urn:odd|A\\,1\\|2,urn:odd|B"}
+    assert [e["resource"]["id"] for e in node.client.get("/fhir/DiagnosticReport", params=asked).json()["entry"]] == [
+        made["id"]
+    ]
+    patient = call(node, "POST", "/Patient", {"resourceType": "Patient", "gender": "other"}).json()["id"]
+    said = report(27, subject={"reference": f"{node.url}/Patient/{patient}"}, identifier=[{"value": "R27"}])
+    kept = call(node, "POST", "/DiagnosticReport", said).json()
+    assert kept["subject"]["reference"] == f"Patient/{patient}"
+    for asked in ({"subject": f"{node.url}/Patient/{patient}"}, {"patient.gender": "other"}):
+        found = node.client.get("/fhir/DiagnosticReport", params={**asked, "_format": "json"}).json()
+        assert [e["resource"]["id"] for e in found["entry"]] == [kept["id"]]
 
 
 def test_an_ai_that_reports_twice_agrees_with_nobody_and_keeps_its_name_in_rules(
@@ -396,6 +476,7 @@ def test_a_subscriber_is_told_until_it_hears(node: FhirNode, database: Database)
     "spoil",
     [
         {"channel": {"type": "rest-hook", "endpoint": "https://elsewhere.example/"}},
+        {"channel": {"type": "rest-hook", "endpoint": "http://127.0.0.1:80@elsewhere.example/"}},
         {"channel": {"type": "websocket"}},
         {"criteria": "DiagnosticReport?colour=red"},
         {"criteria": "Medication"},

@@ -1,5 +1,6 @@
 """What leaves as HL7, webhook and e-mail: against receivers that others wrote."""
 
+import copy
 import hashlib
 import hmac
 import json
@@ -446,3 +447,13 @@ def test_a_letter_says_whether_a_study_rose_or_came_back(before: str, said: str)
     address = Destination(name="m", kind="mail", host="h", port=25, sender="n@x.org", to=("r@x.org",))
     notice = {"level": "STAT", "before": before, "at": 1.0, "demonstration": False}
     assert said in mail.digest(notice, "1.2.3", address).get_content().replace("\n", " ")
+
+
+def test_a_finding_in_a_person_s_words_is_sent_in_those_words(bundle: dict[str, Any]) -> None:
+    changed = copy.deepcopy(bundle)
+    for entry in changed["entry"]:
+        if "interpretation" in entry["resource"]:
+            del entry["resource"]["valueCodeableConcept"]
+            entry["resource"]["valueString"] = "Gas in the portal vein"
+    message = hl7.parse(hl7_messages.report(changed, "2.25.9", RIS))
+    assert any(str(obx[5]).startswith("Gas in the portal vein") for obx in message.segments("OBX"))

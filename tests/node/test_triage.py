@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -238,7 +239,12 @@ def test_a_flood_of_stat_flags_delays_a_plain_study_until_its_turn_and_no_furthe
 
 
 def test_a_report_that_a_person_confirmed_is_not_only_an_ai_s() -> None:
-    assert prioritise([report(finding(EMBOLISM), status="final")]).given is Level.STAT
+    def final(who: str) -> Report:
+        made = report(finding(EMBOLISM), status="final")
+        return replace(made, said=replace(made.said, confirmed_by=who))
+
+    assert prioritise([final("Ada Rossi")]).given is Level.STAT
+    assert prioritise([final("")]).given is Level.ROUTINE, "an AI that calls its own report final"
     assert prioritise([report(finding(EMBOLISM))]).given is Level.ROUTINE
     patient = Context(patient_class="emergency")
     assert prioritise([report(finding(EMBOLISM))], context=patient).given is Level.HIGH

@@ -64,15 +64,14 @@ def reading(made: APIRouter, database: Database) -> None:
     @guarded
     def search(request: Request, kind: str) -> Response:
         """A searchset, by the parameters that the CapabilityStatement names."""
-        with database.reading() as session:
-            page = fhir_search.search(session, kind, request.query_params.multi_items())
-        return answer(searchset(request, kind, page, request.query_params.multi_items()))
+        pairs = ours(request, request.query_params.multi_items())
+        return answer(searchset(request, kind, searched(database, kind, pairs), pairs))
 
     @made.post("/{kind}/_search")
     @guarded
     async def search_by_form(request: Request, kind: str) -> Response:
         """The same by a form, so that what names a patient stands in no address (http.html#search)."""
-        pairs = [*request.query_params.multi_items(), *await form(request)]
+        pairs = ours(request, [*request.query_params.multi_items(), *await form(request)])
         return answer(searchset(request, kind, await run_in_threadpool(searched, database, kind, pairs), pairs))
 
     @made.get("/{kind}/{resource_id}")
@@ -102,7 +101,7 @@ def reading(made: APIRouter, database: Database) -> None:
 
 def writing(made: APIRouter, database: Database, settings: Settings) -> None:
     async def perform(request: Request, bundle: Callable[[Json], Json]) -> list[Stored]:
-        body = await content(request)
+        body = relative(await content(request), f"{base(request)}/")
         reads = "final-report" in settings.reading.read_by
         writer = Writer(source=who(request), hooks=settings.fhir.hooks, reads=reads)
         return await run_in_threadpool(written, database, bundle(body), writer)
@@ -136,6 +135,22 @@ def writing(made: APIRouter, database: Database, settings: Settings) -> None:
         tag = request.headers.get("if-match", "")
         (stored,) = await single(request, f"{kind}/{resource_id}", ifMatch=tag)
         return said(stored, base(request))
+
+
+def ours(request: Request, pairs: Pairs) -> list[tuple[str, str]]:
+    """What is asked for, with the addresses of this endpoint as it keeps them."""
+    return [(name, value.removeprefix(f"{base(request)}/")) for name, value in pairs]
+
+
+def relative(value: Any, here: str) -> Any:
+    """The same, in which references to resources of this endpoint say so: it keeps them without its own address."""
+    if isinstance(value, list):
+        return [relative(v, here) for v in value]
+    if not isinstance(value, dict):
+        return value
+    made = {k: relative(v, here) for k, v in value.items()}
+    target = made.get("reference")
+    return {**made, "reference": target.removeprefix(here)} if isinstance(target, str) else made
 
 
 def searched(database: Database, kind: str, pairs: Pairs) -> Page:

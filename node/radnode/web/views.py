@@ -30,6 +30,7 @@ Render = Callable[..., HTMLResponse]
 LABELS: Mapping[Outcome, str] = {
     Outcome.FINDING: mark("finding"),
     Outcome.CLEAR: mark("no finding"),
+    Outcome.UNCODED: mark("nothing coded"),
     Outcome.DECLINED: mark("declined"),
     Outcome.FAILED: mark("failed"),
     Outcome.HELD: mark("result withheld"),
