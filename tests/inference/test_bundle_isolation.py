@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -322,6 +323,31 @@ def test_an_ordinary_user_isolates_too() -> None:
     )  # fmt: skip
     assert f"{' '.join(['65534', *OURS])}\\n" in found.stdout, found.stdout + found.stderr
     assert "unreachable" in found.stdout
+
+
+ANOTHER = """
+import ctypes, os, sys
+sys.path[:] = {path!r}
+from radnode_inference.bundles import isolation_child
+if os.getuid() == 0:
+    os.setgroups([]); os.setresgid(12345, 12345, 12345); os.setresuid(12345, 12345, 12345)
+    ctypes.CDLL(None).prctl(isolation_child.PR_SET_DUMPABLE, 1, 0, 0, 0)
+binds = [[p, p] for p in ("/usr/bin", "/usr/lib", "/lib", "/lib64") if os.path.isdir(p)]
+isolation_child.main({{
+    "parent": os.getppid(), "root": {root!r}, "scratch_bytes": 1 << 20, "number": 1, "binds": binds, "links": [],
+    "limits": {{}}, "descriptors": [], "environment": {{}}, "program": ["/usr/bin/id", "-u"],
+}})
+"""
+
+
+def test_a_user_without_any_right_isolates_too() -> None:
+    """Not root seen as somebody else: the node of a service, which may change nothing in /proc/sys."""
+    with tempfile.TemporaryDirectory() as root:
+        if os.getuid() == 0:
+            os.chown(root, 12345, 12345)
+        code = ANOTHER.format(path=sys.path, root=root)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "65534\n", "")
 
 
 def test_without_namespaces_nothing_is_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

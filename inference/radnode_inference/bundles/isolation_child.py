@@ -9,11 +9,13 @@ program. Any step that fails ends the process with REFUSED and one sentence: not
 
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import resource
 import select
 import signal
+import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,7 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVA
     1 << 18,
 )
 MNT_DETACH = 2
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
 KEPT_FLAGS = {
     os.ST_NOSUID: MS_NOSUID,
     os.ST_NODEV: MS_NODEV,
@@ -86,7 +88,6 @@ def enter(order: dict[str, Any]) -> None:
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"65534 {user} 1")
         Path("/proc/self/gid_map").write_text(f"65534 {group} 1")
-    Path("/proc/sys/kernel/shmall").write_text("0")  # no System V shared memory: it would count for no process
 
 
 def die_with(parent: int) -> None:
@@ -127,10 +128,37 @@ def drop_privileges(order: dict[str, Any]) -> None:
         os.setresgid(nobody, nobody, nobody)
         os.setresuid(nobody, nobody, nobody)
     checked(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
+    no_shared_memory()
     for fd in range(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0]):
         if fd not in order["descriptors"]:
             with contextlib.suppress(OSError):
                 os.close(fd)
+
+
+class Filter(ctypes.Structure):
+    """A program that the kernel asks at each system call: struct sock_fprog of <linux/filter.h>."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("code", ctypes.c_char_p))
+
+
+def no_shared_memory() -> None:
+    """No System V shared memory from now on: it would count for no process. Needs no right, unlike its limits in /proc/sys."""
+    if os.uname().machine not in SHMGET:
+        raise OSError(errno.ENOSYS, "shared memory cannot be forbidden on this processor")
+    architecture, number = SHMGET[os.uname().machine]
+    steps = (  # code, where to go on if so, if not, with what. <linux/seccomp.h>: data are the call's number, then the architecture
+        (0x20, 0, 0, 4),
+        (0x15, 0, 5, architecture),
+        (0x20, 0, 0, 0),
+        (0x35, 2, 0, 0x40000000),  # the numbers of x32
+        (0x15, 1, 0, number),
+        (0x06, 0, 0, 0x7FFF0000),  # allowed
+        (0x06, 0, 0, 0x00050000 | errno.EPERM),
+        (0x06, 0, 0, 0x80000000),  # another architecture's calls: ended
+    )
+    code = b"".join(struct.pack("=HBBI", *step) for step in steps)
+    program = Filter(len(steps), code)
+    checked(libc.prctl(PR_SET_SECCOMP, ctypes.c_ulong(2), ctypes.byref(program), 0, 0), "seccomp")
 
 
 def new_root(order: dict[str, Any]) -> None:
@@ -169,6 +197,8 @@ def bind(source: Path, target: Path) -> None:
     checked(libc.mount(None, os.fsencode(target), None, flags, None), f"read-only {source}")
 
 
+SHMGET = {"x86_64": (0xC000003E, 29), "aarch64": (0xC00000B7, 194)}
+"""Machine -> AUDIT_ARCH of <linux/audit.h>, and the number of shmget there."""
 SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}.get(os.uname().machine, -1)
 
 
