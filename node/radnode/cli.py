@@ -69,13 +69,13 @@ class Commands(click.Group):
         return found
 
     def invoke(self, ctx: click.Context) -> Any:
-        from radnode.errors import RadnodeError, SettingsError
+        from radnode.errors import NO_DATABASE, RadnodeError, SettingsError
 
         try:
             return super().invoke(ctx)
         except SettingsError as e:
             click.echo(f"radnode: [{e.id}] {e.sentence} {e.hint}", err=True)
-            ctx.exit(2)
+            ctx.exit(1 if e.id == NO_DATABASE else 2)  # one that is only starting answers the next time
         except (RadnodeError, OSError) as e:
             if ctx.params.get("verbose"):
                 traceback.print_exc()

@@ -21,6 +21,10 @@ class RadnodeError(Exception):
     """The root of the tree."""
 
 
+NO_DATABASE = "database"
+"""The id of a SettingsError which may pass: the database does not answer."""
+
+
 class SettingsError(RadnodeError):
     """`id` is stable and short, `sentence` says what is wrong, `hint` what to do."""
 

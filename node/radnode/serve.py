@@ -121,7 +121,8 @@ class Supervisor:
             return False
         settings = self._settings
         dicom = f"{settings.receive.ae_title} on {settings.receive.host}:{receive}"
-        sys.stdout.write(f"radnode listens: DICOM {dicom}, page http://{settings.web.host}:{web}/\n")
+        scheme = "http" if settings.web.certificate is None else "https"
+        sys.stdout.write(f"radnode listens: DICOM {dicom}, page {scheme}://{settings.web.host}:{web}/\n")
         sys.stdout.flush()
         return True
 

@@ -12,14 +12,13 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from radnode import audit, migrations, peers
 from radnode import settings as settings_module
 from radnode.database import Database
-from radnode.errors import SettingsError
+from radnode.errors import NO_DATABASE, SettingsError
 from radnode.lifeline import die_with, die_with_parent
 from radnode.logs import log_to_stderr
 from radnode.settings import Settings
 
 RESTORING = ".restore"
 """In a data folder: a restore that has not ended. No role starts there."""
-NO_DATABASE = "database"
 
 log = logging.getLogger(__name__)
 

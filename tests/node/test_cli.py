@@ -101,6 +101,20 @@ class TestRun:
         done = invoke("run", "quick", str(tmp_path / "empty"), "-o", str(tmp_path / "out"))
         assert (done.exit_code, done.stderr) == (1, "failed: there is no DICOM image here\n")
 
+    @pytest.mark.parametrize(
+        ("name", "held"),
+        [("3.dcm", b""), ("IM4", b""), ("5", bytes(128) + b"DICM\x02\x00")],
+        ids=["empty", "unnamed", "cut"],
+    )
+    def test_a_file_that_must_be_an_image_and_cannot_be_read_is_no_reason_to_read_the_rest(
+        self, data: Path, folder: Path, tmp_path: Path, name: str, held: bytes
+    ) -> None:
+        (folder / name).write_bytes(held)
+        done = invoke("run", "quick", str(folder), "-o", str(tmp_path / "out"))
+        assert (done.exit_code, done.stdout) == (3, "")
+        said = f"declined: unreadable: 1 of the files cannot be read ({name}): the study would be a part\n"
+        assert done.stderr == said and not (tmp_path / "out").exists()
+
     def test_models_are_listed_with_weights_and_intended_use(self, data: Path) -> None:
         done = invoke("models")
         assert done.exit_code == 0
@@ -123,10 +137,12 @@ def test_migrate_makes_the_schema(data: Path) -> None:
     assert (data / "radnode.db").exists()
 
 
-def test_a_database_that_is_not_there_is_a_wrong_setting(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_does_not_answer_is_no_wrong_setting_it_may_be_starting(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RADNODE_DATABASE_URL", "postgresql+psycopg://nobody@127.0.0.1:1/x")
     done = invoke("migrate")
-    assert done.exit_code == 2 and done.stderr.startswith("radnode: [database] ")
+    assert done.exit_code == 1 and done.stderr.startswith("radnode: [database] ")
 
 
 def test_peers_are_added_listed_and_removed(data: Path) -> None:
