@@ -127,7 +127,7 @@ class Answerer:
     def turn(self) -> bool:
         """Begin what can be begun; False always: what is under way is not waited for."""
         self._busy = {ae: thread for ae, thread in self._busy.items() if thread.is_alive()}
-        for request in commit_requests.due(self.database, time.time()):
+        for request in commit_requests.due(self.database, time.time(), self._busy):
             if request.calling_ae not in self._busy:
                 thread = threading.Thread(target=self.answer, args=(request,), daemon=True)
                 self._busy[request.calling_ae] = thread

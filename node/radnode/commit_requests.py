@@ -156,10 +156,11 @@ def digest(file: Path) -> str:
             return sha256(dataset).hexdigest()
 
 
-def due(database: Database, now: float) -> tuple[Request, ...]:
-    """The requests whose answer is owed now."""
+def due(database: Database, now: float, busy: Collection[str] = ()) -> tuple[Request, ...]:
+    """The requests whose answer is owed now, but for those of callers (AE titles) who are being answered."""
     with database.reading() as session:
-        query = select(CommitRequestRow).where(CommitRequestRow.state == OWED, CommitRequestRow.due_at <= now)
+        others = CommitRequestRow.calling_ae.not_in(busy)
+        query = select(CommitRequestRow).where(CommitRequestRow.state == OWED, CommitRequestRow.due_at <= now, others)
         return tuple(
             Request(
                 transaction_uid=r.transaction_uid,

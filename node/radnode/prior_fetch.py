@@ -4,6 +4,7 @@ import logging
 import re
 import threading
 import time
+from calendar import monthrange
 from collections.abc import Sequence
 
 from sqlalchemy import exists, or_, select
@@ -40,7 +41,7 @@ def fitting(study: StudyRow, found: Sequence[Found], rule: Priors) -> tuple[Foun
         if f.study_uid != study.study_uid
         and first <= f.study_date <= study.study_date
         and (f.study_date, f.study_time) < (study.study_date, study.study_time)
-        and mine & set(f.modalities)
+        and (not f.modalities or mine & set(f.modalities))  # not every system says which there are
         and is_same_patient(study, f)
         and (not rule.same_region or is_same_region(study, f))
     ]
@@ -72,9 +73,10 @@ def words(*texts: str) -> set[str]:
 
 
 def months_before(date: str, months: int) -> str:
-    """YYYYMMDD so many months earlier."""
-    month = int(date[:4]) * 12 + int(date[4:6]) - 1 - months
-    return f"{month // 12:04d}{month % 12 + 1:02d}{date[6:8]}"
+    """YYYYMMDD so many months earlier, or the last day of that month where it has no such day."""
+    year, month = divmod(int(date[:4]) * 12 + int(date[4:6]) - 1 - months, 12)
+    day = min(int(date[6:8]), monthrange(year, month + 1)[1])
+    return f"{year:04d}{month + 1:02d}{day:02d}"
 
 
 class PriorFinder:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from support.results import add_job, add_study, four, prepare, record
 from support.studies import small_chest
 
 from radnode import commitment
+from radnode.commit_ask import Answerer
+from radnode.commit_requests import Request
 from radnode.database import Database
 from radnode.destinations.commit_data import event_information
 from radnode.outbox import Outbox
@@ -207,4 +210,29 @@ def test_a_superseded_result_is_neither_asked_about_nor_sent_again(tmp_path: Pat
         again = outbox.claim("pacs", 1e12, 60.0)
         assert again is not None and not {d.uid for d in again.deliveries} & {i.uid for i in items}
     finally:
+        database.close()
+
+
+def test_a_caller_whose_answers_go_nowhere_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = prepare(Settings(data=tmp_path / "data"))
+    stuck, asked = Event(), set[str]()
+    with database.transaction() as session:
+        for n in range(30):
+            values = {"called_ae": "RADNODE", "address": "192.0.2.1", "asked_at": 1.0, "named": [], "state": "owed"}
+            row = CommitRequestRow(transaction_uid=f"1.2.{n}", calling_ae="DEAD" if n < 29 else "LIVES", **values)
+            row.attempt, row.due_at, row.committed, row.reason = 0, float(n), None, ""
+            session.add(row)
+
+    def answer(_self: Answerer, request: Request) -> None:
+        asked.add(request.calling_ae)
+        stuck.wait(30)
+
+    monkeypatch.setattr(Answerer, "answer", answer)
+    answerer = Answerer(Settings(data=tmp_path / "data"), database)
+    try:
+        answerer.turn()
+        answerer.turn()
+        until(lambda: asked == {"DEAD", "LIVES"}, "both to be answered")
+    finally:
+        stuck.set()
         database.close()

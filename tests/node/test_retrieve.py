@@ -24,7 +24,7 @@ from radnode.errors import DeliveryError, RefusedError
 from radnode.fetch_run import Fetcher, fetch
 from radnode.fetches import RECENT_S
 from radnode.peers import Peer, add_peer
-from radnode.prior_fetch import AGAIN_S, PriorFinder, fitting
+from radnode.prior_fetch import AGAIN_S, PriorFinder, fitting, months_before
 from radnode.settings import Deliver, Priors, Settings
 from radnode.store import Store
 from radnode.tables import StudyRow
@@ -169,6 +169,21 @@ def test_priors_are_of_the_same_patient_modality_region_and_time() -> None:
     assert fitting(row, [*wrong, older, good], Priors(months=24, most=2)) == (good, older)
     assert fitting(row, [older, good], Priors(months=24, most=1)) == (good,)
     assert len(fitting(row, wrong[6:8], Priors(months=24, same_region=False))) == 2
+    unsaid = replace(good, modalities=())
+    assert fitting(row, [unsaid], Priors(months=24)) == (unsaid,), "a PACS need not say which modalities there are"
+
+
+@pytest.mark.parametrize(
+    ("date", "months", "before"),
+    [
+        ("20240831", 6, "20240229"),
+        ("20240229", 36, "20210228"),
+        ("20260115", 1, "20251215"),
+        ("20261231", 12, "20251231"),
+    ],
+)
+def test_so_many_months_earlier_is_a_day_that_there_is(date: str, months: int, before: str) -> None:
+    assert months_before(date, months) == before
 
 
 @pytest.mark.system
