@@ -29,6 +29,9 @@ SIEMENS_BLOCK, GE_ACQUISITION, GE_PARAMETERS = "SIEMENS MR HEADER", "GEMS_ACQU_0
 PHILIPS_IMAGING, PHILIPS_MR = "Philips Imaging DD 001", "Philips MR Imaging DD 001"
 LOCALIZER_S, T2_S, DWI_S = 0.0, 5.0, 60.0
 PHILIPS_SLOPES = {"t2": 1.6, "dwi": 0.9, "adc": 1.1, "dynamic": 1.3}
+GE_NO_B = Private(tag=0x00431039, creator=GE_PARAMETERS, vr="IS", value=["0", "2", "0", "0"])
+PHILIPS_NO_B = Private(tag=0x20011003, creator=PHILIPS_IMAGING, vr="FL", value=0.0)
+"""Where diffusion images have their b value; both makers write the element into every MR image."""
 UNNUMBERED = {"TemporalPositionIdentifier": None, "NumberOfTemporalPositions": None, "TemporalResolution": None}
 
 
@@ -91,6 +94,7 @@ def ge(phantom: BreastPhantom, order: Order, *, first_phase: int = 0) -> tuple[W
     phases = [
         replace(stack, written_s=began).having(
             name,
+            GE_NO_B,
             TriggerTime=f"{1000 * (stack.begins_s - began):.3f}",
             ScanOptions=["FAST_GEMS", "EDR_GEMS", "FS"],
             TemporalResolution=None,
@@ -114,7 +118,7 @@ def ge(phantom: BreastPhantom, order: Order, *, first_phase: int = 0) -> tuple[W
     )
     if not phantom.other_sequences:
         return dynamic
-    t2 = stack_of(phantom.t2, T2_S, T2_ATTRIBUTES).having(ScanOptions=["FAST_GEMS", "FS"], **GE)
+    t2 = stack_of(phantom.t2, T2_S, T2_ATTRIBUTES).having(GE_NO_B, ScanOptions=["FAST_GEMS", "FS"], **GE)
     weighted = tuple(
         stack_of(image, DWI_S, DWI_ATTRIBUTES).having(
             Private(tag=0x00431039, creator=GE_PARAMETERS, vr="IS", value=[str(10**9 + b), "8", "0", "0"]),
@@ -126,7 +130,7 @@ def ge(phantom: BreastPhantom, order: Order, *, first_phase: int = 0) -> tuple[W
     )
     adc = stack_of(phantom.adc, DWI_S, ADC_ATTRIBUTES).having(ImageType=["DERIVED", "SECONDARY", "OTHER"], **GE)
     return (
-        Written(number=1, description="3-Plane Loc", stacks=(localizer(phantom).having(**GE),)),
+        Written(number=1, description="3-Plane Loc", stacks=(localizer(phantom).having(GE_NO_B, **GE),)),
         Written(number=2, description="Ax T2 FSE FS", stacks=(t2,)),
         Written(number=3, description="Ax DWI", stacks=weighted),
         Written(number=300, description="Apparent Diffusion Coefficient (mm2/s)", stacks=(adc,)),
@@ -164,14 +168,16 @@ DYNAMIC_NAME = "dyn eTHRIVE"
 def philips_series(phantom: BreastPhantom, order: Order, first_phase: int) -> tuple[Written, ...]:
     slopes = PHILIPS_SLOPES
     phases = tuple(
-        scaled(dynamic_stack(phantom, order, i, slopes["dynamic"])).having(ImageType=philips_type(order, "M", "FFE"), **PHILIPS)
+        scaled(dynamic_stack(phantom, order, i, slopes["dynamic"])).having(
+            PHILIPS_NO_B, ImageType=philips_type(order, "M", "FFE"), **PHILIPS
+        )
         for i in range(first_phase, len(phantom.times_s))
     )  # fmt: skip
     dynamic = Written(number=601, description=DYNAMIC_NAME, stacks=phases)
     if not phantom.other_sequences:
         return (dynamic,)
     t2 = scaled(stack_of(phantom.t2, T2_S, T2_ATTRIBUTES, slopes["t2"])).having(
-        ImageType=philips_type(order, "M", "SE"), **PHILIPS
+        PHILIPS_NO_B, ImageType=philips_type(order, "M", "SE"), **PHILIPS
     )
     plain = {**DWI_ATTRIBUTES, "ScanningSequence": "SE"} if order.layout is Layout.PHILIPS else DWI_ATTRIBUTES
     weighted = tuple(

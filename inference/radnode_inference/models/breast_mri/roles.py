@@ -1,24 +1,21 @@
 """Which images of a breast MR are T2, diffusion, ADC, before contrast and each phase after it, and why."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import numpy as np
-
-from radnode_inference.frames import Frame
 from radnode_inference.match import name
 from radnode_inference.model import DeclinedError
-from radnode_inference.models.breast_mri.roles_diffusion import diffusion
+from radnode_inference.models.breast_mri.roles_diffusion import TRACE, diffusion
 from radnode_inference.models.breast_mri.roles_dixon import is_water, not_water
+from radnode_inference.models.breast_mri.roles_dynamic import dynamic, quantitative
 from radnode_inference.models.breast_mri.roles_images import ImageSet, whole
-from radnode_inference.models.breast_mri.roles_series import SIDES, Seen, see
-from radnode_inference.models.breast_mri.roles_times import Ordered, Timed, TimePoint, in_order, time_points, timed
+from radnode_inference.models.breast_mri.roles_points import TimePoint
+from radnode_inference.models.breast_mri.roles_series import SIDES, Seen, see, word_set
+from radnode_inference.models.breast_mri.roles_times import Ordered, Timed, in_order, timed
 from radnode_inference.study import Study
 
 FEWEST_SLICES = 8
 T2_ECHO_MS, T2_REPETITION_MS = 60.0, 1500.0
 T1_REPETITION_MS, T1_ECHO_MS = 30.0, 10.0
-UNEQUAL = 1e-3
 NOT_SOURCES = frozenset(
     ("LOCALIZER", "SCOUT", "MIP", "MAX_IP", "MIN_IP", "PROJECTION IMAGE", "MPR", "SCREEN SAVE", "POSDISP")
 )
@@ -188,7 +185,9 @@ def role_of(seen: Seen) -> tuple[str, str]:
         return "subtraction", "a subtraction by ImageType"
     if "ADC" in t.words:
         return "adc", "an ADC map by ImageType"
-    if any(f.b_value is not None for f in seen.facts):
+    if "DERIVED" in t.words and TRACE not in t.words and word_set(seen.series.description) & SAID_ADC:
+        return "adc", "a derived image, an ADC map by its description"
+    if by_b_value(seen):
         values = ", ".join(f"{b:g}" for b in sorted({f.b_value for f in seen.facts if f.b_value is not None}))
         return "dwi", f"diffusion-weighted by its b values ({values})"
     if count < FEWEST_SLICES:
@@ -199,6 +198,14 @@ def role_of(seen: Seen) -> tuple[str, str]:
         role, reason = original_role(seen)
         return role, f"water of a Dixon acquisition, {reason}"
     return derived_role(seen) if "DERIVED" in t.words else original_role(seen)
+
+
+def by_b_value(seen: Seen) -> bool:
+    """Whether the b values speak for diffusion. One of 0 alone does not: GE and Philips write it into every MR image."""
+    values = {f.b_value for f in seen.facts if f.b_value is not None}
+    t = seen.technique
+    said = "GR" not in t.kinds and bool(t.said & SAID_DIFFUSION)
+    return bool(values - {0.0}) or (bool(values) and ("EP" in t.kinds or "DIFFUSION" in t.words or said))
 
 
 def derived_role(seen: Seen) -> tuple[str, str]:
@@ -238,57 +245,6 @@ def original_role(seen: Seen) -> tuple[str, str]:
     if not t.kinds and t.said & SAID_DYNAMIC:
         return "dynamic", "dynamic by its description (no ScanningSequence)"
     return "", "neither T1-weighted gradient echo, T2, diffusion nor ADC"
-
-
-def dynamic(candidates: list[Seen], reasons: dict[str, str]) -> tuple[list[TimePoint], Seen]:
-    """The time points of the largest family of alike series. Raises DeclinedError `missing-role:dynamic`."""
-    families: dict[tuple[object, ...], list[Seen]] = {}
-    for one in candidates:
-        families.setdefault(likeness(one), []).append(one)
-    counted = [([p for one in family for p in time_points(one)], family) for family in families.values()]
-    if not counted:
-        raise DeclinedError("missing-role:dynamic", "there is no dynamic T1-weighted gradient echo series")
-    points, family = max(counted, key=lambda c: (len(c[0]), len(c[1][0].frames)))
-    if len(points) < 2:
-        raise DeclinedError("missing-role:dynamic", "the T1-weighted images show one time point only")
-    used = {one.series.series_uid for one in family}
-    for one in candidates:
-        if one.series.series_uid not in used:
-            reasons[one.series.series_uid] = f"{name(one.series)}: not used, unlike the dynamic series"
-    return points, family[0]
-
-
-def likeness(seen: Seen) -> tuple[object, ...]:
-    """Equal for series that were acquired alike. Where they lie is not asked: a shifted phase must be declined, not dropped."""
-    f, t = seen.frames[0], seen.technique
-    return (
-        f.shape,
-        tuple(round(v, 3) for v in f.pixel_spacing),
-        tuple(np.round(np.abs(f.normal), 2)),
-        None if t.repetition_ms is None else round(t.repetition_ms, 1),
-        None if t.flip is None else round(t.flip),
-        seen.side if seen.side in ("L", "R") else "",
-    )
-
-
-def quantitative(points: Sequence[TimePoint]) -> tuple[list[TimePoint], tuple[str, ...]]:
-    """The phases on one scale, and what to say of it.
-
-    Where a Philips scanner scaled each phase differently, stored values become (stored * slope + intercept) /
-    (slope * scale slope), which is what was measured (Chenevert et al., Transl Oncol 2014;7:65).
-    """
-    pairs = [(f, scale) for p in points for f, scale in zip(p.frames, p.scales, strict=True)]
-    factors = [f.slope * scale for f, scale in pairs if scale]
-    if len(factors) < len(pairs) or max(factors) / min(factors) < 1 + UNEQUAL:
-        return list(points), ()
-    changed = [
-        replace(p, frames=tuple(measured(f, s or 1.0) for f, s in zip(p.frames, p.scales, strict=True))) for p in points
-    ]
-    return changed, ("The scanner scaled the phases differently; its scale slope (2005,xx0E) was applied.",)
-
-
-def measured(frame: Frame, scale: float) -> Frame:
-    return replace(frame, slope=1 / scale, intercept=frame.intercept / (frame.slope * scale))
 
 
 def describe_phases(found: Ordered, reasons: dict[str, str]) -> None:

@@ -117,8 +117,11 @@ def enhanced_technique(header: Header, ds: pydicom.Dataset) -> Technique:
 
 
 def said(header: Header) -> frozenset[str]:
-    text = f"{header.text('SeriesDescription')} {header.text('ProtocolName')}".upper()
-    return frozenset(re.findall(r"[A-Z0-9]+", text))
+    return word_set(f"{header.text('SeriesDescription')} {header.text('ProtocolName')}")
+
+
+def word_set(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"[A-Z0-9]+", text.upper()))
 
 
 def side_of(

@@ -5,41 +5,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from radnode_inference.frames import Frame
 from radnode_inference.match import name
 from radnode_inference.model import DeclinedError
-from radnode_inference.models.breast_mri.roles_facts import DAY_S, Facts
-from radnode_inference.models.breast_mri.roles_series import Seen
-from radnode_inference.study import Series
+from radnode_inference.models.breast_mri.roles_facts import DAY_S
+from radnode_inference.models.breast_mri.roles_points import CLOCKS, TimePoint
 
 APART_S = 1.0
-CLOCKS = ("AcquisitionTime", "TriggerTime", "TemporalPositionTimeOffset", "Dynamic Scan Begin Time", "ContentTime")
-"""In the order in which they are believed."""
 POSITION = "TemporalPositionIdentifier"
 LONGEST_BEFORE_S, LONGEST_AFTER_S = 900.0, 120.0
 """Contrast is given at most so long before and so long after the first phase with it begins."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class TimePoint:
-    """The frames of one time. clocks: when it began by each of CLOCKS that says so, in s.
-
-    offsets: the same in s after the series began, also where it is not known when that was. position: Temporal Position;
-    lasts_s: the acquisition's length; contrast: whether the images say that contrast was given (None: they say nothing);
-    injected_s: when, as they say. scales: Philips' scale slope of each frame. expected: Number of Temporal Positions.
-    """
-
-    series: Series
-    frames: tuple[Frame, ...]
-    clocks: dict[str, float]
-    offsets: dict[str, float]
-    position: int | None
-    lasts_s: float | None
-    contrast: bool | None
-    injected_s: float | None
-    scales: tuple[float | None, ...]
-    expected: int | None
-    begins_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,66 +52,6 @@ class Timed(Ordered):
         steps = np.diff([p.begins_s for p in self.after])
         step = float(steps.min()) if len(steps) else 60.0
         return point.begins_s + min(point.lasts_s or step, step) / 2 - self.injection_s
-
-
-def time_points(seen: Seen) -> tuple[TimePoint, ...]:
-    """The time points of a series, in order; one where every place is there once.
-
-    Told apart by Temporal Position, else by any time. Raises DeclinedError `timing` when places repeat and nothing tells
-    the images apart.
-    """
-    pairs = list(zip(seen.frames, seen.facts, strict=True))
-    if len(places(pairs)) == len(pairs):
-        return (time_point(seen, pairs),)
-    for attribute in ("position", "acquired_s", "trigger_s", "offset_s", "dynamic_s", "content_s"):
-        groups: dict[float, list[tuple[Frame, Facts]]] = {}
-        for pair in pairs:
-            value = getattr(pair[1], attribute)
-            if value is not None:
-                groups.setdefault(value, []).append(pair)
-        whole = all(len(places(g)) == len(g) for g in groups.values())
-        if len(groups) > 1 and whole and sum(map(len, groups.values())) == len(pairs):
-            return tuple(time_point(seen, groups[k]) for k in sorted(groups))
-    raise DeclinedError(
-        "timing",
-        "places repeat within a series and TemporalPositionIdentifier, AcquisitionTime and TriggerTime do not tell"
-        f" its images apart ({name(seen.series)})",
-    )
-
-
-def places(pairs: Sequence[tuple[Frame, Facts]]) -> set[tuple[float, ...]]:
-    return {tuple(round(float(v), 3) for v in f.position) for f, _ in pairs}
-
-
-def time_point(seen: Seen, pairs: Sequence[tuple[Frame, Facts]]) -> TimePoint:
-    facts = [f for _, f in pairs]
-    began = earliest([f.acquired_s for f in seen.facts])
-    offsets = {
-        clock: after
-        for clock, attribute in zip(CLOCKS[1:4], ("trigger_s", "offset_s", "dynamic_s"), strict=True)
-        if (after := earliest([getattr(f, attribute) for f in facts])) is not None
-    }
-    clocks = {
-        "AcquisitionTime": earliest([f.acquired_s for f in facts]),
-        **{clock: None if began is None else began + after for clock, after in offsets.items()},
-        "ContentTime": earliest([f.content_s for f in facts]),
-    }
-    return TimePoint(
-        series=seen.series,
-        frames=tuple(f for f, _ in pairs),
-        clocks={k: v for k, v in clocks.items() if v is not None},
-        offsets=offsets,
-        position=facts[0].position,
-        lasts_s=facts[0].lasts_s,
-        contrast=facts[0].contrast,
-        injected_s=facts[0].injected_s,
-        scales=tuple(f.scale for f in facts),
-        expected=facts[0].expected,
-    )
-
-
-def earliest(times: Sequence[float | None]) -> float | None:
-    return min((t for t in times if t is not None), default=None)
 
 
 def timed(points: Sequence[TimePoint]) -> Timed:
@@ -255,7 +169,24 @@ def believed(points: Sequence[TimePoint]) -> str:
     clock = complete_clock(points)
     if not clock:
         raise DeclinedError("timing", without_clock(points))
+    if clock == CLOCKS[-1] and (times := copied_at(points)):
+        raise DeclinedError(
+            "timing",
+            f"each AcquisitionTime is that of {times} phases, which only ContentTime tells apart: series stored more than once",
+        )
     return clock
+
+
+def copied_at(points: Sequence[TimePoint]) -> int:
+    """How many series share each acquisition time, where all phases are there equally often and not all at one time; else 0."""
+    of_time: dict[int, set[str]] = {}
+    for point in points:
+        if CLOCKS[0] not in point.clocks:
+            return 0
+        of_time.setdefault(round(point.clocks[CLOCKS[0]]), set()).add(point.series.series_uid)
+    counts = {len(uids) for uids in of_time.values()}
+    (often,) = counts if len(counts) == 1 else (0,)
+    return often if often > 1 and len(of_time) > 1 and often * len(of_time) == len(points) else 0
 
 
 def complete_clocks(points: Sequence[TimePoint]) -> list[str]:
