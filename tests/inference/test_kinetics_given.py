@@ -16,6 +16,7 @@ from radnode_inference.generator import breast
 from radnode_inference.generator.dicom_parts import Layout, Order
 from radnode_inference.generator.dicom_writer import write_breast
 from radnode_inference.generator.fields import Grid
+from radnode_inference.measure import BILATERAL, LEFT, RIGHT
 from radnode_inference.models.breast_mri.kinetics import KineticsModel
 from radnode_inference.models.breast_mri.kinetics_given import SEGMENTATION, STRUCTURES, polygon
 from radnode_inference.study import Study
@@ -191,6 +192,47 @@ def test_a_region_that_does_not_fit_is_not_used_and_that_is_said(
     said = " ".join(found.statements)
     assert reason in said and "outlined automatically" in said
     assert [f.tracking_id for f in found.items if f.kind is Kind.ABNORMALITY] == ["Enhancing lesion 1"]
+
+
+@pytest.mark.parametrize("kind", ["EXTERNAL", "BODY", "SEG"])
+def test_a_region_that_is_anatomy_is_no_lesion(kind: str, written: Written, tmp_path: Path) -> None:
+    made, reference = written.made, written.frame_of_reference
+    if kind == "SEG":
+        drawn = write_seg(written, ball(made, made.grid, 30.0), made.grid, tmp_path, reference)
+        ds = pydicom.dcmread(drawn)
+        structure = item(CodeValue="123037004", CodingSchemeDesignator="SCT", CodeMeaning="Anatomical Structure")
+        ds.SegmentSequence[0].SegmentedPropertyCategoryCodeSequence = [structure]
+    else:
+        drawn = write_structures(written, circles(made, 40.0), tmp_path, reference)
+        ds = pydicom.dcmread(drawn)
+        ds.StructureSetROISequence[0].ROIName = "BODY" if kind == "BODY" else "Outline"
+        ds.RTROIObservationsSequence = [
+            item(ObservationNumber=1, ReferencedROINumber=1, RTROIInterpretedType=kind if kind == "EXTERNAL" else "")
+        ]
+    ds.save_as(drawn)
+    found = written.read(drawn)
+    said = " ".join(found.statements)
+    assert "is anatomy by its type or name: not measured" in said and "outlined automatically" in said
+    assert [f.tracking_id for f in found.items if f.kind is Kind.ABNORMALITY] == ["Enhancing lesion 1"]
+
+
+def test_the_sum_of_given_regions_is_named_after_them_and_of_their_side(written: Written, tmp_path: Path) -> None:
+    whole = next(f for f in written.read().items if f.kind is Kind.EXAMINATION)
+    assert (whole.tracking_id, whole.laterality) == ("Enhancement of both breasts", BILATERAL)
+    made = written.made
+    drawn = write_seg(written, ball(made, made.grid, 6.0), made.grid, tmp_path, written.frame_of_reference)
+    given = next(f for f in written.read(drawn).items if f.kind is Kind.EXAMINATION)
+    side = {"R": RIGHT, "L": LEFT}[made.lesions[0].laterality]
+    assert (given.tracking_id, given.laterality) == ("Enhancement in Tumour", side)
+
+
+def test_regions_that_leave_nothing_of_the_breasts_still_have_a_background(written: Written, tmp_path: Path) -> None:
+    around = np.array(written.made.grid.shape) + 4
+    affine = written.made.grid.affine.copy()
+    affine[:3, 3] -= affine[:3, :3] @ (2, 2, 2)
+    grid = Grid(shape=(int(around[0]), int(around[1]), int(around[2])), affine=affine)
+    found = written.read(write_seg(written, np.ones(grid.shape, bool), grid, tmp_path, written.frame_of_reference))
+    assert any(s.startswith("Background enhancement") for s in found.statements)
 
 
 def test_a_segmentation_that_radnode_made_is_no_given_region(written: Written, tmp_path: Path) -> None:

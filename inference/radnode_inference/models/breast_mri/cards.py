@@ -8,8 +8,10 @@ from radnode_inference.model import Availability, ModelCard
 from radnode_inference.models.breast_mri.kinetics_codes import ENHANCING_LESION
 from radnode_inference.weights import weights_card
 
-KINETICS_VERSION = "1.1.0"
-"""1.1.0: early and late phase counted from when the first phase with contrast began; ADC computed where there is no map."""
+KINETICS_VERSION = "1.2.0"
+"""1.1.0: early and late phase counted from when the first phase with contrast began; ADC computed where there is no map.
+1.2.0: drawn anatomy is not measured, what is measured in drawn regions is named after them; phases that are stored twice
+count once, and of several dynamic series the one with an early and a late phase is read."""
 KINETICS_IDENTITY = ModelIdentity(
     name="mr-breast-kinetics",
     version=KINETICS_VERSION,

@@ -58,7 +58,7 @@ class KineticsModel:
         progress(0.7, "measuring enhancement")
         phases = found.phases[0], found.phases[found.early], found.phases[found.late]
         maps = kinetics(*phases, found.measured)
-        background = maps if not found.drawn else kinetics(*phases, found.breasts & ~found.measured)
+        background = maps if not found.drawn else kinetics(*phases, beside(found))
         check_enhancement(found, background)
         if found.drawn:
             named = [(f"Enhancing tissue in {d.label}", maps.enhancing & d.mask[found.box]) for d in found.drawn]
@@ -115,19 +115,29 @@ class KineticsModel:
             Measurement(concept=concept, value=float(((ratios > low) & (ratios <= high)).sum()) * ml, unit=measure.ML)
             for low, high, concept in codes.SER_BINS
         ]
-        tracking_id = "Enhancement of both breasts"
+        tracking_id, side = "Enhancement of both breasts", measure.BILATERAL
+        if found.drawn:  # named after them: what was measured elsewhere in another study is not the same thing
+            tracking_id = f"Enhancement in {', '.join(d.label for d in found.drawn)}"
+            sides = {measure.laterality(d.mask, found.pre, found.region.midline_x) for d in found.drawn}
+            side = sides.pop() if len(sides) == 1 else measure.BILATERAL
         return Finding(
             tracking_id=tracking_id,
             tracking_uid=tracking_uid(study.study_uid, self.identity, tracking_id),
             kind=Kind.EXAMINATION,
             concept=codes.BREAST,
-            laterality=measure.BILATERAL,
+            laterality=side,
             measurements=(
                 Measurement(concept=codes.ENHANCING_VOLUME, value=float(maps.enhancing.sum()) * ml, unit=measure.ML),
                 *volumes,
                 Measurement(concept=codes.BACKGROUND, value=background.background, unit=measure.PERCENT),
             ),
         )
+
+
+def beside(found: Examination) -> BoolArray:
+    """The breasts without the given regions; with them where nothing else is left."""
+    rest = found.breasts & ~found.measured
+    return rest if rest.any() else found.breasts
 
 
 def median_adc(mask: BoolArray, pre: Volume, adc: Volume) -> float | None:

@@ -20,6 +20,18 @@ from radnode_inference.volume import BoolArray, Volume
 SEGMENTATION, STRUCTURES = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.481.3"
 OWN = "RADNODE"
 LEAST_ML = 0.05
+ANATOMY = frozenset(("123037004", "T-D000A", "91720002", "T-D0080", "260787004", "A-00004"))
+"""Segmented property categories (SCT, SRT; PS3.16 CID 7150) that are no finding: structure, substance, object. Tissue is
+what programs write for anything that nobody named, so also for tumours."""
+NO_TARGET = frozenset(
+    (
+        "EXTERNAL", "ORGAN", "AVOIDANCE", "BOLUS", "SUPPORT", "FIXATION", "MARKER", "REGISTRATION", "ISOCENTER",
+        "CONTRAST_AGENT", "CAVITY", "DOSE_REGION", "CONTROL", "DOSE_MEASUREMENT", "BRACHY_CHANNEL",
+        "BRACHY_ACCESSORY", "BRACHY_SRC_APP", "BRACHY_CHNL_SHLD",
+    )
+)  # fmt: skip
+"""RT ROI Interpreted Types (PS3.3 C.8.8.8.1) of what nobody drew as a tumour."""
+BODY_NAMES = frozenset(("BODY", "EXTERNAL", "SKIN", "PATIENT"))
 
 Named = tuple[str, BoolArray]
 
@@ -46,11 +58,15 @@ def drawn_regions(study: Study, pre: Volume) -> tuple[tuple[Drawn, ...], tuple[s
         source = f"the {kind} in series {header.text('SeriesNumber') or '?'} {header.text('SeriesDescription')!r}"
         read = segments if kind == "segmentation" else structures
         try:
-            named = read(header.dataset(), header, pre)
+            ds = header.dataset()
+            named, anatomy = read(ds, header, pre), anatomy_of(ds)
         except (UnfitError, ValueError, AttributeError, IndexError, KeyError) as e:
             reason = str(e) if isinstance(e, UnfitError) else f"it cannot be read ({type(e).__name__})"
             remarks.append(f"{source[0].upper()}{source[1:]} was not used: {reason}.")
             continue
+        if left := [label for label, _ in named if label in anatomy]:
+            remarks.append(f"In {source}, {', '.join(left)} is anatomy by its type or name: not measured.")
+            named = [n for n in named if n[0] not in left]
         small = [label for label, mask in named if mask.sum() * pre.voxel_mm3 / 1000 < LEAST_ML]
         if small:
             remarks.append(f"In {source}, nothing of {', '.join(small)} lies in the dynamic series.")
@@ -65,6 +81,24 @@ def objects(study: Study) -> Iterator[Header]:
             own = OWN in (header.text("Manufacturer").upper(), header.text("ManufacturerModelName").upper())
             if header.text("SOPClassUID") in (SEGMENTATION, STRUCTURES) and not own:
                 yield header
+
+
+def anatomy_of(ds: pydicom.Dataset) -> frozenset[str]:
+    """The labels of the regions that show a part of the body or an object, not what somebody drew as a finding."""
+    labels = {
+        str(s.get("SegmentLabel", s.SegmentNumber))
+        for s in ds.get("SegmentSequence", ())
+        if any(str(c.get("CodeValue", "")) in ANATOMY for c in s.get("SegmentedPropertyCategoryCodeSequence", ()))
+    }
+    kinds = {
+        int(o.ReferencedROINumber): str(o.get("RTROIInterpretedType", ""))
+        for o in ds.get("RTROIObservationsSequence", ())
+    }
+    for roi in ds.get("StructureSetROISequence", ()):
+        name = str(roi.get("ROIName", roi.ROINumber))
+        if kinds.get(int(roi.ROINumber), "").upper() in NO_TARGET or name.upper() in BODY_NAMES:
+            labels.add(name)
+    return frozenset(labels)
 
 
 def segments(ds: pydicom.Dataset, header: Header, pre: Volume) -> list[Named]:
