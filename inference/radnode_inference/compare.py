@@ -12,7 +12,8 @@ from scipy.optimize import linear_sum_assignment
 from radnode_inference.align import Alignment, align
 from radnode_inference.findings import Code, Finding, Findings, Kind, Measurement, Prior
 from radnode_inference.header import Header
-from radnode_inference.measure import HU, ML, MM, PERCENT, VOLUME, centroid
+from radnode_inference.match import contrast_of, kernel_of, thickness_of
+from radnode_inference.measure import GRAM, HU, ML, MM, PERCENT, VOLUME, centroid
 from radnode_inference.study import Study
 
 REACH_MM = 15.0
@@ -55,7 +56,7 @@ def compare(now: Examined, then: Examined) -> Findings:
     told = [f"Compared with the study of {then.day} ({then.study.study_uid}), read anew by the same model."]
     unlike = differing(now.header, then.header)
     if unlike:
-        told.append(f"The two scans differ in {unlike}: densities are not compared.")
+        told.append(f"The two scans differ in {unlike}: densities and masses are not compared.")
     parts = [e for e in (now, then) if e.findings.partial_because]
     if parts:
         told.append("One of the two scans holds only a part: volumes of organs are not compared.")
@@ -131,7 +132,7 @@ def separation(now: Findings, one: Finding, then: Findings, other: Finding, alig
 
 def changed(finding: Finding, prior: Finding, now: Examined, then: Examined, *, densities: bool) -> Finding:
     """The finding with its prior, and for a nodule that has grown its volume doubling time."""
-    left_out = set() if densities else {HU.value, PERCENT.value}
+    left_out = set() if densities else {HU.value, PERCENT.value, GRAM.value}
     before = {(m.concept.value, m.unit.value): m for m in prior.measurements if m.unit.value not in left_out}
     both = [
         (m, before[m.concept.value, m.unit.value])
@@ -203,13 +204,13 @@ def differing(now: Header, then: Header) -> str:
     if now.text("Modality") != "CT":
         return ""
     found = []
-    kernels = [" ".join(h.texts("ConvolutionKernel")) or "not stated" for h in (now, then)]
+    kernels = [kernel_of(h).replace("\\", " ") or "not stated" for h in (now, then)]
     if kernels[0].upper() != kernels[1].upper():
         found.append(f"kernel ({kernels[0]} now, {kernels[1]} then)")
-    thickness = [h.number("SliceThickness") or 0.0 for h in (now, then)]
+    thickness = [thickness_of(h) or 0.0 for h in (now, then)]
     if abs(thickness[0] - thickness[1]) > 0.5:
         found.append(f"slice thickness ({thickness[0]:g} mm now, {thickness[1]:g} mm then)")
-    contrast = [bool(h.text("ContrastBolusAgent")) for h in (now, then)]
+    contrast = [bool(contrast_of(h)) for h in (now, then)]
     if contrast[0] != contrast[1]:
         found.append("contrast medium")
     return " and ".join(found)

@@ -86,15 +86,30 @@ def single(header: Header) -> Frame:
         position=header.numbers("ImagePositionPatient"),
         orientation=header.numbers("ImageOrientationPatient"),
         spacing=header.numbers("PixelSpacing"),
-        slope=header.number("RescaleSlope"),
-        intercept=header.number("RescaleIntercept"),
+        slope=stated(header, "RescaleSlope"),
+        intercept=stated(header, "RescaleIntercept"),
         temporal_position=None if temporal is None else int(temporal),
         acquired=header.text("AcquisitionDateTime") or header.text("AcquisitionTime"),
     )
 
 
+def stated(header: Header, keyword: str) -> float | None:
+    """A number that is there or not; what is there and no number is not taken for 0 or 1. Raises DeclinedError `pixel-data`."""
+    found = header.number(keyword)
+    if found is None and (text := header.text(keyword)):
+        raise DeclinedError("pixel-data", f"the {keyword} of an image is no number ({text!r})")
+    return found
+
+
 def enhanced(header: Header) -> Iterator[Frame]:
     """The frames of an enhanced multi-frame image by its functional groups (PS3.3 C.7.6.16)."""
+    try:
+        yield from grouped(header)
+    except (ValueError, TypeError) as e:  # how pydicom meets a number that is none
+        raise DeclinedError("no-position", f"the functional groups of an image cannot be read ({e})") from e
+
+
+def grouped(header: Header) -> Iterator[Frame]:
     dataset = header.dataset()
     groups = dataset.get("PerFrameFunctionalGroupsSequence") or []
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()])[0]
@@ -142,7 +157,7 @@ def placed(
     temporal_position: int | None,
     acquired: str,
 ) -> Frame:
-    """A frame with its attributes checked. Raises DeclinedError `no-position`, `impossible-orientation` or `impossible-spacing`."""
+    """A frame with its attributes checked. Raises DeclinedError `no-position`, `impossible-orientation`, `impossible-spacing` or `pixel-data`."""
     for name, found, wanted in (
         ("position", position, 3),
         ("orientation", orientation, 6),
@@ -155,6 +170,9 @@ def placed(
     if abs(np.array(lengths) - 1).max() > 0.01 or abs(along_row @ along_column) > 0.01:
         stated = "\\".join(f"{v:g}" for v in orientation)
         raise DeclinedError("impossible-orientation", f"an image's rows and columns cannot lie as it states ({stated})")
+    scale = 1.0 if slope is None else slope, 0.0 if intercept is None else intercept
+    if not np.isfinite(scale).all() or scale[0] == 0:
+        raise DeclinedError("pixel-data", f"an image states a rescale of {scale[0]:g} and {scale[1]:g}")
     if min(spacing) <= 0:
         stated = " and ".join(f"{v:g}" for v in spacing)
         raise DeclinedError("impossible-spacing", f"an image states pixels of {stated} mm")
@@ -165,8 +183,8 @@ def placed(
         along_row=along_row / lengths[0],
         along_column=along_column / lengths[1],
         pixel_spacing=(spacing[0], spacing[1]),
-        slope=1.0 if slope is None else slope,
-        intercept=0.0 if intercept is None else intercept,
+        slope=scale[0],
+        intercept=scale[1],
         temporal_position=temporal_position,
         acquired=acquired,
     )

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from radnode_inference.header import Header
-from radnode_inference.match import is_sharp
+from radnode_inference.match import is_sharp, thickness_of
 from radnode_inference.model import DeclinedError
 from radnode_inference.volume import Volume
 
@@ -70,7 +70,7 @@ class Gates(BaseModel):
         raise DeclinedError("region", f"the images show {shown}, the weights need {' or '.join(self.region)}")
 
     def asked_slices(self, header: Header, volume: Volume) -> str | None:
-        mm = max(header.number("SliceThickness") or 0.0, volume.spacing[0])
+        mm = max(thickness_of(header) or 0.0, volume.spacing[0])
         return within("slice-spacing", "slices", mm, self.slice_mm, "mm")
 
     def asked_pixels(self, volume: Volume) -> str | None:
@@ -83,7 +83,7 @@ class Gates(BaseModel):
     def asked_kernel(self, header: Header) -> str | None:
         if self.kernel is None:
             return None
-        name = header.text("ConvolutionKernel").split("\\")[0].strip()
+        name = next(iter(header.stated("ConvolutionKernel")), "")
         if not name:
             return "Gate kernel: the images do not state their kernel."
         fits = not is_sharp(name) if self.kernel == "soft" else name.upper() in {k.upper() for k in words(self.kernel)}

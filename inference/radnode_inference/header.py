@@ -14,6 +14,7 @@ from pathlib import Path
 import pydicom
 from pydicom.charset import convert_encodings, decode_bytes, python_encoding
 from pydicom.datadict import tag_for_keyword
+from pydicom.multival import MultiValue
 
 LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
 UNDEFINED = 0xFFFFFFFF
@@ -109,17 +110,18 @@ class Header:
         return None if element is None else element[1]
 
     def text(self, keyword: str) -> str:
-        """The value as text with padding removed; "" when absent, empty or undecodable to anything."""
+        """The value as text without padding and NUL (no text holds it, PS3.5 section 6.1.2.1, and PostgreSQL keeps none);
+        "" when absent, empty or undecodable to anything."""
         value = self.raw(keyword)
         if not value:
             return ""
         if value.isascii() and b"\x1b" not in value:
-            return value.decode("ascii").strip("\0 ")
+            return value.decode("ascii").replace("\0", "").strip(" ")
         try:
             text = decode_bytes(value, self.encodings, TEXT_DELIMITERS) if self.encodings else value.decode("utf-8")
         except (LookupError, UnicodeError):
             text = value.decode("latin-1")
-        return text.strip("\0 ")
+        return text.replace("\0", "").strip(" ")
 
     def texts(self, keyword: str) -> tuple[str, ...]:
         """The backslash-separated values, each stripped; () when absent or empty."""
@@ -145,6 +147,19 @@ class Header:
             return None
         return int.from_bytes(value, order)  # type: ignore[arg-type]
 
+    @cached_property
+    def groups(self) -> tuple[pydicom.Dataset, ...]:
+        """The shared functional groups of an enhanced image and those of its first frame (PS3.3 C.7.6.16); () for others."""
+        if self.path is None or not self.raw("PerFrameFunctionalGroupsSequence"):
+            return ()
+        whole = self.dataset()
+        keywords = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "ContrastBolusAgentSequence"
+        return tuple(found[0] for keyword in keywords if (found := whole.get(keyword)))
+
+    def stated(self, keyword: str) -> tuple[str, ...]:
+        """The values of an attribute, also where an enhanced image keeps it in its functional groups; () where it does not."""
+        return self.texts(keyword) or next((v for g in self.groups if (v := nested_texts(g, keyword))), ())
+
     def dataset(self) -> pydicom.Dataset:
         """The whole header as a pydicom data set, pixels left out (slow: use it for nested attributes)."""
         if self.path is None:
@@ -157,6 +172,16 @@ def tag(keyword: str) -> int:
     if found is None:
         raise KeyError(keyword)
     return found
+
+
+def nested_texts(ds: pydicom.Dataset, keyword: str) -> tuple[str, ...]:
+    """The values of the first element of a keyword in a data set and what is nested in it; () where there is none."""
+    value = ds.get(keyword)
+    if value is not None and value != "":
+        values = value if isinstance(value, MultiValue) else [value]
+        return tuple(str(v).strip() for v in values)
+    items = (e.value[0] for e in ds if e.VR == "SQ" and e.value)
+    return next((v for i in items if (v := nested_texts(i, keyword))), ())
 
 
 def inflated_dataset(path: Path) -> bytes:

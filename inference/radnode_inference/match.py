@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from radnode_inference.header import Header
+from radnode_inference.header import Header, nested_texts
 from radnode_inference.model import DeclinedError
 from radnode_inference.study import Series, Study
 
@@ -24,6 +24,9 @@ CHEST = r"CHEST|THORAX|LUNG|LUNGE|POUMON|TORAX"
 OTHER_PARTS = r"HEAD|SKULL|BRAIN|NECK|ABDOMEN|PELVIS|SPINE|KNEE|LEG|ARM\b"
 FEWEST_SLICES = 10
 THICKEST_MM = 10.0
+PARTIAL_MM = 150.0
+"""A series that covers less than this does not show the lungs whole, whatever else speaks for it."""
+NO_AGENT = frozenset(("", "NO", "NONE", "NATIVE", "UNENHANCED"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,10 +94,10 @@ def refuse_ct(series: Series) -> str | None:
         return "a projection or a screenshot, not slices"
     if series.description.upper().startswith("AI "):
         return "made by an AI"
-    units = header.text("RescaleType").upper()
+    units = " ".join(header.stated("RescaleType")).upper()
     if units not in ("", "HU", "HU_MOD", "US"):
         return f"its values are {units}, not Hounsfield units"
-    thickness = header.number("SliceThickness")
+    thickness = thickness_of(header)
     if thickness is not None and thickness > THICKEST_MM:
         return f"slices of {thickness:g} mm are too thick"
     count = slice_count(series)
@@ -110,20 +113,51 @@ def rank_ct(series: Series, region: Sequence[str] = ()) -> tuple[Any, ...]:
     return (
         "DERIVED" in words and bool(words & REFORMAT_WORDS),
         body_part_rank(header, region),
+        extent_mm(series) < PARTIAL_MM,
+        says_expiration(header),
         -round(extent_mm(series) / 50),
         not is_axial(header),
-        is_sharp(header.text("ConvolutionKernel")) is not False,
-        header.number("SliceThickness") or 99.0,
+        is_sharp(kernel_of(header)) is not False,
+        thickness_of(header) or 99.0,
         series.series_uid,
     )
 
 
 def describe_ct(series: Series) -> str:
     header = series.headers[0]
-    kernel = header.text("ConvolutionKernel") or "unknown"
-    thickness = header.number("SliceThickness")
+    kernel = kernel_of(header) or "unknown"
+    thickness = thickness_of(header)
     slices = f"{slice_count(series)} slices" + (f" of {thickness:g} mm" if thickness else "")
     return f"{name(series)}: {slices} over {extent_mm(series):.0f} mm, kernel {kernel}"
+
+
+def kernel_of(header: Header) -> str:
+    """The values of Convolution Kernel, the name first, with backslashes between them; "" where it is not stated."""
+    return "\\".join(header.stated("ConvolutionKernel"))
+
+
+def thickness_of(header: Header) -> float | None:
+    """Slice Thickness in mm."""
+    try:
+        return float(next(iter(header.stated("SliceThickness")), ""))
+    except ValueError:
+        return None
+
+
+def contrast_of(header: Header) -> str:
+    """The contrast agent that was given; "" where none was, or none is stated (PS3.3 C.7.6.4, C.7.6.4b)."""
+    agent = " ".join(header.stated("ContrastBolusAgent")) or ", ".join(
+        a for g in header.groups[-1:] if "ContrastBolusAgentNumber" in g for a in nested_texts(g, "CodeMeaning")
+    )
+    given = header.stated("ContrastBolusAgentAdministered")
+    return "" if agent.upper() in NO_AGENT or given == ("NO",) else agent
+
+
+def says_expiration(header: Header) -> bool:
+    """Whether the series is named an expiration, and no inspiration."""
+    text = header.text("SeriesDescription").upper()
+    named = re.search(r"(?<![A-Z])EXS?P(?![A-Z])|EXS?PIR", text)
+    return bool(named) and not re.search(r"(?<![A-Z])INSP(?![A-Z])|INSPIR", text)
 
 
 def image_words(header: Header) -> frozenset[str]:

@@ -13,7 +13,7 @@ from radnode_inference.align import align
 from radnode_inference.compare import Examined, compare
 from radnode_inference.findings import Code, Finding, Findings, Kind, Measurement, ModelIdentity
 from radnode_inference.longitudinal import NONE_HERE, read
-from radnode_inference.measure import HU, LEFT, ML, PERCENT, RIGHT, VOLUME, volume_measurement
+from radnode_inference.measure import GRAM, HU, LEFT, ML, PERCENT, RIGHT, VOLUME, volume_measurement
 from radnode_inference.model import DeclinedError, Progress
 from radnode_inference.study import Study
 from radnode_inference.volume import Volume
@@ -68,6 +68,7 @@ def lung(millilitres: float, laa: float) -> Finding:
         (VOLUME, millilitres, ML),
         (LAA, laa, PERCENT),
         (Code(value="PERC15", scheme="99RADNODE", meaning="p15"), -900.0, HU),
+        (Code(value="118538004", scheme="SCT", meaning="Mass"), 400.0, GRAM),
     )
     return Finding(
         tracking_id="right-lung",
@@ -141,11 +142,20 @@ def test_an_organ_is_compared_by_name_and_densities_only_with_the_same_kernel(tm
     assert same is not None
     assert same.sentence == (
         "Volume 1100 mL, on 2025-01-01 1000 mL (+10 %); Lung voxels below -950 HU 6 %, on 2025-01-01 4.5 % (+1.5 points); "
-        "p15 -900 HU, on 2025-01-01 -900 HU (+0 HU)."
+        "p15 -900 HU, on 2025-01-01 -900 HU (+0 HU); Mass 400 g, on 2025-01-01 400 g (+0 %)."
     )
     other = compare(later, examined(tmp_path, scan(), "20240101", lung(1000, 4.5), kernel="B70f"))
     assert other.items[0].prior is not None and [m.unit for m in other.items[0].prior.measurements] == [ML]
-    assert "The two scans differ in kernel (B31f now, B70f then): densities are not compared." in other.statements
+    assert (
+        "The two scans differ in kernel (B31f now, B70f then): densities and masses are not compared."
+        in other.statements
+    )
+
+
+def test_an_agent_that_says_none_is_no_contrast_medium(tmp_path: Path) -> None:
+    now, then = (examined(tmp_path, scan(), day, lung(1000, 4.5)) for day in ("20260101", "20250101"))
+    unenhanced = written(tmp_path / "none", volume_of(np.zeros((3, 4, 4)), np.eye(4)), ContrastBolusAgent="NONE")
+    assert not any("differ in" in s for s in compare(now, replace(then, study=unenhanced)).statements)
 
 
 def test_a_partial_scan_compares_no_volumes_of_organs(tmp_path: Path) -> None:

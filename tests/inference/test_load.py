@@ -363,6 +363,27 @@ def unknown_syntax(folder: Path, stack: Stack) -> list[Header]:
     return headers(folder)
 
 
+def rewritten(old: bytes, new: bytes, **attributes: object) -> Callable[[Path, Stack], list[Header]]:
+    """A value in one file as bytes: what pydicom would not write."""
+
+    def write(folder: Path, stack: Stack) -> list[Header]:
+        change_at(2, **attributes)(folder, stack)
+        path = folder / "0002.dcm"
+        whole = path.read_bytes()
+        assert old in whole and len(old) == len(new)
+        path.write_bytes(whole.replace(old, new))
+        return headers(folder)
+
+    return write
+
+
+def enhanced_with_a_comma(folder: Path, stack: Stack) -> list[Header]:
+    (header,) = stack.write_enhanced(folder / "e.dcm")
+    assert header.path is not None
+    header.path.write_bytes(header.path.read_bytes().replace(b"0.7\\0.9", b"0,7\\0.9"))
+    return headers(folder)
+
+
 GATES: dict[str, tuple[str, str, Callable[[Path, Stack], list[Header]]]] = {
     "zero slices": ("no-images", "holds no image", lambda folder, stack: []),
     "no pixels at all": ("no-images", "holds no image", edited(lambda i, ds: delattr(ds, "PixelData"))),
@@ -400,6 +421,12 @@ GATES: dict[str, tuple[str, str, Callable[[Path, Stack], list[Header]]]] = {
     "broken codestream": ("pixel-data", "cannot be decoded", broken_codestream),
     "unknown transfer syntax": ("pixel-data", "1.2.840.10008.1.2.4.102", unknown_syntax),
     "colour": ("pixel-data", "RGB", change_at(0, 1, 2, 3, 4, PhotometricInterpretation="RGB")),
+    "an intercept with a comma": (
+        "pixel-data", "RescaleIntercept of an image is no number ('-24,0')",
+        rewritten(b"-24.0 ", b"-24,0 ", RescaleIntercept="-24.0"),
+    ),
+    "a slope of nought": ("pixel-data", "a rescale of 0 and -1024", change_at(1, RescaleSlope=0)),
+    "a spacing with a comma in an enhanced image": ("no-position", "cannot be read", enhanced_with_a_comma),
     "time points in one enhanced image": (
         "duplicate-position", "time points", lambda folder, stack: stack.write_enhanced(folder / "e.dcm", times=2),
     ),

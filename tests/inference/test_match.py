@@ -1,13 +1,15 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset
-from support.series import CORONAL, Stack
+from support.series import CORONAL, ENHANCED_CT, Stack, items
 
-from radnode_inference.match import best_ct, is_sharp
+from radnode_inference.header import Header
+from radnode_inference.match import best_ct, contrast_of, is_sharp, kernel_of, refuse_ct, thickness_of
 from radnode_inference.model import DeclinedError
-from radnode_inference.study import Study
+from radnode_inference.study import Series, Study
 
 STUDY_UID = "1.2.3.4"
 
@@ -69,6 +71,14 @@ PREFERENCES: dict[str, tuple[dict[str, object], dict[str, object]]] = {
     "long over short": ({"slices": 40}, {"slices": 12, "SliceThickness": 1}),
     "axial over coronal": ({}, {"orientation": CORONAL}),
     "soft over sharp": ({}, {"ConvolutionKernel": "B70f", "SliceThickness": 1}),
+    "inspiration over expiration": (
+        {"SeriesDescription": "Thorax"},
+        {"SeriesDescription": "Thorax EXSP 1.0", "SliceThickness": 1},
+    ),
+    "both in one name is neither": (
+        {"SeriesDescription": "Thorax INSP/EXP", "SliceThickness": 1},
+        {"SeriesDescription": "Thorax"},
+    ),
     "thin over thick": ({"SliceThickness": 1}, {"SliceThickness": 5}),
 }
 
@@ -98,3 +108,32 @@ def test_the_better_series_comes_first_whatever_its_number(
 )  # fmt: skip
 def test_kernels_of_the_makers_are_told_sharp_from_soft(kernel: str, sharp: bool | None) -> None:
     assert is_sharp(kernel) is sharp
+
+
+def enhanced(folder: Path, edit: Callable[[Dataset], None]) -> Header:
+    stack = Stack(stored=np.zeros((12, 4, 4), np.uint16), spacing=(2.0, 1.0, 1.0))
+    (header,) = stack.write_enhanced(folder / "enhanced.dcm", sop_class_uid=ENHANCED_CT, edit=edit)
+    return header
+
+
+def test_what_an_enhanced_ct_says_in_its_functional_groups_is_seen(tmp_path: Path) -> None:
+    def edit(ds: Dataset) -> None:
+        ds.ContrastBolusAgentSequence = items(ContrastBolusAgentNumber=1, CodeMeaning="Iohexol")
+        groups = ds.SharedFunctionalGroupsSequence[0]
+        groups.CTReconstructionSequence = items(ConvolutionKernel=["Br40d", "3"])
+        groups.PixelMeasuresSequence[0].SliceThickness = 5.0
+
+    header = enhanced(tmp_path, edit)
+    assert (kernel_of(header), contrast_of(header), thickness_of(header)) == ("Br40d\\3", "Iohexol", 5.0)
+
+
+def test_an_enhanced_ct_without_contrast_or_in_other_units_is_known_by_its_functional_groups(tmp_path: Path) -> None:
+    def edit(ds: Dataset) -> None:
+        ds.ContrastBolusAgentSequence = items(ContrastBolusAgentNumber=1, CodeMeaning="Iohexol")
+        for group in ds.PerFrameFunctionalGroupsSequence:
+            group.ContrastBolusUsageSequence = items(ContrastBolusAgentNumber=1, ContrastBolusAgentAdministered="NO")
+            group.PixelValueTransformationSequence[0].RescaleType = "MGML"
+
+    header = enhanced(tmp_path, edit)
+    assert contrast_of(header) == "" == kernel_of(header)
+    assert refuse_ct(Series(series_uid="1", headers=(header,))) == "its values are MGML, not Hounsfield units"

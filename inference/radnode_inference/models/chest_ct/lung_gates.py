@@ -1,10 +1,9 @@
 """What a reader must know before believing a density: kernel, slice thickness, contrast, inspiration, coverage."""
 
-import re
 from dataclasses import dataclass
 
 from radnode_inference.header import Header
-from radnode_inference.match import is_sharp
+from radnode_inference.match import contrast_of, is_sharp, kernel_of, says_expiration, thickness_of
 from radnode_inference.models.chest_ct.lung_density import Density
 from radnode_inference.volume import Volume
 
@@ -50,7 +49,7 @@ def gates(header: Header, volume: Volume, total_ml: float, both: Density) -> Gat
 
 
 def thickness(header: Header, volume: Volume) -> Gate:
-    mm = max(header.number("SliceThickness") or 0.0, volume.spacing[0])
+    mm = max(thickness_of(header) or 0.0, volume.spacing[0])
     gate = Gate(name="thickness", seen=f"{mm:g} mm")
     if mm > THICK_MM:
         doubt = f"LAA and Perc15 are left out: slices of {mm:g} mm average emphysema away (3 mm at most)."
@@ -62,18 +61,18 @@ def thickness(header: Header, volume: Volume) -> Gate:
 
 
 def kernel(header: Header) -> Gate:
-    name = " ".join(header.texts("ConvolutionKernel"))
+    sharp, name = is_sharp(kernel_of(header)), kernel_of(header).replace("\\", " ")
     doubt = None
-    if is_sharp(name) is None:
+    if sharp is None:
         doubt = f"{name or '(not stated)'} is not a known one: LAA-950 may be off if it enhances edges."
-    elif is_sharp(name):
+    elif sharp:
         doubt = f"sharp kernel {name}: noise raises LAA-950 and lowers Perc15; not comparable with soft kernels."
     return Gate(name="kernel", seen=name, doubt=doubt)
 
 
 def contrast(header: Header) -> Gate:
-    given = header.text("ContrastBolusAgent").upper()
-    if not given or given in ("NONE", "NO", "NATIVE", "UNENHANCED"):
+    given = contrast_of(header)
+    if not given:
         return Gate(name="contrast", seen="none stated")
     doubt = "contrast medium was given: lung densities and mass are raised, LAA-950 is underestimated."
     return Gate(name="contrast", seen=given, doubt=doubt)
@@ -83,7 +82,7 @@ def inspiration(header: Header, total_ml: float, both: Density) -> Gate:
     """The limits are this program's working rule, not published ones: they only lead to a sentence."""
     seen = f"{total_ml:.0f} mL at a mean of {both.mean:.0f} HU"
     doubt = None
-    if re.search(r"(?<![A-Z])EXS?P(?![A-Z])|EXS?PIR", header.text("SeriesDescription").upper()):
+    if says_expiration(header):
         doubt = "the series is named an expiration; LAA-950 and Perc15 are defined for full inspiration."
     elif total_ml < SMALL_LUNGS_ML or both.mean > DENSE_HU:
         doubt = f"lungs of {seen}: perhaps not a full inspiration; LAA-950 would be underestimated."
