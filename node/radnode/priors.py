@@ -4,7 +4,7 @@ The same patient: equal Patient ID and issuer, and no birth date or sex that say
 Only whole studies count: one that is still arriving could look as if something had been missing then.
 """
 
-from sqlalchemy import select
+from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session
 
 from radnode.complete import input_files
@@ -25,7 +25,14 @@ def prior_studies(session: Session, study_uid: str) -> tuple[str, ...]:
         StudyRow.patient_id == study.patient_id,
         StudyRow.issuer_of_patient_id == study.issuer_of_patient_id,
         StudyRow.study_date != "",
-        StudyRow.study_date < study.study_date,
+        or_(
+            StudyRow.study_date < study.study_date,
+            and_(
+                StudyRow.study_date == study.study_date,
+                StudyRow.study_time != "",
+                StudyRow.study_time < study.study_time,
+            ),
+        ),
         StudyRow.state != StudyState.RECEIVING,
     )
     found = [

@@ -6,8 +6,8 @@ Read by `radnode.route`. A site replaces MODELS in its settings; EXCLUSIONS alwa
 from radnode.settings import Condition, Rule
 
 TEXTS = "BodyPartExamined|StudyDescription|SeriesDescription|ProtocolName"
-CHEST = ("CHEST", "THORAX", "TORAX", "LUNG", "PULMON", "POUMON", "BRUSTKORB", "CTPA")
-BREAST = ("BREAST", "MAMMA", "MAMMO", "BRUSTDRUESE", "BRUSTDRÜSE")
+CHEST = ("CHEST", "THORAX", "TORAX", "LUNG", "PULMON", "POUMON", "BRUSTKORB", "CTPA", "TÓRAX", "TORACE", "胸部", "胸腔")
+BREAST = ("BREAST", "MAMMA", "MAMMO", "BRUSTDRUESE", "BRUSTDRÜSE", "MAMA", "SEIN", "乳房", "乳腺")
 OTHER_PARTS = (
     "HEAD", "BRAIN", "SKULL", "CEREBR", "NECK", "ABDOM", "PELVI", "LIVER", "KIDNEY", "COLON", "SPINE", "KNEE", "HIP",
     "SHOULDER", "ANKLE", "FOOT", "HAND", "WRIST", "ELBOW", "EXTREMITY", "SINUS", "ORBIT", "DENTAL",

@@ -1,9 +1,18 @@
 """Which earlier studies of a patient the node hands to a model."""
 
-from support.core import STUDY, Node
+import time
 
+from sqlalchemy import update
+from support.core import STUDY, Node
+from support.objects import encoded, image
+from support.store import arrival_of
+
+from radnode import complete, fetches
 from radnode.priors import prior_studies
 from radnode.states import StudyState
+from radnode.store import Store
+from radnode.tables import InstanceRow
+from radnode.tables_pacs import FetchRow
 
 PATIENT = {"patient_id": "P1", "modalities": "CT"}
 
@@ -42,7 +51,58 @@ def test_other_patients_later_studies_and_those_still_arriving_are_none(node: No
     assert found(node) == ("1.8",)
 
 
+def test_an_examination_of_the_same_day_is_a_prior_where_the_hours_say_that_it_came_first(node: Node) -> None:
+    today = {"study_date": "20260101"} | PATIENT
+    node.add_study(study_time="143000.000", **today)
+    node.add_study("1.1", study_time="081500", **today)
+    node.add_study("1.2", study_time="150000", **today)
+    node.add_study("1.3", study_time="", **today)
+    node.add_study("1.4", study_time="143000.000", **today)  # one examination as two studies
+    node.add_study("1.5", **PATIENT | {"study_date": "20251231"}, study_time="235900")
+    assert found(node) == ("1.1", "1.5")
+
+
 def test_a_study_without_patient_id_or_date_has_no_priors(node: Node) -> None:
     node.add_study(patient_id="", study_date="20260101", modalities="CT")
     node.add_study("1.1", patient_id="", study_date="20250101", modalities="CT")
     assert found(node) == ()
+
+
+def test_half_an_earlier_study_is_none(node: Node) -> None:
+    node.add_study(study_date="20260101", **PATIENT)
+    early = {"study_date": "20250101"} | PATIENT
+    node.add_study("1.1", provisional="pacs has 100 images of this study, the node 2", **early)
+    for n, state in enumerate((fetches.RUNNING, fetches.QUEUED, fetches.FAILED, fetches.DONE)):
+        uid = f"1.2.{n}"
+        node.add_study(uid, last_instance_at=50.0, **early | {"study_date": f"2024010{n + 1}"})
+        row = FetchRow(study_uid=uid, peer="pacs", why=fetches.PRIOR, wanted_by=STUDY, state=state, attempt=1)
+        row.created_at, row.due_at, row.ended_at = 40.0, 60.0, 60.0
+        with node.database.transaction() as session:
+            session.add(row)
+    assert found(node) == ("1.2.3",), "only the one that came whole"
+
+
+def test_a_study_that_was_fetched_as_a_prior_is_read_once_it_is_sent_itself(node: Node) -> None:
+    ds, now, store = image(Modality="CT"), time.time(), Store(node.settings, node.database)
+    uid = str(ds.StudyInstanceUID)
+
+    def came() -> tuple[int, str]:
+        """How many objects are counted, and whose prior the study is only."""
+        store.put(arrival_of(ds), [encoded(ds)])
+        settled = complete.settle(node.database, node.settings, since=0.0, now=time.time())
+        complete.complete(node.database, now=1e11)
+        with node.database.reading() as session:
+            return settled, fetches.is_prior_only(session, uid)
+
+    row = FetchRow(study_uid=uid, peer="pacs", why=fetches.PRIOR, wanted_by=STUDY, state=fetches.RUNNING, attempt=0)
+    row.created_at = row.due_at = now
+    with node.database.transaction() as session:
+        session.add(row)
+    assert came() == (1, STUDY)
+    for ended_at, found in ((now, (0, STUDY)), (now - 300.0, (1, "")), (now - 300.0, (0, ""))):
+        with node.database.transaction() as session:
+            session.execute(update(FetchRow).values(state=fetches.DONE, ended_at=ended_at))
+            if ended_at == now:
+                session.execute(update(InstanceRow).values(received_at=now - 310.0))
+        assert came() == found
+    store.index.close()

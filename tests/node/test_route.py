@@ -4,16 +4,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 from support.core import Node, dataset, encoded
 from support.models import card
 from support.objects import image
 from support.store import arrival_of
 
-from radnode import complete, routing
+from radnode import complete, pipeline, routing
 from radnode.facts import image_excluded, only_inputs, study_facts
 from radnode.route import Route, StudyFacts, decide, meets
 from radnode.settings import Condition, Rule
 from radnode.store import Store
+from radnode.tables import RouteRow
 from radnode_inference.model import Availability
 from radnode_inference.study import GENERATOR_CREATOR, GENERATOR_CREATOR_TAG, GENERATOR_VERSION_TAG, Study
 
@@ -76,6 +79,8 @@ SENT: list[tuple[str, dict[str, Any], int, set[str]]] = [
     ("knee", KNEE, 500, set()),
     ("breast MR", {"Modality": "MR", "BodyPartExamined": "BREAST"}, 1, MR),
     ("breast MR by description", {"Modality": "MR", "BodyPartExamined": "", "StudyDescription": "MRT Mamma"}, 1, MR),
+    ("breast MR in Spanish", {"Modality": "MR", "BodyPartExamined": "", "StudyDescription": "RM de mamas"}, 1, MR),
+    ("breast MR in French", {"Modality": "MR", "BodyPartExamined": "", "StudyDescription": "IRM des seins"}, 1, MR),
     ("chest MR", {"Modality": "MR"}, 1, set()),
     ("breast CT", {"BodyPartExamined": "BREAST", "StudyDescription": ""}, 1, set()),
     ("chest radiograph", {"Modality": "DX"}, 1, set()),
@@ -289,3 +294,40 @@ def test_a_study_that_came_to_two_titles_follows_the_rules_of_both(node: Node) -
     assert node.study(ds.StudyInstanceUID).instances == 1
     assert sent("AI_TEST") == sent("RADNODE") == 0, "known at both: nothing new"
     store.close()
+
+
+def routed(node: Node) -> dict[str, str]:
+    """What became of two studies, the first of which has something about it."""
+    return {uid: str(node.study(uid).state) for uid in ("1.2.4", "1.2.5")}
+
+
+def two_complete_studies(node: Node, **elements: Any) -> None:
+    node.arrive(100.0, study_uid="1.2.4", **elements)
+    node.arrive(101.0, study_uid="1.2.5")
+    complete.settle(node.database, node.settings, since=100.0, now=101.0)
+    assert complete.complete(node.database, now=200.0) == ("1.2.4", "1.2.5")
+
+
+def test_a_study_that_cannot_be_looked_at_says_why_and_holds_up_no_other(node: Node) -> None:
+    two_complete_studies(node, NumberOfFrames="123")
+    for file in (node.settings.data / "objects").glob("1.2.4*"):
+        file.write_bytes(file.read_bytes().replace(b"123 ", b"inf "))  # more than any number
+    assert pipeline.route(node.database, node.settings, CARDS) == 2
+    assert routed(node)["1.2.4"] == "read"
+    (why,) = [e.sentence for e in node.story("1.2.4").events if e.action == "not-routed"]
+    assert why.startswith("The stored objects of this study cannot be looked at (OverflowError: ")
+
+
+def test_a_study_whose_routes_cannot_be_kept_holds_up_no_other_and_is_tried_again(node: Node) -> None:
+    two_complete_studies(node)
+    forbidden = "CREATE UNIQUE INDEX only_once ON routes (study_uid, model)"
+    with node.database.transaction() as session:
+        session.execute(text(forbidden))
+        session.add(RouteRow(study_uid="1.2.4", revision=0, model="ct-lung", chosen=False, urgency=0, reason=""))
+    assert pipeline.route(node.database, node.settings, CARDS) == 1
+    assert routed(node)["1.2.4"] == "complete" and routed(node)["1.2.5"] != "complete"
+    with pytest.raises(IntegrityError):  # alone it fails aloud, for the clock to tell
+        pipeline.route(node.database, node.settings, CARDS)
+    with node.database.transaction() as session:
+        session.execute(text("DROP INDEX only_once"))
+    assert pipeline.route(node.database, node.settings, CARDS) == 1
