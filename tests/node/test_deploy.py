@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.filled import Filled, fill
 
 from radnode import settings as settings_module
+from radnode.node_lock import TAKEN_S
 from radnode.peer import Peer
 from radnode.settings import Settings
 from radnode.web.metrics import NodeCollector
@@ -140,7 +142,7 @@ def test_the_compose_file_gives_the_node_settings_that_load(monkeypatch: pytest.
     folder = DEPLOY / "compose"
     compose = yaml.safe_load((folder / "compose.yaml").read_text())
     services = compose["services"]
-    assert set(services) == {"node", "database", "orthanc", "viewer"}
+    assert set(services) == {"node", "database", "orthanc", "viewer", "front"}
     given = {k: v for k, v in services["node"]["environment"].items() if k != "RADNODE_CONFIG"}
     settings = load(
         monkeypatch, folder / "radnode.toml", {k: re.sub(r"\$\{.*?\}", "secret", v) for k, v in given.items()}
@@ -162,6 +164,26 @@ def test_the_compose_file_gives_the_node_settings_that_load(monkeypatch: pytest.
     assert (folder / services["node"]["build"]["context"] / services["node"]["build"]["dockerfile"]).is_file()
 
 
+def test_ohif_asks_orthanc_under_its_own_address() -> None:
+    """Orthanc answers no page of another address (CORS), and the address of the viewer is that of `front`."""
+    folder = DEPLOY / "compose"
+    services = yaml.safe_load((folder / "compose.yaml").read_text())["services"]
+    front = (folder / "front.conf").read_text()
+    passed = dict(re.findall(r"location (\S+) \{\s+proxy_pass (\S+);", front))
+    assert passed == {"/dicom-web/": "http://orthanc:8042/dicom-web/", "/": "http://viewer:80/"}
+    roots = re.findall(r"(\w+)Root: '([^']*)'", (folder / "ohif.js").read_text())
+    assert {name for name, _ in roots} == {"wadoUri", "qido", "wado"}
+    assert all(f"{root}/" in passed for _, root in roots)
+    (port,) = services["front"]["ports"]
+    viewer_url = tomllib.loads((folder / "radnode.toml").read_text())["web"]["viewer_url"]
+    assert viewer_url.startswith(f"http://{port.rpartition(':')[0]}/") and "ports" not in services["viewer"]
+
+
+def test_the_service_starts_again_when_the_database_was_not_there_and_not_when_its_settings_are_wrong() -> None:
+    unit = (DEPLOY / "systemd" / "radnode.service").read_text().splitlines()
+    assert {"Restart=on-failure", "RestartPreventExitStatus=2", "StartLimitIntervalSec=0"} <= set(unit)
+
+
 def test_the_dockerfile_copies_what_there_is() -> None:
     text = (DEPLOY / "compose" / "Dockerfile").read_text()
     names = [n for line in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE) for n in line.split()]
@@ -172,7 +194,7 @@ def test_the_dockerfile_copies_what_there_is() -> None:
 
 def test_the_example_for_kubernetes_has_settings_that_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = list(yaml.safe_load_all((DEPLOY / "kubernetes" / "radnode.yaml").read_text()))
-    config, stateful, service = parts
+    config, stateful, service, outside = parts
     file = tmp_path / "radnode.toml"
     file.write_text(config["data"]["radnode.toml"])
     (container,) = stateful["spec"]["template"]["spec"]["containers"]
@@ -186,7 +208,11 @@ def test_the_example_for_kubernetes_has_settings_that_load(tmp_path: Path, monke
     ports = {p["name"]: p["containerPort"] for p in container["ports"]}
     assert ports == {"dicom": settings.receive.port, "web": settings.web.port}
     assert {p["targetPort"] for p in service["spec"]["ports"]} == set(ports)
-    assert stateful["spec"]["selector"]["matchLabels"] == service["spec"]["selector"]
+    assert stateful["spec"]["selector"]["matchLabels"] == service["spec"]["selector"] == outside["spec"]["selector"]
+    assert outside["spec"]["externalTrafficPolicy"] == "Local", "else a caller has not its own address"
+    assert stateful["spec"]["template"]["spec"]["enableServiceLinks"] is False, "they would be taken for settings"
+    patience = container["startupProbe"]["periodSeconds"] * container["startupProbe"]["failureThreshold"]
+    assert patience > 2 * TAKEN_S
 
 
 @pytest.mark.parametrize(
