@@ -25,6 +25,7 @@ import logging
 import time
 from collections.abc import Sequence
 
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from radnode import addresses, events, fetches, jobs, results, routing, shadow, weights_use
@@ -58,14 +59,23 @@ def complete(database: Database, evidence_wait_s: float = 0.0, *, priors: bool =
 def route(database: Database, settings: Settings, cards: Sequence[ModelCard] | None = None) -> int:
     """complete study -> jobs: ask every rule about every complete study; how many studies were routed.
 
-    cards: the models there are; None: those whose weights are live now.
+    cards: the models there are; None: those whose weights are live now. A study that cannot be routed is tried again at
+    the next turn; its error is raised where no other one was routed.
     """
-    routed = 0
+    routed, failed = 0, None
     for study_uid, revision in routing.complete_studies(database):
         crash_point(Point.COMPLETE_BEFORE_ROUTE)
         there = weights_use.live_cards(database, settings) if cards is None else cards
-        routes = ask(database, settings, there, study_uid)
-        routed += routing.keep(database, settings, study_uid, revision, routes)
+        try:
+            routes = ask(database, settings, there, study_uid)
+            routed += routing.keep(database, settings, study_uid, revision, routes)
+        except (OperationalError, InterfaceError):  # the database is away: for all of them
+            raise
+        except Exception as e:  # the studies behind it do not wait for it
+            e.add_note(f"while study {study_uid} was routed")
+            failed = e
+    if failed is not None and not routed:
+        raise failed
     return routed
 
 
@@ -87,7 +97,9 @@ def ask(database: Database, settings: Settings, cards: Sequence[ModelCard], stud
         facts = routing.look(database, settings, study_uid)
         unseen = shadow.routes(facts, weights_use.shadow_cards(database, settings), settings.rules)
         return (*decide(facts, cards, settings.rules), *unseen)
-    except (OSError, ValueError, LookupError, TypeError) as e:
+    except SQLAlchemyError:
+        raise
+    except Exception as e:  # a header or a library may fail in any way; whoever comes after must not wait for it
         log.exception("A study cannot be looked at.", extra={"action": "route", "study_uid": study_uid})
         reason = f"The stored objects of this study cannot be looked at ({type(e).__name__}: {e})."
         return (nothing(study_uid, reason),)
