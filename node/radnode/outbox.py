@@ -69,7 +69,11 @@ class Outbox:
             return frozenset(session.scalars(select(DeliveryRow.destination).where(claimable(now)).distinct()))
 
     def claim(self, destination: str, now: float, lease_s: float) -> Batch | None:
-        """Everything due for the longest-waiting study at `destination`; None when there is nothing, or others were first."""
+        """Everything owed of the longest-waiting study at `destination` of which something is due; None when there is
+        nothing, or others were first.
+
+        Also what waits for another try: what takes a result back must not be overtaken by what takes its place.
+        """
         with self.database.reading() as session:
             busy = select(DeliveryRow.study_uid).where(
                 DeliveryRow.destination == destination, DeliveryRow.claimed_until > now
@@ -84,7 +88,7 @@ class Outbox:
         with self.database.transaction() as session:
             session.execute(
                 update(DeliveryRow)
-                .where(DeliveryRow.destination == destination, DeliveryRow.study_uid == study_uid, claimable(now))
+                .where(DeliveryRow.destination == destination, DeliveryRow.study_uid == study_uid, free(now))
                 .values(claimed_by=token, claimed_until=now + lease_s)
             )
             rows = session.execute(
@@ -186,7 +190,12 @@ class Outbox:
 
 
 def claimable(now: float) -> ColumnElement[bool]:
-    return and_(DeliveryRow.state == DeliveryState.OWED, DeliveryRow.due_at <= now, DeliveryRow.claimed_until <= now)
+    return and_(free(now), DeliveryRow.due_at <= now)
+
+
+def free(now: float) -> ColumnElement[bool]:
+    """Owed, and in nobody's hand."""
+    return and_(DeliveryRow.state == DeliveryState.OWED, DeliveryRow.claimed_until <= now)
 
 
 def settle(session: Session, token: str, delivery: Delivery, **values: object) -> bool:

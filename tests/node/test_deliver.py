@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import pytest
 from pydicom.uid import Comprehensive3DSRStorage, SecondaryCaptureImageStorage
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from support.delivering import delivering
 from support.postgres import Postgres
 from support.results import add_job, add_study, four, prepare, record
@@ -284,3 +284,21 @@ def test_killed_in_mid_delivery_it_goes_on_where_it_was(tmp_path: Path, node: No
     with delivering(settings):
         until(lambda: states(database) == {"delivered"}, timeout_s=5)  # the lease of the dead is not waited for
     assert len(list((tmp_path / "out" / STUDY).iterdir())) == 4
+
+
+def test_what_takes_a_result_back_is_not_overtaken_by_what_takes_its_place(
+    tmp_path: Path, node: Node, url: str
+) -> None:
+    settings, database = node(folder(tmp_path, "out"), url=url)
+    outbox = Outbox(database, settings.data)
+    owe(settings, database, now=100.0)
+    first = outbox.claim("out", 100.0, 10.0)
+    assert first is not None
+    outbox.postpone(first.token, first.deliveries, "no connection", 900.0)
+    owe(settings, database, "B", now=200.0)
+    second = outbox.claim("out", 200.0, 10.0)
+    assert second is not None and len(second.deliveries) == 8, "what waits for another try goes with it, in order"
+    outbox.give_back(second.token)
+    with database.transaction() as session:
+        session.execute(delete(DeliveryRow).where(DeliveryRow.due_at <= 200.0))
+    assert outbox.claim("out", 300.0, 10.0) is None, "and waits its time when nothing new is owed"
