@@ -45,10 +45,9 @@ def procedure_step(database: Database, uid: str, dataset: Dataset, now: float) -
 
 
 def performed(dataset: Dataset) -> Iterable[str]:
-    """SOP Instance UIDs that a procedure step says it made."""
+    """SOP Instance UIDs of the images that a procedure step says it made. No model reads what else it made."""
     for series in dataset.get("PerformedSeriesSequence") or ():
-        for keyword in ("ReferencedImageSequence", "ReferencedNonImageCompositeSOPInstanceSequence"):
-            yield from (str(i.ReferencedSOPInstanceUID) for i in series.get(keyword) or ())
+        yield from (str(i.ReferencedSOPInstanceUID) for i in series.get("ReferencedImageSequence") or ())
 
 
 def availability(database: Database, uid: str, dataset: Dataset, now: float) -> None:

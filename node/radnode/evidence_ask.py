@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Collection
+from itertools import islice
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -99,14 +100,15 @@ def due(database: Database, peer: str, now: float) -> tuple[str, ...]:
     """The studies about which this peer is to be asked now: it was not since the last image, or knew of more."""
     with database.reading() as session:
         quiet = (StudyRow.state == StudyState.RECEIVING, StudyRow.due_at <= now + EARLY_S)
-        rows = session.scalars(select(StudyRow).where(*quiet).order_by(StudyRow.due_at).limit(MOST)).all()
+        rows = session.scalars(select(StudyRow).where(*quiet).order_by(StudyRow.due_at)).all()
         of_them = (EvidenceRow.source == evidence.QUERY, EvidenceRow.key == peer)
         wanted = [r.study_uid for r in rows]
         said = {
             e.study_uid: e
             for e in session.scalars(select(EvidenceRow).where(*of_them, EvidenceRow.study_uid.in_(wanted)))
         }
-        return tuple(r.study_uid for r in rows if is_due(session, said.get(r.study_uid), r, now))
+        asked = (r.study_uid for r in rows if is_due(session, said.get(r.study_uid), r, now))
+        return tuple(islice(asked, MOST))
 
 
 def is_due(session: Session, said: EvidenceRow | None, study: StudyRow, now: float) -> bool:

@@ -20,7 +20,7 @@ class Finder(Protocol):
         ...
 
     def series(self, study_uid: str) -> Mapping[str, int | None]:
-        """Series Instance UID -> how many objects it has. Raises DeliveryError."""
+        """Series Instance UID -> how many images it has. Raises DeliveryError."""
         ...
 
 

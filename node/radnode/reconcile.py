@@ -4,19 +4,19 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from radnode import audit, evidence
+from radnode import audit, evidence, evidence_ask
 from radnode.audit import Act, Kind
 from radnode.database import Database
 from radnode.destinations.dimse_find import Found
 from radnode.errors import DeliveryError, RefusedError
 from radnode.peers import Peer, list_peers
-from radnode.query import querying
+from radnode.query import Finder, querying
 from radnode.settings import Settings
 from radnode.states import StudyState
 from radnode.tables import StudyRow
@@ -60,7 +60,9 @@ def ask(database: Database, settings: Settings, peer: Peer, days: int, now: floa
         with querying(peer, settings, settings.deliver.timeout_s) as finder:
             for modality in settings.reconcile.modalities or ("",):
                 for study in finder.studies(StudyDate=span, ModalitiesInStudy=modality):
-                    found[study.study_uid] = study
+                    if not study.modalities or modality in ("", *study.modalities):  # some match by no modality
+                        found[study.study_uid] = study
+            found = {uid: images_of(database, finder, study) for uid, study in found.items()}
     except DeliveryError as e:
         evidence.keep(database, "", SOURCE, peer.name, now, error=str(e))
         raise
@@ -69,6 +71,23 @@ def ask(database: Database, settings: Settings, peer: Peer, days: int, now: floa
         detail = f"{peer.name} was asked for {span}: {len(found)} studies"
         audit.note(session, Act(kind=Kind.LISTED, action="query for studies never seen", detail=detail))
     return keep(database, peer.name, tuple(found.values()), now)
+
+
+def images_of(database: Database, finder: Finder, found: Found) -> Found:
+    """The study with as many images as it has beyond those that are here, where it may have more: it is asked for each series.
+
+    The node's own results, which it may count as well, are none. Raises DeliveryError.
+    """
+    with database.reading() as session:
+        study = session.get(StudyRow, found.study_uid)
+        if study is None or (found.instances or 0) <= study.instances:
+            return found
+        own, made = evidence.own_series(session, found.study_uid), evidence.own_objects(session, found.study_uid)
+    total, series = evidence_ask.count(finder, found.study_uid, own, made)
+    with database.reading() as session:
+        study = session.get_one(StudyRow, found.study_uid)
+        more = evidence.surplus(session, study, EvidenceRow(instances=total, series=series))
+        return replace(found, instances=study.instances + more)
 
 
 def keep(database: Database, peer: str, found: Sequence[Found], now: float) -> int:
@@ -91,13 +110,11 @@ def keep(database: Database, peer: str, found: Sequence[Found], now: float) -> i
 
 
 def present(session: Session, study_uid: str) -> int | None:
-    """How many objects of a study the node has, its own results among them; None while it is being received."""
+    """How many images of a study the node has; None while it is being received."""
     study = session.get(StudyRow, study_uid)
     if study is None:
         return 0
-    if study.state == StudyState.RECEIVING:
-        return None
-    return study.instances + evidence.own_objects(session, study_uid)
+    return None if study.state == StudyState.RECEIVING else study.instances
 
 
 def unseen(session: Session) -> tuple[Unseen, ...]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from radnode import audit_syslog, capabilities, clock, notify, pipeline, retention
+from radnode import audit_syslog, capabilities, clock, notify, pipeline, retention, second_look
 from radnode.database import Database
 from radnode.patience import Patience
 from radnode.policy_shadow import Shadow
@@ -22,6 +22,7 @@ TURN_S = 0.15
 """How often new instances are looked at. Together with the workers' polling it bounds what the node adds to a model."""
 RECOVER_S = 1.0
 PROBE_S = 2.0
+AMEND_S = 5.0
 NOTIFY_S = 0.5
 TURN_LOOK_S, NOTIFY_LOOK_S = 1.0, 2.0
 """How often without news, for what only time brings. Whether a study is complete is asked at every turn: nobody writes
@@ -57,6 +58,7 @@ class Clock:
         self._every(TURN_S, self.turn)
         self._every(RECOVER_S, self.recover)
         self._every(PROBE_S, self.probe)
+        self._every(AMEND_S, self.amend)
         self._every(NOTIFY_S, self.notify)
         self._every(WATCH_S, self.watch)
         if self._settings.audit.host:
@@ -110,6 +112,10 @@ class Clock:
     def probe(self) -> None:
         """Ask the destinations whose answer is a day old, or missing, what they take."""
         self._guarded("probe", lambda: capabilities.ask_those_due(self._database, self._settings, time.time()))
+
+    def amend(self) -> None:
+        """Have studies read again as whole that were read as provisional, and lack nothing any more."""
+        self._guarded("amend", lambda: second_look.amend(self._database, time.time()))
 
     def notify(self) -> None:
         """Owe the worklists of other systems the priorities that changed."""

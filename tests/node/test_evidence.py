@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import Dataset
 from pynetdicom import AE
-from sqlalchemy import select
+from sqlalchemy import select, update
 from support.core import STUDY, Node, dataset, encoded
 from support.findings import findings, scene
 from support.orthanc import Orthanc
 from support.receiver import receiver
 
-from radnode import complete, evidence
-from radnode.destinations.dimse_find import Found
+from radnode import complete, evidence, reconcile, second_look
+from radnode.destinations.dimse_find import Finder, Found
 from radnode.engine_child import said_provisional
 from radnode.errors import DeliveryError, RefusedError
-from radnode.evidence_ask import AGAIN_S, EvidenceAsker, count, due
+from radnode.evidence_ask import AGAIN_S, MOST, EvidenceAsker, count, due
 from radnode.peers import Peer, add_peer
 from radnode.states import StudyState
 from radnode.tables import DeliveryRow, InstanceRow, ResultRow, StudyRow
@@ -313,3 +313,105 @@ def test_an_image_too_many_here_does_not_hide_one_that_is_missing(node: Node) ->
     assert turn(node, 112.0) == () and due(node.database, "pacs", 111.0 + AGAIN_S) == (STUDY,)
     assert turn(node, 171.0) == (STUDY,)
     assert row(node).provisional == "pacs has 1 images in series of this study that the node has not"
+
+
+def is_read(node: Node) -> None:
+    with node.database.transaction() as session:
+        session.execute(update(StudyRow).values(state=StudyState.READ))
+
+
+def test_a_step_that_ends_after_the_study_was_read_has_it_read_again_as_whole(node: Node) -> None:
+    uids = arrive(node, 2)
+    evidence.procedure_step(node.database, "1.9", step("IN PROGRESS"), 90.0)
+    assert turn(node, 171.0) == (STUDY,) and row(node).provisional
+    is_read(node)
+    assert second_look.amend(node.database, 200.0) == ()
+    evidence.procedure_step(node.database, "1.9", step("COMPLETED", (*uids, "1.2.3.9.99")), 300.0)
+    assert second_look.amend(node.database, 301.0) == (), "it names an image that has not come"
+    evidence.procedure_step(node.database, "1.8", step("IN PROGRESS"), 302.0)
+    node.arrive(303.0, sop_uid="1.2.3.9.99")
+    complete.settle(node.database, node.settings, since=303.0, now=303.0)
+    assert turn(node, 400.0) == (STUDY,) and row(node).revision == 2
+    is_read(node)
+    evidence.procedure_step(node.database, "1.8", step("COMPLETED"), 500.0)
+    assert second_look.amend(node.database, 501.0) == (STUDY,)
+    assert second_look.amend(node.database, 501.0) == ()
+    assert (row(node).revision, row(node).state, row(node).provisional) == (3, StudyState.RECEIVING, "")
+    assert turn(node, 501.1) == (STUDY,)
+    assert (row(node).provisional, row(node).instances) == ("", 3)
+
+
+def test_a_study_that_a_pacs_has_more_of_is_not_called_whole_because_a_step_ends(node: Node) -> None:
+    add_peer(node.database, Peer(name="pacs", address="192.0.2.1", port=104, may=("query",)))
+    uids = arrive(node, 2)
+    evidence.procedure_step(node.database, "1.9", step("IN PROGRESS"), 90.0)
+    evidence.keep(node.database, STUDY, evidence.QUERY, "pacs", 111.0, instances=3)
+    assert turn(node, 171.0) == (STUDY,)
+    is_read(node)
+    evidence.procedure_step(node.database, "1.9", step("COMPLETED", tuple(uids)), 300.0)
+    assert second_look.amend(node.database, 301.0) == ()
+
+
+def test_what_a_step_made_that_is_no_image_is_not_waited_for(node: Node) -> None:
+    uids = arrive(node, 2)
+    ended = step("COMPLETED", tuple(uids))
+    ended.PerformedSeriesSequence[0].ReferencedNonImageCompositeSOPInstanceSequence = [reference("1.2.3.9.70")]
+    evidence.procedure_step(node.database, "1.9", ended, 105.0)
+    assert turn(node, 110.5) == (STUDY,) and row(node).provisional == ""
+
+
+class Answering:
+    """In the place of an association: answers every C-FIND with these series, (UID, modality, how many)."""
+
+    def __init__(self, *series: tuple[str, str, int]) -> None:
+        self.series = series
+
+    def send_c_find(self, query: Dataset, _model: str) -> Iterator[tuple[Dataset, Dataset | None]]:
+        assert query.QueryRetrieveLevel == "SERIES"
+        status = Dataset()
+        for uid, modality, many in self.series:
+            status.Status = 0xFF00
+            item = Dataset()
+            item.SeriesInstanceUID, item.Modality, item.NumberOfSeriesRelatedInstances = uid, modality, many
+            yield status, item
+        status.Status = 0
+        yield status, None
+
+
+def test_a_dose_report_that_only_the_pacs_has_makes_no_part_of_a_study() -> None:
+    finder = Finder(Answering(("1.1", "CT", 100), ("1.2", "SR", 1), ("1.3", "PR", 4), ("1.4", "SEG", 1)))
+    assert finder.series(STUDY) == {"1.1": 100, "1.4": 1}
+
+
+def test_a_peer_is_asked_about_every_study_however_many_wait_for_it(node: Node) -> None:
+    studies = [f"1.2.3.{n}" for n in range(MOST + 1)]
+    for n, study_uid in enumerate(studies):
+        node.arrive(100.0 + n / 1000, study_uid=study_uid)
+    complete.settle(node.database, node.settings, since=100.0, now=100.0)
+    for study_uid in studies[:MOST]:
+        evidence.keep(node.database, study_uid, evidence.QUERY, "pacs", 111.0, instances=9)
+    assert due(node.database, "pacs", 112.0) == (studies[MOST],)
+
+
+def test_images_that_only_the_pacs_has_are_not_hidden_by_results_of_the_node(node: Node) -> None:
+    arrive(node, 2)
+    with node.database.transaction() as session:
+        (here,) = set(session.scalars(select(InstanceRow.series_uid)))
+        made = {"job_id": None, "study_uid": STUDY, "model": "m", "kind": "sr", "digest": "d", "file": "f", "size": 1}
+        left = {"study_uid": STUDY, "destination": "out", "state": "delivered", "created_at": 1.0, "due_at": 1.0}
+        for uid in ("1.9.1", "1.9.2"):
+            session.add(ResultRow(uid=uid, sop_class_uid="1.2", series_uid="1.9", created_at=1.0, current=True, **made))
+            session.flush()
+            session.add(DeliveryRow(result_uid=uid, delivered_at=1.0, **left))
+    is_read(node)
+
+    def lacking(by_series: dict[str, int | None], total: int) -> list[tuple[int | None, int]]:
+        found = Found(study_uid=STUDY, instances=total)
+        said = reconcile.images_of(node.database, Said(by_series=by_series, total=total), found)
+        reconcile.keep(node.database, "pacs", [said], 200.0)
+        with node.database.reading() as session:
+            return [(u.instances, u.here) for u in reconcile.unseen(session)]
+
+    assert lacking({here: 4}, 4) == [(4, 2)], "two images are missing, and two results went elsewhere"
+    assert lacking({here: 2, "1.9": 2}, 4) == []
+    assert lacking({here: 1, "1.2.3.77": 1}, 3) == [(3, 2)]

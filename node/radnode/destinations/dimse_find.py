@@ -14,6 +14,8 @@ from radnode.settings import Destination as Address
 
 MOST = 5000
 """Answers to one query that are looked at."""
+NO_IMAGES = frozenset({"SR", "PR", "KO", "DOC", "REG", "RTPLAN", "RTDOSE", "RTRECORD", "AU", "ECG"})
+"""Modalities of series that no model reads: a study without them is no part. PS3.3 section C.7.3.1.1.1."""
 STUDY_KEYS = (
     "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyDate", "StudyTime",
     "AccessionNumber", "StudyDescription", "ModalitiesInStudy", "BodyPartExamined", "NumberOfStudyRelatedInstances",
@@ -65,20 +67,22 @@ class Finder:
         return tuple(study_of(a) for a in answers if a.get("StudyInstanceUID"))
 
     def series(self, study_uid: str) -> Mapping[str, int | None]:
-        """Series Instance UID -> how many objects it has, None where that is not said. Raises DeliveryError."""
-        wanted = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": "", "NumberOfSeriesRelatedInstances": ""}
-        answers = self._ask("SERIES", wanted | {"Modality": ""})
+        """Series Instance UID -> how many images it has, None where that is not said. Raises DeliveryError."""
         return {
             str(a.SeriesInstanceUID): number(a.get("NumberOfSeriesRelatedInstances"))
-            for a in answers
-            if a.get("SeriesInstanceUID")
+            for a in self._series(study_uid)
+            if str(a.get("Modality") or "") not in NO_IMAGES
         }
+
+    def _series(self, study_uid: str) -> list[Dataset]:
+        wanted = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": "", "NumberOfSeriesRelatedInstances": ""}
+        return [a for a in self._ask("SERIES", wanted | {"Modality": ""}) if a.get("SeriesInstanceUID")]
 
     def sop_classes(self, study_uid: str) -> frozenset[str]:
         """The SOP classes of a study's objects; none where the system does not say. Raises DeliveryError."""
         whole = self._ask("STUDY", {"StudyInstanceUID": study_uid, "SOPClassesInStudy": ""})
         named = {str(uid) for a in whole for uid in several(a.get("SOPClassesInStudy"))}
-        for series_uid in () if named else self.series(study_uid):
+        for series_uid in () if named else (str(a.SeriesInstanceUID) for a in self._series(study_uid)):
             keys = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": series_uid, "SOPInstanceUID": ""}
             named |= {str(a.get("SOPClassUID") or "") for a in self._ask("IMAGE", keys | {"SOPClassUID": ""})}
         return frozenset(named - {""})

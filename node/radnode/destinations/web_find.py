@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from radnode.destinations.dimse_find import Found, number
+from radnode.destinations.dimse_find import NO_IMAGES, Found, number
 from radnode.destinations.web_client import WebAddress, ask, client
 from radnode.errors import DeliveryError
 
@@ -16,7 +16,7 @@ TAGS = {
     "patient_sex": "00100040", "study_date": "00080020", "study_time": "00080030", "accession_number": "00080050",
     "description": "00081030", "body_part": "00180015",
 }  # fmt: skip
-STUDY, SERIES, OBJECT, MODALITIES = "0020000D", "0020000E", "00080018", "00080061"
+STUDY, SERIES, OBJECT, MODALITY, MODALITIES = "0020000D", "0020000E", "00080018", "00080060", "00080061"
 STUDY_COUNT, SERIES_COUNT = "00201208", "00201209"
 WANTED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 
@@ -39,9 +39,10 @@ class WebFinder:
         return tuple(study_of(a) for a in self._ask("studies", given | {"includefield": "all"}) if text(a, STUDY))
 
     def series(self, study_uid: str) -> Mapping[str, int | None]:
-        """Series Instance UID -> how many objects it has. Raises DeliveryError."""
+        """Series Instance UID -> how many images it has. Raises DeliveryError."""
         answers = self._ask(f"studies/{study_uid}/series", {"includefield": SERIES_COUNT})
-        return {text(a, SERIES): number(text(a, SERIES_COUNT)) for a in answers if text(a, SERIES)}
+        images = (a for a in answers if text(a, SERIES) and text(a, MODALITY) not in NO_IMAGES)
+        return {text(a, SERIES): number(text(a, SERIES_COUNT)) for a in images}
 
     def objects(self, study_uid: str) -> Iterator[bytes]:
         """Every object of a study as a DICOM file, one at a time. Raises DeliveryError."""
