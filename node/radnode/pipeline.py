@@ -17,7 +17,7 @@ Every arrow ends in one transaction. A crash between two arrows leaves a row tha
 | end      | an answer of a model  | ResultRows, the outbox; job ended; study READ   | here          |
 | deliver  | a due delivery        | the delivery is DELIVERED, or due again         | `deliver`     |
 | recover  | a silent worker       | the job is QUEUED again, or FAILED              | here          |
-| amend    | what was missing is not | the study is RECEIVING again, a revision later  | `second_look` |
+| amend    | nothing is missing    | the study is RECEIVING, one revision later      | `second_look` |
 | rerun    | a person              | the job is QUEUED again; study ROUTED           | `jobs`        |
 | retract  | a person, a worse end | nothing is current; notes in the outbox         | `retract`     |
 """
