@@ -42,7 +42,8 @@ def status(
     if not profile.status:
         return ()
     header = study.series[0].headers[0]
-    digest = hashlib.sha256("\x1f".join((outcome, reason)).encode()).hexdigest()
+    content = (outcome, reason, study.subject(study.series[0].series_uid))
+    digest = hashlib.sha256("\x1f".join(content).encode()).hexdigest()
     setting = Plain(
         model=model,
         inherited=inherited(header),

@@ -124,7 +124,8 @@ class Findings:
     statements: sentences a reader must see (gates passed narrowly, assumptions, limits), in order.
     partial_because: None when the whole input was read; otherwise one sentence that says what was missing.
     used_series_uids: every series that entered the result. maps: parameter maps, by name. reasons: for each series one
-    sentence why it was used or not; for the study's story, no part of the result.
+    sentence why it was used or not; for the study's story, no part of the result. subject: whose images they are, see
+    `Study.subject`; "" where nobody asked.
     """
 
     study_uid: str
@@ -136,6 +137,7 @@ class Findings:
     used_series_uids: tuple[str, ...] = ()
     maps: tuple[ParameterMap, ...] = ()
     reasons: tuple[str, ...] = ()
+    subject: str = ""
 
     @property
     def series_uid(self) -> str:
@@ -148,6 +150,7 @@ class Findings:
             repr((self.study_uid, self.model, self.volume.series_uid, self.statements, self.partial_because)).encode()
         )
         h.update(repr((self.volume.sources, self.used_series_uids)).encode())
+        h.update(self.subject.encode())
         for item in self.items:
             described = (
                 item.tracking_uid, item.tracking_id, item.kind, item.concept, item.site, item.laterality,

@@ -12,7 +12,7 @@ from radnode_inference.findings import Findings
 from radnode_inference.model import DeclinedError, Model, Progress
 from radnode_inference.study import Study
 
-NONE_HERE = "Nothing is compared: no earlier study of this patient was at hand."
+NONE_HERE = "Nothing is compared: no earlier study of this patient was at hand in full."
 NOTHING_TO_COMPARE = "Nothing is compared with the earlier study: this model gives neither places nor sizes."
 OWN_SHARE = 0.6
 """The part of the progress that the study itself takes when an earlier one is read too."""

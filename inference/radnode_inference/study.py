@@ -1,5 +1,6 @@
 """A study as models see it: series of image headers, files not yet decoded."""
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +11,13 @@ from radnode_inference.header import Header, NotDicomError
 GENERATOR_CREATOR = "RADNODE GENERATOR"
 """Private creator (0099,0010) that the node's own generator writes; its value (0099,1001) is the generator's version."""
 GENERATOR_CREATOR_TAG, GENERATOR_VERSION_TAG = 0x00990010, 0x00991001
+
+
+SUBJECT = (
+    "SpecificCharacterSet", "PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex",
+    "AccessionNumber", "StudyID", "StudyDate", "StudyTime", "StudyDescription", "ReferringPhysicianName",
+)  # fmt: skip
+"""Whose images they are, and of which examination. PS3.3 C.7.1.1, C.7.2.1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +52,18 @@ class Study:
     def generated(self) -> bool:
         """Whether every image was made and marked by the node's own generator."""
         return all(is_generated(h) for s in self.series for h in s.headers)
+
+    def subject(self, series_uid: str) -> str:
+        """A digest of what the images of a series say of the patient and the study (as their bytes are): results copy it,
+        so a corrected name makes another result."""
+        headers = (h for s in self.series if s.series_uid == series_uid for h in s.headers)
+        said = sorted({repr([h.raw(keyword) for keyword in SUBJECT]) for h in headers})
+        return hashlib.sha256(repr(said).encode()).hexdigest()
+
+    @property
+    def patients(self) -> frozenset[str]:
+        """The Patient IDs that the images name."""
+        return frozenset(h.text("PatientID") for s in self.series for h in s.headers) - {""}
 
     @classmethod
     def from_files(cls, files: Iterable[Path]) -> "Study":

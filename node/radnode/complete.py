@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy import ColumnElement, exists, func, select, update
 from sqlalchemy.orm import Session
 
-from radnode import edited, events, evidence, fetches, jobs, sending
+from radnode import corrections, edited, events, evidence, fetches, jobs, sending
 from radnode.database import Database
 from radnode.events import Action
 from radnode.evidence import Lack
@@ -49,7 +49,8 @@ log = logging.getLogger(__name__)
 class Arrived:
     """What arrived for one study since the last look. own: how many were the node's own results coming back.
 
-    copies: radiologists' edited copies of them, which are among the others.
+    copies: radiologists' edited copies of them, which are among the others. corrected: of the newest image that came
+    again with other bytes.
     """
 
     study_uid: str
@@ -61,6 +62,7 @@ class Arrived:
     quiet_s: float
     headers: tuple[Header, ...]
     copies: tuple[edited.Copy, ...] = ()
+    corrected: Header | None = None
 
     @property
     def foreign(self) -> int:
@@ -105,6 +107,7 @@ def look(database: Database, settings: Settings, study_uid: str) -> Arrived | No
         )
         quiet_s = quiet_of(session, settings, rows[-1].calling_ae, rows[-1].address)
         copies = edited.copies(session, settings, study_uid, foreign)
+        renewed = corrections.newest(session, foreign, settings.data)
     firsts = {r.series_uid: settings.data / r.file for r in reversed(foreign) if r.series_uid not in known}
     return Arrived(
         study_uid=study_uid,
@@ -116,6 +119,7 @@ def look(database: Database, settings: Settings, study_uid: str) -> Arrived | No
         quiet_s=quiet_s,
         headers=readable(tuple(firsts.values())),
         copies=copies,
+        corrected=next(iter(readable((renewed,) if renewed else ())), None),
     )
 
 
@@ -189,6 +193,8 @@ def extend(session: Session, study: StudyRow, arrived: Arrived, since: float, no
         for column, keyword in ATTRIBUTES.items():
             if not getattr(study, column):
                 setattr(study, column, header.text(keyword)[: LIMITS.get(column)])
+    if arrived.corrected is not None:
+        corrections.correct(session, study, arrived.corrected, ATTRIBUTES, LIMITS, now)
     modalities = {h.text("Modality") for h in arrived.headers} | set(study.modalities.split("\\"))
     study.modalities = "\\".join(sorted(modalities - {""}))[:255]
     study.last_instance_at = max(study.last_instance_at, arrived.last_at)
@@ -214,7 +220,10 @@ def complete(database: Database, *, now: float, evidence_wait_s: float = 0.0, pr
     done = []
     for study_uid, instances in ready:
         with database.reading() as session:
-            lack = evidence.missing(session, session.get_one(StudyRow, study_uid), asked)
+            study = session.get_one(StudyRow, study_uid)
+            lack = evidence.missing(session, study, asked)
+            if not lack.known and (broken := fetches.unfinished(session, study)):
+                lack = Lack(sentence=broken, known=True)
             if not lack.sentence and fetches.are_coming(session, study_uid):
                 lack = Lack(sentence="its earlier studies are still being fetched")
             if not lack.sentence and priors and fetches.are_sought(session, study_uid, now):

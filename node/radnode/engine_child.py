@@ -106,8 +106,13 @@ def infer(card: ModelCard, model: Model, study: Study, rules: tuple[Rule, ...] |
     inputs = only_inputs(study, rules)
     if not inputs.series:
         raise DeclinedError("no-input", "every image is a localizer, a phantom, or another object no model may read")
+    if len(inputs.patients) > 1:
+        raise DeclinedError(
+            "patients", f"its images name {len(inputs.patients)} different patients: nobody knows whose it is"
+        )
     earlier = (only_inputs(p, rules) for p in study.priors)
-    return longitudinal.read(model, replace(inputs, priors=tuple(p for p in earlier if p.series)), progress)
+    whole = tuple(p for p in earlier if p.series and len(p.patients) < 2)
+    return longitudinal.read(model, replace(inputs, priors=whole), progress)
 
 
 def reporter(name: str) -> Any:

@@ -41,6 +41,7 @@ class Action(StrEnum):
     CONFIRMED = "confirmed"  # a person stands for a report
     TEXT = "text"  # what a language model made of a report's text
     WITHDRAWN = "withdrawn"  # owed to a peer that gets no results any more
+    CORRECTED = "corrected"  # its images came again and say that it is another patient's, or another study's name
     MOVED = "moved"  # another system's report was corrected to be about another study
     RULED = "ruled"  # a person said what a finding is worth
 
@@ -49,6 +50,7 @@ AUDITED = {
     Action.ARRIVED: Kind.RECEIVED,
     Action.REOPENED: Kind.RECEIVED,
     Action.COMPLETE: Kind.RECEIVED,
+    Action.CORRECTED: Kind.CHANGED,
     Action.DONE: Kind.CHANGED,
     Action.RETRACTED: Kind.CHANGED,
     Action.HELD: Kind.CHANGED,

@@ -13,7 +13,8 @@ from radnode.claims import is_alive, new_token, own_machine
 from radnode.database import Database
 from radnode.events import Action
 from radnode.jobs import changed
-from radnode.tables import StudyRow
+from radnode.store_index import AFTER_S
+from radnode.tables import InstanceRow, StudyRow
 from radnode.tables_pacs import EvidenceRow, FetchRow
 
 QUEUED, RUNNING, DONE, FAILED = "queued", "running", "done", "failed"
@@ -154,9 +155,20 @@ def audit_of(session: Session, fetch: Fetch, said: str, outcome: Outcome) -> Non
 
 
 def is_prior_only(session: Session, study_uid: str) -> str:
-    """The study whose prior this one was fetched as, when nobody asked for it otherwise; ""."""
+    """The study whose prior this one was fetched as, when nobody asked for it otherwise, nor sent it since; ""."""
     rows = session.scalars(select(FetchRow).where(FetchRow.study_uid == study_uid)).all()
-    return rows[0].wanted_by if rows and all(r.why == PRIOR for r in rows) else ""
+    if not rows or any(r.why != PRIOR for r in rows):
+        return ""
+    return "" if sent_since(session, study_uid, rows) else rows[0].wanted_by
+
+
+def sent_since(session: Session, study_uid: str, rows: Collection[FetchRow]) -> bool:
+    """Whether an image came so long after these fetches ended that it was no part of them: somebody sends the study."""
+    if any(r.ended_at is None for r in rows):
+        return False
+    after = max(r.ended_at or 0.0 for r in rows) + AFTER_S
+    came = select(InstanceRow.id).where(InstanceRow.study_uid == study_uid, InstanceRow.received_at > after)
+    return session.scalar(came.limit(1)) is not None
 
 
 def are_coming(session: Session, study_uid: str) -> bool:
@@ -164,6 +176,19 @@ def are_coming(session: Session, study_uid: str) -> bool:
     of_it = (FetchRow.wanted_by == study_uid, FetchRow.why == PRIOR, FetchRow.attempt == 0)
     state = FetchRow.state.in_((QUEUED, RUNNING))
     return session.scalar(select(FetchRow.id).where(*of_it, state).limit(1)) is not None
+
+
+def unfinished(session: Session, study: StudyRow) -> str:
+    """Why a study that is being fetched is not whole yet, or broke off since its last image; "" otherwise."""
+    rows = session.scalars(select(FetchRow).where(FetchRow.study_uid == study.study_uid).order_by(FetchRow.id)).all()
+    if any(row.state == DONE and (row.ended_at or 0.0) >= study.last_instance_at for row in rows):
+        return ""
+    for row in rows:
+        if row.state == RUNNING or (row.state == QUEUED and row.attempt > 0):
+            return f"it is still being fetched from {row.peer}"
+        if row.state == FAILED and (row.ended_at or 0.0) >= study.last_instance_at:
+            return f"it could not be fetched whole from {row.peer}"
+    return ""
 
 
 def may_have_priors(now: float) -> tuple[ColumnElement[bool], ...]:

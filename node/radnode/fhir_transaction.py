@@ -134,6 +134,8 @@ def plan(session: Session, entry: Mapping[str, Any], writer: Writer, known: Foun
         condition = str(request.get("ifNoneExist", ""))
         there = the_one(session, kind, condition, writer, known, any_source=True) if condition else None
         chosen, fresh = (there.id, False) if there else fresh_id(full_url, writer)
+        if there and there.source == writer.source == OWN and there.body.get("subject") != resource.get("subject"):
+            there = None  # the node's own of a patient that was corrected since
         return Planned(kind=kind, id=chosen, full_url=full_url, resource=resource, there=there, fresh=fresh)
     if method != "PUT" or bool(named) == bool(query):
         raise FhirError(400, "not-supported", f"{method} {url} is not supported in a transaction.")

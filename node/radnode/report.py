@@ -49,6 +49,7 @@ def results(
     Raises WithheldError when what was made contradicts itself, the findings or the images.
     """
     now = now or datetime.now(UTC)
+    findings = replace(findings, subject=study.subject(findings.series_uid))
     urgency = categories(findings, policy)
     told = actionable(findings, urgency)
     digest = told.digest()

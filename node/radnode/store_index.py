@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Insert, Select, bindparam, case, insert, literal_column, select, update
+from sqlalchemy import Connection, Engine, Insert, Select, bindparam, case, func, insert, literal_column, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from radnode.database import Database
 from radnode.errors import StoreError
 from radnode.store_check import OUT_OF_RESOURCES, Arrival, Identity
 from radnode.tables import EventRow, InstanceRow
+from radnode.tables_pacs import FetchRow
 
 ADVISORY_LOCK = 0x52414431
 """PostgreSQL: one group of commits at a time, as SQLite does by itself."""
@@ -25,6 +26,9 @@ MAX_GROUP = 200
 INSTANCES: Any = InstanceRow.__table__
 COLUMNS = [c.name for c in INSTANCES.columns if c.name != "id"]
 INSERT = insert(INSTANCES)
+FETCHES: Any = FetchRow.__table__
+AFTER_S = 60.0
+"""What comes so long after a fetch has ended is no part of it."""
 LET_GO = -1
 """In the place of the size of a file that was let go (see InstanceRow.gone_at)."""
 KNOWN: Select[Any] = select(
@@ -32,10 +36,10 @@ KNOWN: Select[Any] = select(
     INSTANCES.c.file,
     case((INSTANCES.c.gone_at.is_(None), INSTANCES.c.size), else_=literal_column(str(LET_GO))),
     INSTANCES.c.current,
-).where(INSTANCES.c.sop_uid == bindparam("sop_uid"))
+).where(INSTANCES.c.sop_uid == bindparam("sop_uid"), INSTANCES.c.study_uid == bindparam("study_uid"))
 
 Versions = dict[str, tuple[str, int, bool]]
-"""Of one SOP Instance UID: SHA-256 -> (file, size, current)."""
+"""Of one SOP Instance UID in one study (a copy in another study is no version of it): SHA-256 -> (file, size, current)."""
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +82,7 @@ class Index:
         self._queue_lock = threading.Lock()
         self._commit_lock = threading.Lock()
         self._connection: Connection | None = None
+        self._changed = False
         self._insert = Statement(INSERT, database.engine)
         self._known = Statement(KNOWN, database.engine)
         sqlite = database.engine.dialect.name == "sqlite"
@@ -115,6 +120,9 @@ class Index:
         try:
             with self._transaction() as connection:
                 files = self._write(connection, group)
+            if self._changed:  # no file tells of it, should a power cut undo the commit
+                self.flush()
+                self._changed = False
         except Exception as e:
             for entry in group:
                 entry.error = e
@@ -151,16 +159,16 @@ class Index:
 
     def _write(self, connection: Connection, group: list[Entry]) -> list[Path]:
         """Insert the rows of a group; the file that holds each of its objects."""
-        known: dict[str, Versions] = {}  # by SOP Instance UID
+        known: dict[tuple[str, str], Versions] = {}  # by SOP and Study Instance UID
         new: dict[int, dict[str, Any]] = {}
         cursor = connection.connection.cursor()
         files = []
         for entry in group:
-            sop_uid = entry.identity.sop_uid
-            if sop_uid not in known:
-                self._known.run(cursor, {"sop_uid": sop_uid})
-                known[sop_uid] = {sha256: (file, size, bool(now)) for sha256, file, size, now in cursor.fetchall()}
-            versions = known[sop_uid]
+            uids = entry.identity.sop_uid, entry.identity.study_uid
+            if uids not in known:
+                self._known.run(cursor, {"sop_uid": uids[0], "study_uid": uids[1]})
+                known[uids] = {sha256: (file, size, bool(now)) for sha256, file, size, now in cursor.fetchall()}
+            versions = known[uids]
             if entry.sha256 in versions:
                 files.append(self._again(connection, entry, versions))
                 continue
@@ -185,6 +193,7 @@ class Index:
             file = str(kept.relative_to(self._data))
             back = {"file": file, "size": size, "gone_at": None, "settled": False}
             connection.execute(update(INSTANCES).where(row).values(back))
+            self._changed = True
         elif kept != entry.file and size_of(kept) != size:
             log.error("A stored file was lost; the sender sent it again.", extra={"action": "restore", "file": file})
             kept, size = entry.file, entry.size
@@ -193,9 +202,12 @@ class Index:
         called = called_also(connection.execute(select(INSTANCES.c.called_ae).where(row)).scalar() or "", entry)
         if called:  # the rules of that title have not seen it: its study is looked at anew
             connection.execute(update(INSTANCES).where(row).values(called_ae=called, settled=False))
+        if is_sent_anew(connection, entry.identity.study_uid):
+            connection.execute(update(INSTANCES).where(row).values(received_at=time.time(), settled=False))
         if not current:
             self._supersede(connection, entry, {})
             connection.execute(update(INSTANCES).where(row).values(current=True, settled=False))
+            self._changed = True
         for digest, (other, length, _) in versions.items():
             versions[digest] = (other, length, False)
         versions[entry.sha256] = (file, size, True)
@@ -203,11 +215,12 @@ class Index:
 
     def _supersede(self, connection: Connection, entry: Entry, new: dict[int, dict[str, Any]]) -> None:
         """Another version of an object becomes the current one; the study's story tells."""
-        sop_uid = entry.identity.sop_uid
+        sop_uid, study_uid = entry.identity.sop_uid, entry.identity.study_uid
         for row in new.values():
-            if row["sop_uid"] == sop_uid:
+            if (row["sop_uid"], row["study_uid"]) == (sop_uid, study_uid):
                 row["current"] = False
-        connection.execute(update(INSTANCES).where(INSTANCES.c.sop_uid == sop_uid).values(current=False))
+        versions = (INSTANCES.c.sop_uid == sop_uid, INSTANCES.c.study_uid == study_uid)
+        connection.execute(update(INSTANCES).where(*versions).values(current=False))
         sentence = f"Object {sop_uid} came again with other bytes; both are kept, the newest counts."
         event = {
             "study_uid": entry.identity.study_uid,
@@ -236,6 +249,18 @@ class Index:
             "settled": False,
             "gone_at": None,
         }
+
+
+def is_sent_anew(connection: Connection, study_uid: str) -> bool:
+    """Whether a study that was fetched as a prior, and not read, is now sent to be read. Its first object says so."""
+    of_it = (FETCHES.c.study_uid == study_uid, FETCHES.c.why == "prior", FETCHES.c.state == "done")
+    ended_at = connection.execute(select(func.max(FETCHES.c.ended_at)).where(*of_it)).scalar()
+    if ended_at is None or time.time() <= ended_at + AFTER_S:
+        return False
+    told = select(INSTANCES.c.id).where(
+        INSTANCES.c.study_uid == study_uid, INSTANCES.c.received_at > ended_at + AFTER_S
+    )
+    return connection.execute(told.limit(1)).first() is None
 
 
 def called_also(before: str, entry: Entry) -> str:

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import Dataset
 from pynetdicom import AE
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from support.core import STUDY, Node, dataset, encoded
 from support.findings import findings, scene
 from support.orthanc import Orthanc
 from support.receiver import receiver
 
-from radnode import complete, evidence, reconcile, second_look
+from radnode import complete, evidence, fetches, reconcile, second_look
 from radnode.destinations.dimse_find import Finder, Found
 from radnode.engine_child import said_provisional
 from radnode.errors import DeliveryError, RefusedError
@@ -23,7 +23,7 @@ from radnode.evidence_ask import AGAIN_S, MOST, EvidenceAsker, count, due
 from radnode.peers import Peer, add_peer
 from radnode.states import StudyState
 from radnode.tables import DeliveryRow, InstanceRow, ResultRow, StudyRow
-from radnode.tables_pacs import EvidenceRow
+from radnode.tables_pacs import EvidenceRow, FetchRow
 
 QUIET = 10.0
 STEP, NOTICE = "1.2.840.10008.3.1.2.3.3", "1.2.840.10008.5.1.4.33"
@@ -313,6 +313,32 @@ def test_an_image_too_many_here_does_not_hide_one_that_is_missing(node: Node) ->
     assert turn(node, 112.0) == () and due(node.database, "pacs", 111.0 + AGAIN_S) == (STUDY,)
     assert turn(node, 171.0) == (STUDY,)
     assert row(node).provisional == "pacs has 1 images in series of this study that the node has not"
+
+
+def fetched(node: Node, state: str, ended_at: float | None = None) -> None:
+    with node.database.transaction() as session:
+        session.execute(delete(FetchRow))
+        row = FetchRow(study_uid=STUDY, peer="pacs", why=fetches.HAND, wanted_by="anna", state=state, attempt=1)
+        row.created_at, row.due_at, row.ended_at = 90.0, 130.0, ended_at
+        session.add(row)
+
+
+def test_a_study_whose_fetch_goes_on_is_waited_for_and_one_whose_fetch_broke_off_is_provisional(node: Node) -> None:
+    arrive(node, 2)
+    for state in (fetches.RUNNING, fetches.QUEUED):
+        fetched(node, state)
+        assert turn(node, 111.0) == (), state
+    fetched(node, fetches.FAILED, ended_at=105.0)
+    assert turn(node, 111.0) == () and turn(node, 171.0) == (STUDY,)
+    assert row(node).provisional == "it could not be fetched whole from pacs"
+
+
+def test_a_fetch_that_brought_all_or_failed_before_the_images_came_says_nothing(node: Node) -> None:
+    arrive(node, 2)
+    for state, ended_at in ((fetches.DONE, 105.0), (fetches.FAILED, 99.0)):
+        fetched(node, state, ended_at)
+        with node.database.reading() as session:
+            assert fetches.unfinished(session, session.get_one(StudyRow, STUDY)) == ""
 
 
 def is_read(node: Node) -> None:

@@ -12,14 +12,14 @@ import pydicom.data
 import pytest
 from pydicom import dcmread
 from pydicom.uid import ImplicitVRLittleEndian, generate_uid
-from sqlalchemy import select, text
+from sqlalchemy import select, text, update
 from support.objects import dataset_of, encoded, image
 from support.store import EXPLICIT, arrival_of, files, open_store, rows, settings_for
 
 from radnode.errors import StoreError
 from radnode.settings import Receive, Settings
 from radnode.store import Arrival, Store, instances, study_files
-from radnode.tables import EventRow
+from radnode.tables import EventRow, InstanceRow
 
 
 @pytest.fixture
@@ -288,3 +288,42 @@ def test_an_implicit_data_set_is_understood(store: Store) -> None:
     ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     data = encoded(ds)
     assert dataset_of(store.put(arrival_of(ds, ImplicitVRLittleEndian), [data]).file) == data
+
+
+def test_an_object_of_the_same_uid_in_another_study_leaves_that_of_the_first_as_it_is(store: Store) -> None:
+    ds = image()
+    first_study, first = ds.StudyInstanceUID, store.put(arrival_of(ds), [encoded(ds)])
+    ds.StudyInstanceUID = generate_uid()
+    second = store.put(arrival_of(ds), [encoded(ds)])
+    ds.PatientID = "CHANGED"
+    third = store.put(arrival_of(ds), [encoded(ds)])
+    assert [row.current for row in rows(store)] == [True, False, True]
+    with store.database.reading() as session:
+        assert study_files(session, first_study, store.data) == (first.file,)
+        assert study_files(session, ds.StudyInstanceUID, store.data) == (third.file,)
+        assert [e.study_uid for e in session.scalars(select(EventRow))] == [ds.StudyInstanceUID]
+    assert second.file.exists()
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_what_no_file_tells_of_is_durable_before_success(
+    store: Store, monkeypatch: pytest.MonkeyPatch, gone: bool
+) -> None:
+    """A row that says again that an object is here: a power cut must not bring back that it was let go, or superseded."""
+    ds = image()
+    kept = store.put(arrival_of(ds), [data := encoded(ds)])
+    if gone:
+        with store.database.transaction() as session:
+            session.execute(update(InstanceRow).values(gone_at=1.0))
+        kept.file.unlink()
+    else:
+        ds.PatientID = "CHANGED"
+        store.put(arrival_of(ds), [encoded(ds)])
+    flushed: list[bool] = []
+    monkeypatch.setattr(
+        store.index, "flush", lambda: flushed.append(rows(store)[0].current and rows(store)[0].gone_at is None)
+    )
+    store.put(arrival_of(ds), [data])
+    assert flushed == [True], "after the commit, before the answer"
+    store.put(arrival_of(other := image()), [encoded(other)])
+    assert flushed == [True], "a new object is found again by its file"

@@ -46,7 +46,7 @@ def test_the_second_study_of_a_patient_is_compared_with_the_first(node: TestNode
     sender = PatientSender(lambda: node.receive_port)
     sender.send(dated(tmp_path / "1", sample.files, first, "20250110"))
     node.wait_until_read(first, seconds=240)
-    assert "no earlier study of this patient was at hand" in node.http.get(f"/studies/{first}").text
+    assert "no earlier study of this patient was at hand in full" in node.http.get(f"/studies/{first}").text
 
     sender.send(dated(tmp_path / "2", sample.files, second, "20260110", LARGER))
     node.wait_until_read(second, seconds=240)
