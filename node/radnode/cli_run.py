@@ -71,6 +71,10 @@ def read_folder(
     found = {c.identity.name: c for c in weights_use.known_cards(loaded_settings)}
     card = found.get(model) or registry.card(model, weights)  # which raises with the names there are
     study = replace(Study.from_folder(folder), priors=tuple(Study.from_folder(p) for p in priors))
+    broken = [p.name for p in unreadable(folder)]
+    if broken:
+        said = f"{len(broken)} of the files cannot be read ({', '.join(broken[:3])}): the study would be a part"
+        raise DeclinedError("unreadable", said)
     unavailable = card.unavailable_because(generated=study.generated)
     if unavailable:
         raise DeclinedError("not-installed", unavailable)
@@ -85,6 +89,21 @@ def read_folder(
         path.write_bytes(result.body)
     progress(1.0, "done")
     return written
+
+
+def unreadable(folder: Path) -> Iterator[Path]:
+    """Files that must be DICOM by their prefix, or by their name and being empty, and that cannot be read."""
+    from radnode_inference.header import Header, NotDicomError
+
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        try:
+            Header.read(path)
+        except NotDicomError:
+            with path.open("rb") as f:
+                start = f.read(132)
+            named = path.suffix.lower() in ("", ".dcm", ".ima") and not path.name.startswith(".")
+            if start[128:] == b"DICM" or (not start and named):
+                yield path
 
 
 @contextlib.contextmanager
