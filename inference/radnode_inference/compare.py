@@ -61,7 +61,8 @@ def compare(now: Examined, then: Examined) -> Findings:
     if parts:
         told.append("One of the two scans holds only a part: volumes of organs are not compared.")
     pairs = dict(by_name(now.findings.items, then.findings.items)) if not parts else {}
-    placed, sentences = by_place(now.findings, then.findings)
+    elsewhere = measured_elsewhere(now.findings, then.findings)
+    placed, sentences = ({}, elsewhere) if elsewhere else by_place(now.findings, then.findings)
     pairs |= placed
     items = tuple(
         changed(f, pairs[i], now, then, densities=not unlike) if i in pairs else f
@@ -75,6 +76,14 @@ def compare(now: Examined, then: Examined) -> Findings:
     else:
         told.append(sentences)
     return replace(now.findings, items=items, statements=(*now.findings.statements, *told))
+
+
+def measured_elsewhere(now: Findings, then: Findings) -> str | None:
+    """A sentence where the two were measured in different parts, so that what is in one only is neither new nor gone."""
+    parts = [", ".join(sorted(f.tracking_id for f in e.items if f.kind is Kind.EXAMINATION)) for e in (now, then)]
+    if parts[0] == parts[1] or not all(parts):
+        return None
+    return f"Measured in different regions ({parts[0]} now, {parts[1]} then): single findings are not compared."
 
 
 def is_numbered(finding: Finding) -> bool:

@@ -158,6 +158,24 @@ def test_an_agent_that_says_none_is_no_contrast_medium(tmp_path: Path) -> None:
     assert not any("differ in" in s for s in compare(now, replace(then, study=unenhanced)).statements)
 
 
+def test_what_was_looked_for_in_other_regions_is_neither_new_nor_gone(tmp_path: Path) -> None:
+    def whole(name: str) -> Finding:
+        return replace(lung(10, 1), tracking_id=name, kind=Kind.EXAMINATION, concept=LUNG)
+
+    volume = scan()
+    drawn = replace(nodule(volume, 1, (20, 30, 18), 3), tracking_id="Enhancing tissue in GTV")
+    later = examined(tmp_path, volume, "20260101", drawn, whole("Enhancement in GTV"))
+    earlier = examined(
+        tmp_path, volume, "20250101", nodule(volume, 1, (20, 30, 18), 2), whole("Enhancement of both breasts")
+    )
+    found = compare(later, earlier)
+    assert all(f.prior is None for f in found.items)
+    assert not any("not found" in s for s in found.statements)
+    assert found.statements[-1] == (
+        "Measured in different regions (Enhancement in GTV now, Enhancement of both breasts then): single findings are not compared."
+    )
+
+
 def test_a_partial_scan_compares_no_volumes_of_organs(tmp_path: Path) -> None:
     later = examined(tmp_path, scan(), "20260101", lung(600, 6.0))
     part = replace(later, findings=replace(later.findings, partial_because="cut"))

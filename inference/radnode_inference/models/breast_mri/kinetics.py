@@ -47,7 +47,8 @@ class KineticsModel:
         """Focal enhancement as abnormalities with outlines, and the enhancing volume of the examination.
 
         Where the study holds a segmentation or structure set that fits, what enhances in its regions instead of foci.
-        Raises DeclinedError `missing-role:...`, `timing`, `coverage`, `motion`, `no-enhancement`, `grids-differ` and
+        Raises DeclinedError `missing-role:...`, `timing`, `coverage`, `scaling`, `motion`, `no-enhancement`,
+        `grids-differ` and
         those of `load`.
         """
         roles = roles_of(study)

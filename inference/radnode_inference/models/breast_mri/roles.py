@@ -97,7 +97,8 @@ class Roles(OrderedRoles):
 def roles_of(study: Study) -> Roles:
     """The roles of the series of a breast MR.
 
-    Raises DeclinedError `missing-role:dynamic`, `missing-role:pre-contrast`, `missing-role:post-contrast` and `timing`.
+    Raises DeclinedError `missing-role:dynamic`, `missing-role:pre-contrast`, `missing-role:post-contrast`, `timing` and
+    `scaling`.
     """
     seen, reasons = sorted_by_role(study)
     try:
