@@ -1,17 +1,18 @@
 """Studies that were read as provisional, and of which nobody says any more that something is missing: read again, as whole.
 
-A technologist may end a procedure step long after the last image was sent, and no image comes with that.
+A technologist may end a procedure step long after the last image was sent, and no image comes with that; nor does one
+when a fetch that had broken off is tried again, and all was here.
 """
 
-from sqlalchemy import exists, select
+from sqlalchemy import exists, or_, select
 from sqlalchemy.orm import Session
 
-from radnode import complete, events, evidence, jobs
+from radnode import complete, events, evidence, fetches, jobs
 from radnode.database import Database
 from radnode.events import Action
 from radnode.states import StudyState
 from radnode.tables import InstanceRow, PeerRow, StudyRow
-from radnode.tables_pacs import EvidenceRow
+from radnode.tables_pacs import EvidenceRow, FetchRow
 
 WEEK_S = 7 * 86_400.0
 """A study that was due longer ago is not looked at any more."""
@@ -24,9 +25,12 @@ def amend(database: Database, now: float) -> tuple[str, ...]:
         EvidenceRow.source.in_((evidence.STEP, evidence.NOTICE)),  # counts are asked for while a study is received
         EvidenceRow.at > StudyRow.due_at,
     )
+    brought = exists().where(
+        FetchRow.study_uid == StudyRow.study_uid, FetchRow.state == fetches.DONE, FetchRow.ended_at > StudyRow.due_at
+    )
     read = (StudyRow.state == StudyState.READ, StudyRow.provisional != "", StudyRow.due_at > now - WEEK_S)
     with database.reading() as session:
-        wanted = session.scalars(select(StudyRow.study_uid).where(*read, said)).all()
+        wanted = session.scalars(select(StudyRow.study_uid).where(*read, or_(said, brought))).all()
     return tuple(uid for uid in wanted if begin_again(database, uid, now))
 
 
@@ -52,6 +56,7 @@ def may_begin(session: Session, study: StudyRow) -> bool:
     arriving = select(InstanceRow.id).where(InstanceRow.study_uid == study.study_uid, ~InstanceRow.settled).limit(1)
     return (
         not evidence.missing(session, study, asked).known
+        and not fetches.unfinished(session, study)
         and session.scalar(arriving) is None
         and not complete.let_go(session, study.study_uid)
     )

@@ -346,6 +346,19 @@ def is_read(node: Node) -> None:
         session.execute(update(StudyRow).values(state=StudyState.READ))
 
 
+def test_a_fetch_that_is_tried_again_and_brings_nothing_new_has_the_study_read_again_as_whole(node: Node) -> None:
+    arrive(node, 2)
+    fetched(node, fetches.FAILED, ended_at=105.0)
+    assert turn(node, 171.0) == (STUDY,)
+    with node.database.transaction() as session:
+        session.get_one(StudyRow, STUDY).state = StudyState.READ
+    assert second_look.amend(node.database, 180.0) == ()
+    fetched(node, fetches.DONE, ended_at=179.0)
+    assert second_look.amend(node.database, 180.0) == (STUDY,)
+    assert turn(node, 181.0) == (STUDY,)
+    assert (row(node).provisional, row(node).revision) == ("", 2)
+
+
 def test_a_step_that_ends_after_the_study_was_read_has_it_read_again_as_whole(node: Node) -> None:
     uids = arrive(node, 2)
     evidence.procedure_step(node.database, "1.9", step("IN PROGRESS"), 90.0)
