@@ -109,7 +109,7 @@ def judge(database: Database, data: Path, asked: Request, now: float) -> Report:
 
 
 def there(session: Session, asked: Request) -> dict[str, InstanceRow]:
-    """The rows of what was named and not let go, by SOP Instance UID."""
+    """The rows of what was named and not let go, by SOP Instance UID; of one in several studies the newest."""
     held: dict[str, InstanceRow] = {}
     uids = list(asked.named)
     for start in range(0, len(uids), CHUNK):
@@ -118,7 +118,7 @@ def there(session: Session, asked: Request) -> dict[str, InstanceRow]:
             InstanceRow.current.is_(True),
             InstanceRow.gone_at.is_(None),
         )
-        held |= {row.sop_uid: row for row in session.scalars(query)}
+        held |= {row.sop_uid: row for row in session.scalars(query.order_by(InstanceRow.id))}
     return held
 
 
