@@ -55,24 +55,33 @@ def after(
 ) -> float | None:
     """Since when a finding stands that is new or worse than what the AIs had said when the study was read; None: none does.
 
-    Only what the policy puts above ROUTINE counts, and what a person confirmed does not: that person has seen it.
+    Only what the policy puts above ROUTINE counts, and what a person confirmed does not: that person has seen it. On the other
+    side the same is new.
     """
     standing = [r for r in reports if not r.retracted]
 
     def rank(seen: Abnormality, by: str) -> int:
         return RANK[verdict(seen, policy, patient_class, by, standing).level]
 
-    worst: dict[str, int] = {}
-    for model, seen in known(reading):
-        worst[seen.concept.value] = min(rank(seen, model), worst.get(seen.concept.value, RANK[Level.ROUTINE]))
+    said = [(seen, rank(seen, model)) for model, seen in known(reading)]
+
+    def worst(found: Abnormality) -> int:
+        same = (of for seen, of in said if seen.concept.value == found.concept.value and covers(seen, found))
+        return min(same, default=RANK[Level.ROUTINE])
+
     came = [
         report.changed_at
         for report in standing
         if report.changed_at > reading.at and not report.said.confirmed_by
         for seen in report.said.abnormalities
-        if rank(seen, report.by) < worst.get(seen.concept.value, RANK[Level.ROUTINE])
+        if rank(seen, report.by) < worst(seen)
     ]
     return min(came, default=None)
+
+
+def covers(known: Abnormality, found: Abnormality) -> bool:
+    """Whether what was known may be on the same side as what was found."""
+    return "" in (known.laterality, found.laterality) or known.laterality in ("bilateral", found.laterality)
 
 
 def known(reading: ReadingRow) -> list[tuple[str, Abnormality]]:
@@ -90,7 +99,7 @@ def abnormality(kept: Mapping[str, object]) -> Abnormality:
         probability=number("probability"),
         volume_ml=number("volume_ml"),
         long_axis_mm=number("long_axis_mm"),
-        laterality="",
+        laterality=str(kept.get("laterality", "")),
         site="",
         tracking_uid="",
         critical=bool(kept["critical"]),

@@ -90,6 +90,7 @@ def found_so_far(session: Session, study_uid: str) -> list[dict[str, object]]:
             "by": report.by,
             "concept": found.concept.value,
             "codes": sorted(found.codes),
+            "laterality": found.laterality,
             "probability": found.probability,
             "volume_ml": found.volume_ml,
             "long_axis_mm": found.long_axis_mm,

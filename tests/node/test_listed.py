@@ -59,7 +59,7 @@ def arrived(database: Database, at: float, study_uid: str = "1.1") -> None:
 
 def report(
     database: Database, at: float, *codes: str, study_uid: str = "1.1", model: str = "ct-pe", status: str = "preliminary",
-    percent: int = 90, **more: Any,
+    percent: int = 90, side: str = "", **more: Any,
 ) -> None:  # fmt: skip
     """A report of these findings comes, or takes the place of the model's last one."""
     made = bundle(study_uid, model, "said", status)
@@ -70,7 +70,7 @@ def report(
             "fullUrl": f"urn:uuid:{code}",
             "resource": {
                 "resourceType": "Observation", "status": "preliminary", "code": {"coding": [{"code": code}]},
-                "interpretation": [{"coding": [{"code": "A"}]}], "component": [part],
+                "interpretation": [{"coding": [{"code": "A"}]}], "component": [part], "bodySite": {"text": side},
             },
         }
         for code in codes
@@ -120,6 +120,19 @@ def test_a_retraction_is_told_although_its_study_is_older_than_the_list(node: No
 
 def read(node: Node, at: float) -> None:
     readings.mark(node.database, "1.1", 1, "Ada", at)
+
+
+@pytest.mark.parametrize(
+    ("known", "found", "back"),
+    [("left", "right", True), ("left", "left", False), ("", "right", False), ("left", "", False), ("left", "bilateral", True),
+     ("bilateral", "right", False)],
+)  # fmt: skip
+def test_the_same_finding_on_the_other_side_is_a_new_one(node: Node, known: str, found: str, back: bool) -> None:
+    arrived(node.database, 100.0)
+    report(node.database, 150.0, EMBOLISM, side=known)
+    read(node, 200.0)
+    report(node.database, 300.0, EMBOLISM, side=found)
+    assert (node.row(360.0) is not None) == back
 
 
 def test_a_finding_that_comes_after_the_reading_brings_the_study_back_until_somebody_looks(node: Node) -> None:
