@@ -27,7 +27,17 @@ def bundles() -> None:
     "--gate", "gates", multiple=True, metavar="KEY=VALUE",
     help="What images must be like, as a card's [gates] say it (docs/adding-a-model.md): 'region=[\"ABDOM\", \"SPLEEN\"]', 'slice_mm=[0.5, 5]'. May be repeated.",
 )  # fmt: skip
-def add(source: Path, name: str, modality: str | None, orientation: str, word: str, gates: tuple[str, ...]) -> None:
+@click.option(
+    "--abnormal",
+    multiple=True,
+    metavar="CLASS",
+    help="A class that is no anatomy, where its name does not tell. May be repeated.",
+)
+@click.option("--anatomy", multiple=True, metavar="CLASS", help="A class that is anatomy after all. May be repeated.")
+def add(
+    source: Path, name: str, modality: str | None, orientation: str, word: str, gates: tuple[str, ...],
+    abnormal: tuple[str, ...], anatomy: tuple[str, ...],
+) -> None:  # fmt: skip
     """Copy a bundle in and pin each of its files; name it in a rule of radnode.toml to have studies read by it."""
     from radnode import settings
     from radnode_inference import registry
@@ -40,6 +50,7 @@ def add(source: Path, name: str, modality: str | None, orientation: str, word: s
         added = store.add(
             source, weights, taken=taken, name=name, modality=modality or "", series_word=word, orientation=orientation,
             gates=tomllib.loads("\n".join(gates)),
+            kinds=dict.fromkeys(anatomy, "anatomy") | dict.fromkeys(abnormal, "abnormality"),
         )  # fmt: skip
     except (BundleError, tomllib.TOMLDecodeError) as e:
         raise click.ClickException(f"not added: {e}") from e

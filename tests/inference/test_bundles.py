@@ -9,7 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from monai.data import MetaTensor
+from monai.transforms import Compose, Invertd, Orientationd, Spacingd
 from support.bundles import METADATA, THRESHOLD_HU, bundle
 from support.studies import Sample, small_chest
 
@@ -17,10 +20,11 @@ from radnode_inference import registry
 from radnode_inference.bundles import bundle_model, isolation, store
 from radnode_inference.bundles.bundle_model import BundleAnswerError, BundleModel, decoded
 from radnode_inference.bundles.card import BundleError
-from radnode_inference.bundles.child import configuration
+from radnode_inference.bundles.child import checkpoint, configuration, on_source, to_ras
 from radnode_inference.bundles.codes import segment, segments
 from radnode_inference.bundles.exchange import BITS, LABELS
 from radnode_inference.bundles.isolation import Limits, NoIsolationError
+from radnode_inference.bundles.series import best
 from radnode_inference.findings import Kind
 from radnode_inference.model import DeclinedError
 from radnode_inference.study import Study
@@ -238,7 +242,14 @@ def test_of_several_mr_series_none_is_guessed(tmp_path: Path, chest: Sample) -> 
         ("postcava", "64131007", Kind.ANATOMY, None),
         ("tumour", "108369006", Kind.ABNORMALITY, None),
         ("Whole tumor (GD)", "WHOLE_TUMOR_GD", Kind.ABNORMALITY, None),
-        ("a structure without a code", "A_STRUCTURE_WITH", Kind.ANATOMY, None),
+        ("a structure without a code", "A_STRUCTU_823EA2", Kind.ANATOMY, None),
+        ("pulmonary_embolism", "59282003", Kind.ABNORMALITY, None),
+        ("Pneumothorax", "36118008", Kind.ABNORMALITY, None),
+        ("subdural_hemorrhage_left", "1386000", Kind.ABNORMALITY, "Left"),
+        ("aortic dissection", "AORTIC_DI_8FCAF2", Kind.ABNORMALITY, None),
+        ("masseter_right", "MASSETER", Kind.ANATOMY, "Right"),
+        ("肝", "CLASS_55A628", Kind.ANATOMY, None),
+        ("腎腫瘤", "CLASS_221212", Kind.ABNORMALITY, None),
     ],
 )
 def test_common_names_get_their_codes_and_others_a_code_of_our_own(
@@ -247,6 +258,85 @@ def test_common_names_get_their_codes_and_others_a_code_of_our_own(
     made = segment(3, name)
     assert (made.concept.value, made.kind, made.laterality and made.laterality.meaning) == (value, kind, side)
     assert made.concept.scheme == ("SCT" if value.isdigit() else "99RADNODE")
+
+
+def test_two_names_never_share_a_code_and_keep_their_letters() -> None:
+    made = [
+        segment(1, n).concept for n in ("brachiocephalic_trunk", "brachiocephalic_vein_left", "Ösophagus", "肝", "脾")
+    ]
+    assert len({c.value for c in made}) == 5 and all(len(c.value) <= 16 for c in made)
+    assert [c.meaning for c in made] == ["Brachiocephalic trunk", "Brachiocephalic vein", "Ösophagus", "肝", "脾"]
+
+
+def test_the_site_says_of_a_class_that_it_is_abnormal_or_anatomy(tmp_path: Path) -> None:
+    one = bundle(tmp_path / "b", metadata=output(channel_def={"0": "background", "1": "Widget", "2": "stone"}))
+    kinds = {"Widget": "abnormality", "stone": "anatomy"}
+    added = store.add(one, tmp_path / "weights", taken=NOBODY, kinds=kinds)
+    for found in (added, store.read(added.folder)):
+        assert {s.name: s.kind for s in found.described.segments if s.kind} == kinds
+    with pytest.raises(BundleError, match="it has no class 'Gadget'; it has Widget, stone"):
+        store.add(one, tmp_path / "other", taken=NOBODY, kinds={"Gadget": "anatomy"})
+
+
+@pytest.mark.parametrize("inverted", [True, False])
+@pytest.mark.parametrize("pixdim", [(1.0, 1.0, 2.0), (0.5, 0.5, 1.0)])
+def test_a_result_lies_where_its_affine_says_also_when_its_shape_is_that_of_the_images(
+    inverted: bool, pixdim: tuple[float, float, float]
+) -> None:
+    affine = np.array([[0, 0, 1, -16], [0, 1, 0, -16], [2, 0, 0, -20], [0, 0, 0, 1.0]])  # of axial slices, LPS
+    truth = np.zeros((20, 32, 32), np.float32)
+    truth[3:6, 4:8, 20:28] = 1  # on the patient's left, in front
+    image = MetaTensor(torch.from_numpy(truth.transpose(2, 1, 0).copy())[None], affine=torch.as_tensor(to_ras(affine)))
+    turned = Compose([Orientationd("image", "RAS", labels=None), Spacingd("image", pixdim, mode="nearest")])
+    made = turned({"image": image})["image"]
+    pred = MetaTensor(made.as_tensor().clone(), meta=dict(made.meta))
+    if inverted:
+        pred = Invertd("pred", turned, orig_keys="image", nearest_interp=True)({"image": made, "pred": pred})["pred"]
+    found = on_source(pred, truth.shape, affine)[0] > 0.5
+    assert 2 * (found & (truth > 0)).sum() / (found.sum() + truth.sum()) > 0.7
+    assert np.argwhere(found)[:, 2].min() > 16, "the other side of the patient"
+
+
+def test_a_result_without_an_affine_is_not_placed_by_guess() -> None:
+    with pytest.raises(TypeError, match="does not say where it lies"):
+        on_source(torch.zeros(1, 7, 6, 5), (5, 6, 7), np.eye(4))
+
+
+def test_the_weights_are_those_that_the_bundle_s_own_loader_reads(tmp_path: Path) -> None:
+    loader = {"_target_": "CheckpointLoader", "load_path": "$@bundle_root + '/models/' + @modelname", "load_dict": {}}
+    for number, changed in enumerate(
+        ({"checkpointloader": loader}, {"handlers": [{"_target_": "StatsHandler"}, loader]})
+    ):
+        lean = bundle(tmp_path / str(number), inference={"modelname": "$'model_lowres.pt'", **changed})
+        with pytest.raises(FileNotFoundError, match=r"reads model_lowres\.pt, which is not in the bundle"):
+            checkpoint(configuration(lean), lean)
+        (lean / "models" / "model_lowres.pt").write_bytes(b"")
+        assert checkpoint(configuration(lean), lean).name == "model_lowres.pt"
+    usual = bundle(tmp_path / "usual")
+    assert checkpoint(configuration(usual), usual) == usual / "models" / "model.pt"
+
+
+def test_a_published_swin_unetr_with_the_size_of_its_images_is_still_built(tmp_path: Path) -> None:
+    form = {"_target_": "SwinUNETR", "img_size": 96, "in_channels": 1, "out_channels": 2, "feature_size": 12}
+    parser = configuration(bundle(tmp_path / "swin", inference={"network_def": form}))
+    assert type(parser.get_parsed_content("network_def")).__name__ == "SwinUNETR"
+
+
+def test_of_ct_series_of_several_parts_the_gate_chooses_and_without_one_none_is_guessed(chest: Sample) -> None:
+    study = Study.from_files(chest.files)
+    series = tuple(
+        replace(study.series[0], series_uid=part, headers=tuple(
+            replace(h, elements={**h.elements, 0x00180015: (b"CS", part.encode()), 0x0008103E: (b"LO", b"")})
+            for h in study.series[0].headers
+        ))
+        for part in ("CHEST", "ABDOMEN")
+    )  # fmt: skip
+    both = replace(study, series=series)
+    assert best(both, "CT", "", ("ABDOM", "SPLEEN")).series.series_uid == "ABDOMEN"
+    assert best(both, "CT", "", ("CHEST",)).series.series_uid == "CHEST"
+    with pytest.raises(DeclinedError, match=r"ambiguous-series: .*or a region among its gates"):
+        best(both, "CT", "")
+    assert best(replace(study, series=series[:1]), "CT", "").series.series_uid == "CHEST"
 
 
 def test_labels_and_bits_become_masks_and_numbers_beyond_the_classes_are_refused() -> None:

@@ -19,12 +19,15 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from radnode_inference.bundles.answer import answered
-from radnode_inference.bundles.card import CONFIGS
+from radnode_inference.bundles.card import CONFIGS, WEIGHTS
 from radnode_inference.bundles.exchange import BITS, LABELS, MOST_BITS
 
 LOADERS, CHANNEL_FIRST, SAVERS = ("LoadImage",), ("EnsureChannelFirst",), ("SaveImage", "DataStats")
+CHECKPOINT_LOADER = ("CheckpointLoader",)
 CONTAINERS = ("state_dict", "model", "network", "net")
 LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+REVERSED = np.eye(4)[[2, 1, 0, 3]]
+"""(slice, row, column) to MONAI's (column, row, slice)."""
 
 
 def infer(bundle: Path, asked: Mapping[str, Any], voxels: NDArray[np.float32]) -> tuple[str, NDArray[np.uint16]]:
@@ -54,6 +57,9 @@ def configuration(bundle: Path) -> ConfigParser:
         parser[place] = value
     if "postprocessing" in parser:
         drop(parser, "postprocessing", SAVERS)
+    form = parser.get("network_def")
+    if isinstance(form, Mapping) and str(form.get("_target_", "")).endswith("SwinUNETR"):
+        parser["network_def"] = {k: v for k, v in form.items() if k != "img_size"}  # MONAI 1.6 takes it no more
     return parser
 
 
@@ -76,16 +82,34 @@ def is_one_of(step: Any, names: tuple[str, ...]) -> bool:
 def loaded(parser: ConfigParser, bundle: Path) -> nn.Module:
     """The bundle's network with its weights, in eval mode."""
     network: nn.Module = parser.get_parsed_content("network_def")
-    tensors = bundle / "models" / "model.safetensors"
-    if tensors.is_file():
+    file = checkpoint(parser, bundle)
+    if file.suffix == ".safetensors":
         from safetensors.torch import load_file
 
-        state: Any = load_file(tensors)
+        state: Any = load_file(file)
     else:
-        state = torch.load(bundle / "models" / "model.pt", map_location="cpu", weights_only=True)
+        state = torch.load(file, map_location="cpu", weights_only=True)
     state = next((state[c] for c in CONTAINERS if isinstance(state.get(c), Mapping)), state)
     network.load_state_dict(state)
     return network.eval()
+
+
+def checkpoint(parser: ConfigParser, bundle: Path) -> Path:
+    """The file that the bundle's own checkpoint loader reads, else the usual one: some bundles hold weights for several networks.
+
+    Raises FileNotFoundError when it reads one that is not in the bundle.
+    """
+    handlers = parser.get("handlers")
+    count = len(handlers) if isinstance(handlers, list) else 0
+    for place in ("checkpointloader", *(f"handlers::{n}" for n in range(count))):
+        loader = parser.get(place)
+        if is_one_of(loader, CHECKPOINT_LOADER) and "load_path" in loader:
+            named = bundle / str(parser.get_parsed_content(f"{place}::load_path"))
+            if named.is_file():
+                return named
+            if named.name not in {Path(w).name for w in WEIGHTS}:
+                raise FileNotFoundError(f"its checkpoint loader reads {named.name}, which is not in the bundle")
+    return next(bundle / w for w in reversed(WEIGHTS) if (bundle / w).is_file())
 
 
 def prepared(parser: ConfigParser, voxels: NDArray[np.float32], affine: NDArray[np.float64]) -> tuple[str, MetaTensor]:
@@ -110,13 +134,18 @@ def to_ras(affine: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def on_source(pred: Tensor, shape: tuple[int, ...], affine: NDArray[np.float64]) -> NDArray[np.float32]:
-    """(channels, slice, row, column) on the source grid: as the bundle left it there, else by the nearest neighbour."""
+    """(channels, slice, row, column) on the source grid, by the nearest neighbour from where the result says that it lies.
+
+    Its shape says nothing: an image that was turned to another orientation has the same one.
+    """
     values = np.asarray(pred.detach().cpu(), np.float32)
-    if values.ndim == 4 and values.shape[1:] == tuple(reversed(shape)):
-        return values.transpose(0, 3, 2, 1)
-    if values.ndim != 4 or not isinstance(pred, MetaTensor):
+    if values.ndim != 4:
         raise ValueError(f"the result has the shape {values.shape}")
+    if not isinstance(pred, MetaTensor):
+        raise TypeError("the result does not say where it lies: a transform dropped its affine")
     index = np.linalg.inv(np.asarray(pred.affine, float)) @ LPS_RAS @ affine
+    if values.shape[1:] == tuple(reversed(shape)) and np.allclose(index, REVERSED, atol=0.01):
+        return values.transpose(0, 3, 2, 1)
     return np.stack([ndimage.affine_transform(c, index, output_shape=shape, order=0) for c in values])
 
 

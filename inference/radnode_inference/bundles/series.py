@@ -1,5 +1,8 @@
 """Which series a bundle reads: of its modality, a stack of slices; never a guess between several that may differ in kind."""
 
+from collections.abc import Sequence
+from functools import partial
+
 from radnode_inference.match import (
     FEWEST_SLICES,
     LOCALIZER_WORDS,
@@ -17,11 +20,11 @@ from radnode_inference.model import DeclinedError
 from radnode_inference.study import Series, Study
 
 
-def best(study: Study, modality: str, word: str) -> Match:
-    """The series for a bundle. word: has to stand in the description, "" for any.
+def best(study: Study, modality: str, word: str, region: Sequence[str] = ()) -> Match:
+    """The series for a bundle. word: has to stand in the description, "" for any. region: words of its gate, () for none.
 
-    Raises DeclinedError `no-suitable-series`, or `ambiguous-series` when several MR or PET series suit: which of them the bundle was
-    trained on cannot be told from its card.
+    Raises DeclinedError `no-suitable-series`, or `ambiguous-series` when several MR or PET series suit, or CT series of several body parts
+    and no region says which: which of them the bundle was trained on cannot be told from its card.
     """
 
     def refuse(series: Series) -> str | None:
@@ -29,11 +32,14 @@ def best(study: Study, modality: str, word: str) -> Match:
             return f"its description has no {word!r}"
         return refuse_ct(series) if modality == "CT" else refuse_stack(series, modality)
 
-    found = choose(study, refuse, rank_ct, describe_ct if modality == "CT" else describe)
-    if modality != "CT" and len(found.candidates) > 1:
+    found = choose(study, refuse, partial(rank_ct, region=region), describe_ct if modality == "CT" else describe)
+    parts = {s.headers[0].text("BodyPartExamined").upper() for s in found.candidates} - {""}
+    apart = len(parts) > 1 and not (word or region) if modality == "CT" else len(found.candidates) > 1
+    if apart:
         named = ", ".join(name(s) for s in found.candidates)
+        what = "a word, or a region among its gates" if modality == "CT" else "a word"
         raise DeclinedError(
-            "ambiguous-series", f"{len(found.candidates)} series could be meant ({named}); give the bundle a word"
+            "ambiguous-series", f"{len(found.candidates)} series could be meant ({named}); give the bundle {what}"
         )
     return found
 

@@ -7,7 +7,7 @@ import stat
 import tempfile
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from radnode_inference import card_about, guards_gates
 from radnode_inference.bundles import card, nnunet
 from radnode_inference.bundles.card import METADATA, BundleError, Described, read_json, slug
+from radnode_inference.bundles.codes import told_apart
 from radnode_inference.findings import ModelIdentity
 from radnode_inference.guards_gates import Gates
 from radnode_inference.model import Availability, ModelCard
@@ -24,7 +25,7 @@ FOLDER, FILES, PINS = ".bundles", "files", "bundle.json"
 MOST_FILES, MOST_BYTES = 5000, 16 << 30
 FACTORY = "radnode_inference.bundles.bundle_model:create"
 FORMAT = "1.0.0"
-NO_GATES: Mapping[str, Any] = MappingProxyType({})
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -82,11 +83,12 @@ class Bundle:
 
 def add(
     source: Path, weights: Path, *, taken: frozenset[str], name: str = "", modality: str = "", series_word: str = "",
-    orientation: str = "", gates: Mapping[str, Any] = NO_GATES,
+    orientation: str = "", gates: Mapping[str, Any] = NOTHING, kinds: Mapping[str, str] = NOTHING,
 ) -> Bundle:  # fmt: skip
     """Install the bundle or nnU-Net folder in the folder or zip file `source`. taken: names of other models. Raises BundleError.
 
-    orientation: how an nnU-Net's training images lay, where its files do not say so. gates: as a weights card has them.
+    orientation: how an nnU-Net's training images lay, where its files do not say so. gates: as a weights card has them. kinds: class ->
+    "abnormality" or "anatomy", where its name does not tell which.
     """
     asked = gates_of(gates)
     (weights / FOLDER).mkdir(parents=True, exist_ok=True)
@@ -95,13 +97,13 @@ def add(
         (unzip if source.is_file() else copy)(source, folder / FILES)
         top_level(folder / FILES)
         called = name or default_name(source, folder / FILES)
-        described = describe(folder / FILES, name=called, modality=modality, orientation=orientation)
+        described = describe(folder / FILES, name=called, modality=modality, orientation=orientation, kinds=kinds)
         there = weights / FOLDER / described.name
         if described.name in taken or there.exists():
             raise BundleError(f"there is a model {described.name!r} already: remove it, or give this one another name")
         settings = {"name": described.name, "modality": described.modality, "series_word": series_word}
         settings["orientation"] = described.orientation
-        asked_of = {"gates": asked.model_dump(exclude_defaults=True)}
+        asked_of = {"gates": asked.model_dump(exclude_defaults=True), "kinds": dict(kinds)}
         (folder / PINS).write_text(
             json.dumps({**settings, **asked_of, "files": pins(folder / FILES)}, indent=1), encoding="utf-8"
         )
@@ -110,11 +112,16 @@ def add(
     return read(there)
 
 
-def describe(files: Path, *, name: str, modality: str, orientation: str) -> Described:
-    """What a bundle or an nnU-Net folder says of itself. Raises BundleError."""
+def describe(files: Path, *, name: str, modality: str, orientation: str, kinds: Mapping[str, str]) -> Described:
+    """What a bundle or an nnU-Net folder says of itself, with the kinds that the site gave its classes. Raises BundleError."""
     if nnunet.is_folder(files):
-        return nnunet.describe(files, name=name, modality=modality, orientation=orientation)
-    return card.describe(files, name=name, modality=modality)
+        found = nnunet.describe(files, name=name, modality=modality, orientation=orientation)
+    else:
+        found = card.describe(files, name=name, modality=modality)
+    try:
+        return replace(found, segments=told_apart(found.segments, kinds))
+    except ValueError as e:
+        raise BundleError(str(e)) from e
 
 
 def default_name(source: Path, files: Path) -> str:
@@ -131,11 +138,12 @@ def read(folder: Path) -> Bundle:
         given = json.loads((folder / PINS).read_text(encoding="utf-8"))
         pinned = {str(k): str(v) for k, v in given["files"].items()}
         name, modality, word = str(given["name"]), str(given["modality"]), str(given["series_word"])
-        orientation, gates = str(given.get("orientation", "")), gates_of(given.get("gates", NO_GATES))
+        orientation, gates = str(given.get("orientation", "")), gates_of(given.get("gates", NOTHING))
+        kinds = {str(k): str(v) for k, v in given.get("kinds", NOTHING).items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise BundleError(f"{folder.name}: {PINS} cannot be read: {e}") from e
     whole = hashlib.sha256(json.dumps(sorted(pinned.items())).encode()).hexdigest()
-    described = describe(folder / FILES, name=name, modality=modality, orientation=orientation)
+    described = describe(folder / FILES, name=name, modality=modality, orientation=orientation, kinds=kinds)
     return Bundle(folder=folder, described=described, pins=pinned, sha256=whole, series_word=word, gates=gates)
 
 
