@@ -29,7 +29,7 @@ HASHED = (
 )  # fmt: skip
 NODE = "radnode"
 """Who acts where no person and no other system does."""
-PENDING, ABOUT = "audit", "about"
+PENDING, ABOUT, STUDY = "audit", "about", "study"
 CHUNK = 1000
 
 
@@ -132,13 +132,19 @@ def about(session: Session, words: str) -> None:
     session.info.setdefault(ABOUT, []).append(words)
 
 
+def concerns(session: Session, study_uid: str) -> None:
+    """The study that the caller's transaction is about: for the row of the running act, where that names none itself."""
+    session.info[STUDY] = study_uid
+
+
 def complete(session: Session, now: float | None = None) -> None:
     """Write the rows of a transaction that is about to commit: those noted, and that of the running act."""
     acts: list[Act] = session.info.pop(PENDING, [])
     running, words = ACT.get(), "; ".join(session.info.pop(ABOUT, []))
+    study_uid = session.info.pop(STUDY, "")
     if running is not None:
         said = "; ".join(w for w in (running.detail, words) if w)
-        acts.insert(0, replace(running, detail=said))
+        acts.insert(0, replace(running, detail=said, study_uid=running.study_uid or study_uid))
     elif words:
         acts.insert(0, Act(kind=Kind.SECURITY, action=words))
     if not acts:

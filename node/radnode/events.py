@@ -70,6 +70,7 @@ class Event:
 def write(session: Session, study_uid: str, action: Action, sentence: str, now: float) -> None:
     """Add to the story, in the caller's transaction; what the audit has to tell too gets its row there."""
     session.add(EventRow(study_uid=study_uid, at=now, action=action, sentence=sentence))
+    audit.concerns(session, study_uid)
     if action in AUDITED:
         audit.note(session, Act(kind=AUDITED[action], action=f"study {action}", study_uid=study_uid, detail=sentence))
 

@@ -13,6 +13,7 @@ WEB = frozenset({"wado", "orthanc"})
 HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*\.?")
 """A host name (RFC 1123); underscores as Docker and Windows have them."""
 REFERENCES = ("file:", "env:")
+LONGEST_QUIET_S = 86_400.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,8 @@ class Peer:
     def __post_init__(self) -> None:
         check_places(self.address, self.host, self.url)
         check_secrets(self.user, self.password, self.token)
+        if self.quiet_s is not None and not 0 <= self.quiet_s <= LONGEST_QUIET_S:
+            raise ValueError("a quiet time lasts from 0 s to a day: a study of this peer would never be complete")
         if self.certificate_name and not self.tls:
             raise ValueError("a peer whose certificate is looked at comes over TLS: set tls as well")
         if self.gets_results and not self.called_at:

@@ -144,7 +144,7 @@ def find(
     for peer in peers:
         try:
             with querying(peer, settings, settings.deliver.timeout_s) as finder:
-                found = finder.studies(**keys)
+                found = tuple(f for f in finder.studies(**keys) if is_named(f, study_uid, accession_number))
         except DeliveryError as e:
             tried.append(f"{peer.name}: {e}")
             continue
@@ -155,6 +155,13 @@ def find(
             return found[0], peer
         tried.append(f"{peer.name} has no such study")
     raise RefusedError("; ".join(tried) + "." if tried else "There is no peer that may be queried and fetched from.")
+
+
+def is_named(found: Found, study_uid: str, accession_number: str) -> bool:
+    """Whether this is the study that a person names: "*" and "?" match others, and some servers match by no key at all."""
+    if study_uid:
+        return found.study_uid.strip("\0 ") == study_uid
+    return found.accession_number.strip().casefold() == accession_number.strip().casefold()
 
 
 def sources(peers: Sequence[Peer]) -> tuple[Peer, ...]:

@@ -56,6 +56,7 @@ class StoredResult:
     size: int
     path: Path
     to: tuple[str, ...] | None = None
+    study_uid: str = ""  # of one that was found again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +141,7 @@ def find(session: Session, data: Path, uid: str) -> StoredResult | None:
         file=row.file,
         size=row.size,
         path=data / row.file,
+        study_uid=row.study_uid,
     )
 
 

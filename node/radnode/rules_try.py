@@ -68,6 +68,8 @@ def draft(text: str) -> tuple[Rule, ...]:
         rules = TypeAdapter(tuple[Rule, ...]).validate_python(found or ())
     except tomllib.TOMLDecodeError as e:
         raise RefusedError(f"The draft is not TOML: {e}.") from e
+    except RecursionError as e:
+        raise RefusedError("The draft is nested too deeply.") from e
     except ValidationError as e:
         first = e.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

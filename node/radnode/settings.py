@@ -35,7 +35,7 @@ class Receive(ReceiveTls):
 
 
 class Complete(Section):
-    quiet_s: float = Field(default=10.0, ge=0)
+    quiet_s: float = Field(default=10.0, ge=0, le=86_400)
     evidence_wait_s: float = Field(default=120.0, ge=0)  # how long a study waits where others say there is more of it
 
 

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class Monitoring(BaseModel):
     """What `radnode.monitor` compares with what. A model's version is compared with its own first studies."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     reference_studies: int = Field(default=200, ge=20)  # the first of a version: all later ones are compared with them
     reference_rulings: int = Field(default=100, ge=10)  # the same for what people said of its findings

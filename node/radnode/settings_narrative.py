@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class Narrative(BaseModel):
     """Without `url` no language model is asked and nothing leaves the node. api_key: "file:PATH" or "env:NAME"."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     language: Literal["en", "zh-TW"] = "en"  # of drafted texts; a person may choose the other for one report
     url: Annotated[str, Field(pattern=r"^(https?://.+)?$")] = ""  # of an OpenAI-compatible server, up to /v1

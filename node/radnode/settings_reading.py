@@ -14,6 +14,6 @@ class Reading(BaseModel):
     completed-order: an order with ORC-5 CM; only where the RIS says so when a study is reported, not when it is acquired.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     read_by: tuple[ReadBy, ...] = ()

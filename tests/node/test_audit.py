@@ -21,7 +21,9 @@ from support.access import ADMINISTRATOR, PASSWORD, READER, people, served, sign
 from support.certificates import Authority
 from support.core import STUDY as CORE_STUDY
 from support.core import Node
+from support.filled import fill as a_morning
 from support.orthanc import free_ports
+from support.pages import serving
 from support.results import add_job, add_study, four, prepare, record
 
 from radnode import (
@@ -51,7 +53,7 @@ from radnode.peer import Peer
 from radnode.prior_fetch import PriorFinder
 from radnode.settings import Destination, Priors, Settings
 from radnode.settings_access import Audit
-from radnode.tables import StudyRow
+from radnode.tables import DeliveryRow, ResultRow, StudyRow
 from radnode.tables_access import AuditExportRow, AuditHeadRow, AuditRow
 from radnode_fhir.audit_event import audit_event
 
@@ -523,3 +525,21 @@ def test_what_the_node_asks_and_fetches_elsewhere_is_told_of(node: Node, monkeyp
     ]
     assert found[2][4].endswith(": 1 studies") and found[3][4] == "from away for anna (hand): 7 objects"
     assert [r.patient_id for r in rows(node.database) if r.action == "query for earlier studies"] == ["P1", "P1"]
+
+
+def test_who_takes_a_result_away_or_has_it_sent_again_is_told_of_with_study_and_patient(tmp_path: Path) -> None:
+    node = a_morning(tmp_path)
+    with node.database.reading() as session:
+        uid = session.scalars(
+            select(ResultRow.uid).where(ResultRow.study_uid == node.lesion, ResultRow.kind == "sr")
+        ).one()
+        dead = session.scalars(select(DeliveryRow.id).where(DeliveryRow.state == "dead")).one()
+        patient_id = session.scalars(select(StudyRow.patient_id).where(StudyRow.study_uid == node.lesion)).one()
+    with serving(node.settings) as client:
+        assert client.get(f"/results/{uid}/file").status_code == client.get(f"/results/{uid}/text").status_code == 200
+        assert client.post(f"/deliveries/{dead}/send-again", data={"study_uid": "9.9"}).status_code in (200, 404)
+    told = {r.action: (r.study_uid, r.patient_id) for r in rows(node.database)}
+    for action in ("GET /results/{uid}/file", "GET /results/{uid}/text", "POST /deliveries/{delivery_id}/send-again"):
+        assert told[action] == (node.lesion, patient_id), action
+    assert problems(node.database) == ()
+    node.database.close()

@@ -1,8 +1,10 @@
 """The pages in English and Traditional Chinese: complete catalogues, and the choice between them."""
 
+import ast
 import re
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -10,7 +12,10 @@ from support.catalogues import WEB, messages
 from support.pages import serving
 from support.results import prepare
 
+from radnode import accounts, accounts_tokens, jobs, priorities, readings, rules_try, verdicts
+from radnode.errors import RefusedError, as_sentence
 from radnode.settings import Settings
+from radnode.simulation import runs
 from radnode.web.i18n import DEFAULT, LANGUAGES, catalogue
 
 PLACES = re.compile(r"%(?:\(\w+\))?[sd]")
@@ -75,3 +80,18 @@ def test_a_language_once_chosen_is_kept_and_two_readers_do_not_mix(client: httpx
     assert "連線對象" in client.get("/peers").text
     client.cookies.clear()
     assert "連線對象" not in client.get("/peers").text
+
+
+def test_what_other_modules_refuse_in_fixed_words_is_translated_too() -> None:
+    """Sentences with names in them stand as they are; see `radnode.web.i18n`."""
+    modules = (accounts, accounts_tokens, jobs, priorities, readings, rules_try, runs, verdicts)
+    raised = [
+        call.args[0].value
+        for module in modules
+        for call in ast.walk(ast.parse(Path(str(module.__file__)).read_text()))
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") in ("RefusedError", "ValueError")
+        if call.args and isinstance(call.args[0], ast.Constant)
+    ]
+    assert len(raised) > 12
+    said = {text if text.endswith(".") else as_sentence(RefusedError(text)) for text in raised}
+    assert said - set(catalogue("zh-TW")) == set()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, CDPSession, Page
+from sqlalchemy import delete
 from support.access import ADMINISTRATOR, PASSWORD, READER, sign_in
 from support.filled import Filled, fill
 from support.findings import MODEL, findings, lesion, scene
@@ -17,15 +18,17 @@ from support.pages import serving
 from support.results import Ended, add_job, add_study, prepare, record
 from support.viewers import ROOT, chromium, fetched
 
-from radnode import accounts, report, verdicts
+from radnode import accounts, events, report, verdicts
 from radnode.accounts import Role
 from radnode.database import Database
+from radnode.events import Action
 from radnode.policy_shadow import Shadow
 from radnode.results import Result
 from radnode.scores import Watch
 from radnode.settings import Settings, TriageRule, Viewer, Web
 from radnode.simulation import runs
 from radnode.simulation.runs import Asked
+from radnode.tables_access import SessionRow
 from radnode.tables_monitoring import ScoreRow, SimulationRow
 from radnode.web.access import TABLE
 from radnode.web.door import COOKIE
@@ -205,6 +208,83 @@ def test_a_priority_is_set_by_the_keyboard_alone(filled: Filled, url: str, page:
     tab_to(page, "Take it back")
     page.keyboard.press("Enter")
     page.wait_for_selector("text=Take it back", state="detached")
+
+
+def test_what_was_chosen_in_a_list_stays_when_the_page_changes_meanwhile_and_that_is_said(
+    filled: Filled, url: str, page: Page
+) -> None:
+    page.goto(f"{url}/studies/{filled.normal}")
+    page.select_option("#priority-level", "STAT")
+    page.focus("#priority-comment")
+    with filled.database.transaction() as session:
+        events.write(session, filled.normal, Action.RULED, "Something happened meanwhile.", time.time())
+    page.wait_for_selector("#live.problem")
+    assert "There is news of this study" in page.locator("#live").inner_text()
+    assert page.locator("#priority-level").input_value() == "STAT", "not HIGH again, which would be set then"
+    page.select_option("#priority-level", "HIGH")  # as it was: nothing of a person's would be lost
+    page.focus("#filter, .history")
+    page.wait_for_selector("text=Something happened meanwhile.", timeout=30_000)
+    assert page.locator("#live.problem").count() == 0
+
+
+def test_names_leave_the_screen_with_the_session_and_what_was_written_is_sent_after_signing_in_again(
+    tmp_path: Path, browser: Browser
+) -> None:
+    node = fill(tmp_path, web=Web(login="required"))
+    accounts.add(node.database, READER, Role.READER, PASSWORD, time.time())
+    with serving(node.settings) as client:
+        url = str(client.base_url).rstrip("/")
+        page = browser.new_page()
+        sign_in_by_page(page, url)
+        page.wait_for_selector("text=MÜLLER")
+        other = page.context.new_page()
+        other.goto(f"{url}/studies/{node.lesion}")
+        other.fill("#remark-text", "call the ward")
+        with node.database.transaction() as session:
+            session.execute(delete(SessionRow))
+            events.write(session, node.lesion, Action.RULED, "So that the pages look.", time.time())
+        page.bring_to_front()
+        page.wait_for_url("**/login*", timeout=30_000)
+        assert "MÜLLER" not in page.content()
+        other.bring_to_front()
+        assert other.locator("#remark-text").input_value() == "call the ward", "not loaded anew under the hand"
+        with other.expect_navigation():
+            other.click("#remark button")
+        assert "You are signed out" in other.content()
+        picture(other, "signed-out")
+        with page.context.expect_page() as opened:
+            other.click("text=Sign in")
+        sign_in_by_page(opened.value, url)
+        other.reload()
+        assert other.locator("#remark-text").input_value() == "call the ward"
+        assert other.locator("tr, #remark").count()
+        page.context.close()
+    with node.database.reading() as session:
+        assert verdicts.remarks(session)[node.lesion] == "call the ward"
+    node.database.close()
+
+
+def sign_in_by_page(page: Page, url: str) -> None:
+    page.goto(f"{url}/login")
+    page.fill("[name=name]", READER)
+    page.fill("[name=password]", PASSWORD)
+    page.click("main button")
+    page.wait_for_url(f"{url}/")
+
+
+def test_a_study_that_was_marked_as_read_is_named_and_can_be_taken_back_at_once(
+    filled: Filled, url: str, page: Page
+) -> None:
+    page.goto(url)
+    row = page.locator(f"tr[data-key='{filled.declined}']")
+    row.get_by_role("button", name="Mark as read").click()
+    page.wait_for_selector("#marked")
+    assert "PEREIRA, Maria" in page.locator("#marked").inner_text() and row.count() == 0
+    picture(page, "worklist-marked")
+    page.click("#marked button")
+    page.wait_for_url(f"**/studies/{filled.declined}")
+    page.goto(url)
+    assert row.count() == 1
 
 
 def test_outlines_are_switched_off_and_lie_where_the_finding_is(filled: Filled, url: str, page: Page) -> None:

@@ -11,7 +11,7 @@ from support.orthanc import free_ports
 from support.pages import serving
 from support.results import add_job, add_study, four, record
 
-from radnode import fetches, migrations, outbox, reconcile
+from radnode import fetches, migrations, outbox, peers, reconcile
 from radnode.cli import cli
 from radnode.database import Database
 from radnode.destinations.dimse_find import Found
@@ -138,3 +138,30 @@ def test_a_fetch_by_hand_says_why_it_cannot_be(beside: Beside) -> None:
     assert command(settings, "fetch").exit_code == 2
     said = command(settings, "reconcile")
     assert said.exit_code == 1 and "there is no peer that may be queried" in said.stderr
+
+
+def test_what_is_not_there_is_not_done_in_silence(beside: Beside) -> None:
+    client, database, _ = beside
+    with database.transaction() as session:
+        peers.put(session, peers.Peer(name="filed", ae_title="FILED", from_settings=True), "")
+    for path, form, status in (
+        ("/peers/remove", {"name": "nobody"}, 404),
+        ("/peers/remove", {"name": "filed"}, 409),
+        ("/peers", {"name": "other", "ae_title": "X", "old": "filed"}, 422),
+        ("/destinations/send-again", {"name": "nobody"}, 409),
+        ("/reconcile/fetch", {"study_uid": "1.2.9", "peer": "nobody"}, 409),
+        ("/reconcile/fetch", {"study_uid": "....", "peer": "filed"}, 409),
+        ("/fetch", {"study_uid": "...."}, 422),
+    ):
+        answer = client.post(path, data=form, headers={"accept": "text/html"})
+        assert answer.status_code == status and 'role="alert"' in answer.text, (path, form)
+    assert [p.name for p in list_peers(database)] == ["filed"]
+    with database.reading() as session:
+        assert fetches.latest(session) == ()
+
+
+def test_a_study_is_fetched_only_where_it_is_the_one_that_was_named() -> None:
+    found = Found(study_uid="1.2.9", accession_number=" a17 ")
+    assert reconcile.is_named(found, "1.2.9", "") and reconcile.is_named(found, "", "A17")
+    for study_uid, accession_number in (("1.2.99", ""), ("", "*"), ("", "A1?"), ("", "A1"), ("", "A17\\A18")):
+        assert not reconcile.is_named(found, study_uid, accession_number), accession_number

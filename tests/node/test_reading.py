@@ -26,12 +26,16 @@ def test_a_read_study_leaves_the_list_is_counted_there_and_comes_back_when_the_m
         assert node.lesion in before
         page = client.post(address, data={"revision": "1"})
         assert page.status_code == 200
-        assert node.lesion not in page.text and "Read, and not in this list any more: 1." in page.text
+        assert f'data-key="{node.lesion}"' not in page.text and "Read, and not in this list any more: 1." in page.text
+        notice = page.text[page.text.index('id="marked"') :].partition("</form>")[0]
+        assert "Marked as read:" in notice and "MÜLLER" in notice and f"{address}/undo" in notice, "which one, and undo"
+        assert "MÜLLER" not in str(page.url) and 'id="marked"' not in client.get("/").text
         assert listed(client) == [uid for uid in before if uid != node.lesion]
         story = client.get(f"/studies/{node.lesion}").text
         assert "To be read after all" in story and "the study leaves the worklist" in story
         assert "HIGH" in story  # nothing that was known of it is hidden
         assert client.post(f"{address}/undo").status_code == 200
+        assert 'id="marked"' not in client.get(f"/?read={node.lesion}").text, "it is not read any more"
         assert listed(client) == before
         assert client.post(f"{address}/undo").status_code == 409
     node.database.close()

@@ -15,10 +15,12 @@ from support.results import prepare
 
 from radnode import accounts, accounts_sessions, accounts_start, accounts_tokens
 from radnode.accounts import Role
+from radnode.accounts_sessions import OF_ACCOUNT
 from radnode.cli import cli
 from radnode.errors import RefusedError, SettingsError
 from radnode.settings import Settings, Web
 from radnode.tables_access import AccountRow, AttemptRow, AuditRow, SessionRow, TokenRow
+from radnode.web.door import COOKIE
 from radnode.web.login import own_path
 
 
@@ -321,3 +323,48 @@ def test_the_command_line_manages_people_and_tokens(tmp_path: Path, monkeypatch:
     told = run("audit", "list")
     assert "radnode users add anna" in told
     assert PASSWORD not in told
+
+
+@pytest.mark.parametrize(
+    "other",
+    ['portal={"a": 1}', "portal[x]=1", "a=b c", "\u00fc=1", 'a="q', "x", "expires=Mon, 1 Jan"],
+)
+def test_an_odd_cookie_of_another_system_on_the_domain_ends_no_session(client: httpx.Client, other: str) -> None:
+    assert sign_in(client, READER).status_code == 303
+    session = f"{COOKIE}={client.cookies[COOKIE]}"
+    client.cookies.clear()
+    for cookie in (f"{other}; {session}; lang=zh-TW", f"lang=zh-TW; {session}; {other}"):
+        page = client.get("/", headers={"cookie": cookie.encode("latin-1")})  # type: ignore[dict-item]  # bytes, as sent
+        assert page.url.path == "/" and READER in page.text, cookie
+        assert '<html lang="zh-TW">' in page.text, cookie
+
+
+def test_who_was_signed_out_while_writing_is_told_so_on_a_page_and_a_program_in_json(client: httpx.Client) -> None:
+    form = {"text": "a long report"}
+    page = client.post("/studies/1.2.3/remark", data=form, headers={"accept": "text/html"})
+    assert page.status_code == 401 and "What you wrote is not lost" in page.text and 'target="_blank"' in page.text
+    program = client.post("/studies/1.2.3/remark", data=form)
+    assert program.status_code == 401 and program.json()["detail"] == "Sign in, or show a token."
+
+
+def test_the_own_password_cannot_be_guessed_without_end_at_a_place_left_open(tmp_path: Path) -> None:
+    here = people(tmp_path)
+    new = {"password": "something else entirely", "again": "something else entirely"}
+    with served(here) as client:
+        sign_in(client, READER)
+        guesses = [client.post("/account", data=new | {"before": f"guess {n}"}).status_code for n in range(OF_ACCOUNT)]
+        assert set(guesses) == {422}
+        assert client.post("/account", data=new | {"before": PASSWORD}).status_code == 429
+    here.database.close()
+
+
+def test_the_first_account_made_on_the_page_is_an_administrators(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path)
+    database = prepare(settings)
+    with serving(settings) as client:
+        form = {"name": "rita", "password": PASSWORD, "role": "reader"}
+        refused = client.post("/users", data=form)
+        assert refused.status_code == 409 and "nobody could manage the node" in refused.text
+        assert client.get("/").url.path == "/", "still open: nobody was locked out"
+        assert client.post("/users", data=form | {"role": "administrator"}).url.path == "/login"
+    database.close()

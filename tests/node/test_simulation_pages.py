@@ -229,3 +229,29 @@ def test_a_policy_file_for_the_command_may_have_limits(tmp_path: Path, monkeypat
     file.write_text(DRAFT)
     assert policy_of(file)[1].routine_min == 60
     assert policy_of(None)[1].stat_min == 7
+
+
+@pytest.mark.parametrize("field", ["reading_min", "ai_latency_min", "per_hour", "load", "prevalence", "since_days"])
+def test_what_has_no_end_is_not_simulated_and_the_page_stays(client: httpx.Client, field: str) -> None:
+    source = "recorded" if field == "since_days" else "described"
+    for value in ("inf", "nan", "1e300", "-1"):
+        answer = client.post("/triage/simulation", data={"source": source, field: value, "studies": "100"})
+        assert answer.status_code == 422 and 'role="alert"' in answer.text, value
+    assert client.get("/triage/simulation").status_code == 200
+
+
+def test_a_draft_that_is_nested_without_end_is_refused(client: httpx.Client) -> None:
+    for path, form in (
+        ("/triage/simulation", {"with_draft": "yes", "draft": "triage = " + "[" * 5000}),
+        ("/rules/replay", {"draft": "rules = " + "[" * 5000}),
+        ("/rules/try", {"draft": "rules = " + "{a=" * 5000, "study_uid": "1.2.3"}),
+    ):
+        answer = client.post(path, data=form)
+        assert answer.status_code == 422 and "nested too deeply" in answer.text, path
+
+
+def test_what_was_typed_in_a_draft_stays_where_another_field_is_wrong(client: httpx.Client) -> None:
+    draft = '[[rules]]\nname = "mine"'
+    for path, form in (("/rules/replay", {"days": "many"}), ("/rules/try", {"study_uid": " 1.2.3x "})):
+        answer = client.post(path, data={"draft": draft} | form)
+        assert answer.status_code == 422 and "&#34;mine&#34;" in answer.text, path

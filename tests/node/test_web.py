@@ -7,12 +7,15 @@ from typing import Any
 
 import httpx
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import select, update
 from support.filled import Filled, fill
 from support.pages import serving
 from support.postgres import Postgres
 from support.results import add_study, prepare
 
+from radnode import studies
+from radnode.cli import cli
 from radnode.settings import Settings, TriageRule, Web
 from radnode.tables import DeliveryRow, ReportRow, ResultRow, StudyRow
 from radnode.worklist import Reader
@@ -61,7 +64,25 @@ def test_every_page_answers_on_postgresql(tmp_path: Path, postgres: Postgres) ->
         ):
             assert client.get(path).status_code == 200, path
         assert client.get("/api/worklist").json()["entries"][0]["study"]["study_uid"] == node.lesion
+        nul_and_length(client)
     node.database.close()
+
+
+def nul_and_length(client: httpx.Client) -> None:
+    """PostgreSQL keeps no NUL character and no text longer than its column: both are refused and nothing fails."""
+    for path in ("/models/%00", "/fhir/Patient/%00", "/fhir/AuditEvent?agent-name=%00"):
+        assert client.get(path).status_code == 400, path
+    for path, form in (
+        ("/login", {"name": "\0", "password": "x"}),
+        ("/tokens/revoke", {"name": "\0"}),
+        ("/peers", {"name": "a", "ae_title": "A", "url": "http://a/\0"}),
+        ("/peers", {"name": "a", "ae_title": "A", "way": "wado", "url": f"http://a/{'x' * 1000}"}),
+    ):
+        assert client.post(path, data=form).status_code == 422, path
+    patient = {"resourceType": "Patient", "identifier": [{"system": "a", "value": "x\0y"}]}
+    assert client.post("/fhir/Patient", json=patient).status_code == 400
+    asked = client.post("/fhir/Patient/_search", data={"identifier": "x\0y"})
+    assert asked.status_code == 400 and asked.json()["resourceType"] == "OperationOutcome"
 
 
 def test_the_worklist_stands_in_order_and_says_why(client: httpx.Client, filled: Filled) -> None:
@@ -358,3 +379,62 @@ def wait_for(file: Path, seconds: float = 30.0) -> int:
         assert time.monotonic() < end, f"{file} did not come"
         time.sleep(0.05)
     return int(file.read_text())
+
+
+@pytest.mark.parametrize("seconds", ["inf", "1e308", "nan", "86401", "-1"])
+def test_a_quiet_time_that_never_ends_is_refused_by_page_command_and_settings(
+    client: httpx.Client, tmp_path: Path, seconds: str
+) -> None:
+    """It would keep every study of the peer from being complete, and the page of peers from being shown."""
+    answer = client.post("/peers", data={"name": "for-ever", "ae_title": "EVER", "quiet_s": seconds})
+    assert answer.status_code == 422 and 'role="alert"' in answer.text
+    assert client.get("/peers").status_code == 200
+    with pytest.raises(ValueError, match=r"quiet_s|quiet time"):
+        Settings.model_validate({"peers": [{"name": "a", "quiet_s": seconds}]})
+    with pytest.raises(ValueError, match="quiet_s"):
+        Settings.model_validate({"complete": {"quiet_s": seconds}})
+    added = CliRunner().invoke(
+        cli, ["peers", "add", "for-ever", f"--quiet-s={seconds}"], env={"RADNODE_DATA": str(tmp_path)}
+    )
+    assert added.exit_code != 0
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/audit?before={}", "/held/{}/sr-1.2.dcm", "/triage/simulation/{}", "/fragments/triage/simulation/{}",
+    ],
+)  # fmt: skip
+def test_a_number_too_large_for_a_row_leads_nowhere(client: httpx.Client, path: str) -> None:
+    for number in (2**31, 10**30):
+        assert client.get(path.format(number)).status_code in (404, 422)
+        page = client.get(path.format(number), headers={"accept": "text/html"})
+        assert page.status_code in (404, 422), path
+    assert client.post(f"/deliveries/{10**30}/send-again", data={"study_uid": "1"}).status_code == 422
+    assert client.post(f"/triage/simulation/{10**30}/cancel").status_code == 422
+
+
+def test_an_address_with_a_nul_leads_nowhere(client: httpx.Client) -> None:
+    for path in ("/models/%00", "/studies/%00", "/peers?edit=%00", "/fhir/Patient?identifier=%00", "/static/%00"):
+        assert client.get(path).status_code == 400, path
+
+
+def test_a_failure_is_told_on_a_page_with_the_headers_of_every_other(
+    filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("MÜLLER^Anna")
+
+    monkeypatch.setattr(studies, "studies", fails)
+    with serving(filled.settings) as client:
+        asked = {"accept": "text/html", "connection": "close", "accept-language": "zh-TW"}
+        page = client.get("/studies", headers=asked)
+        program = client.get("/studies", headers={"connection": "close"})
+    assert page.status_code == program.status_code == 500
+    assert (
+        'role="alert"' in page.text and "節點處理時發生錯誤" in page.text and "MÜLLER" not in page.text + program.text
+    )
+    assert program.text.startswith("The node failed at this; its log says why.")
+    assert (
+        "default-src 'self'" in page.headers["content-security-policy"] and page.headers["cache-control"] == "no-store"
+    )

@@ -10,6 +10,7 @@ import uvicorn
 
 from radnode.settings import Settings
 from radnode.web import app
+from radnode.web.connection import Bounded
 
 START_S = 30.0
 
@@ -18,7 +19,13 @@ START_S = 30.0
 def serving(settings: Settings) -> Iterator[httpx.Client]:
     """A client of `app.create(settings)`, which follows redirects as a browser does."""
     config = uvicorn.Config(
-        app.create(settings), host="127.0.0.1", port=0, log_config=None, access_log=False, proxy_headers=False
+        app.create(settings),
+        http=Bounded,
+        host="127.0.0.1",
+        port=0,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
     )
     with (
         running(config, settings) as port,

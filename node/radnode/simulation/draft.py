@@ -17,6 +17,8 @@ def parse(text: str, ageing: Ageing) -> tuple[tuple[TriageRule, ...], Ageing]:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as e:
         raise ValueError(f"this is no TOML: {e}") from e
+    except RecursionError as e:
+        raise ValueError("this is nested too deeply") from e
     unknown = sorted(set(tables) - set(TABLES))
     if unknown:
         raise ValueError(f"a policy has [[triage]] and [ageing], not {unknown[0]}")

@@ -45,7 +45,7 @@ class State(StrEnum):
 class Asked(BaseModel):
     """What is simulated. since_days: of the node's own traffic; None: the traffic that `room` describes. draft: TOML, or ""."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     room: Description = Description()
     since_days: float | None = Field(default=None, gt=0, le=366)
     draft: str = Field(default="", max_length=50_000)

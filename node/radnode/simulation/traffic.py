@@ -16,6 +16,7 @@ from radnode_fhir.read import Abnormality
 from radnode_inference.findings import Code
 
 Share = Annotated[float, Field(ge=0, le=1)]
+PerHour = Annotated[float, Field(ge=0, le=10_000)]
 NOTHING = Priority(level=Level.ROUTINE, reason="", hierarchy=OTHERS)
 
 
@@ -50,7 +51,7 @@ class Arrival:
 
 
 class Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Condition(Part):
@@ -83,10 +84,10 @@ class Description(Part):
 
     readers: int = Field(default=1, ge=1, le=200)
     load: float = Field(default=0.8, gt=0, lt=1)
-    per_hour: float | tuple[float, ...] | None = None
-    reading_min: float = Field(default=10.0, gt=0)
+    per_hour: PerHour | tuple[PerHour, ...] | None = None
+    reading_min: float = Field(default=10.0, gt=0, le=1440)
     reading_times: Literal["exponential", "lognormal", "constant"] = "exponential"
-    ai_latency_min: float = Field(default=0.0, ge=0)
+    ai_latency_min: float = Field(default=0.0, ge=0, le=1440)
     conditions: tuple[Condition, ...] = (Condition(),)
     classes: tuple[Patients, ...] = ()
 

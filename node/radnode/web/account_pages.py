@@ -11,10 +11,13 @@ from radnode.accounts import Role
 from radnode.accounts_tokens import Scope
 from radnode.database import Database
 from radnode.errors import RefusedError, as_sentence
+from radnode.web.api import MOST
+from radnode.web.i18n import mark
 from radnode.web.views import Render
 
 Text = Annotated[str, Form(max_length=512)]
 ROWS = 200
+FIRST = mark("The first account is an administrator's: with a reader's alone nobody could manage the node any more.")
 
 
 def account_pages(made: APIRouter, render: Render, database: Database) -> None:
@@ -39,6 +42,10 @@ def account_pages(made: APIRouter, render: Render, database: Database) -> None:
 
     @made.post("/users")
     def add(role: Annotated[Role, Form()], name: Text = "", password: Text = "") -> Response:
+        with database.reading() as session:
+            alone = not accounts.any_account(session)
+        if alone and role is not Role.ADMINISTRATOR:
+            return page(409, FIRST)
         return done(lambda: accounts.add(database, name.strip(), role, password, time.time()))
 
     @made.post("/users/remove")
@@ -74,7 +81,7 @@ def account_pages(made: APIRouter, render: Render, database: Database) -> None:
 
 def audit_pages(made: APIRouter, render: Render, database: Database) -> None:
     @made.get("/audit")
-    def rows(before: Annotated[int | None, Query(ge=1)] = None) -> HTMLResponse:
+    def rows(before: Annotated[int | None, Query(ge=1, le=MOST)] = None) -> HTMLResponse:
         """The newest rows; the whole is `radnode audit list` and `export`."""
         with database.reading() as session:
             found = audit.newest(session, limit=ROWS, before=before)

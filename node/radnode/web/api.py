@@ -11,6 +11,9 @@ from radnode.database import Database
 from radnode.worklist import Reader, Worklist
 
 StudyUid = Annotated[str, PathParameter(pattern=r"^[0-9.]{1,64}$")]
+MOST = 2**31 - 1
+"""The largest number of a row, as PostgreSQL counts them."""
+Number = Annotated[int, PathParameter(ge=0, le=MOST)]
 
 
 def router(database: Database, reader: Reader) -> APIRouter:

@@ -21,7 +21,9 @@ from radnode.settings import Settings
 from radnode.store import Store
 from radnode.tls import CIPHERS
 from radnode.web import api, changes, dicomweb, fhir, metrics, pages
+from radnode.web.connection import Bounded
 from radnode.web.door import Door
+from radnode.web.forms import Forms
 from radnode.web.guard import Guard
 from radnode.web.i18n import Language
 from radnode.web.refused import refusals
@@ -54,7 +56,9 @@ def create(settings: Settings) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.add_middleware(Door, web=settings.web, database=database, refuse=refusals(app, settings))
+    refuse = refusals(app, settings)
+    app.add_middleware(Forms, refuse=refuse)
+    app.add_middleware(Door, web=settings.web, database=database, refuse=refuse)
     app.add_middleware(Language)
     app.add_middleware(Guard, host="" if settings.web.behind_proxy else settings.web.host)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
@@ -112,6 +116,7 @@ def configuration(settings: Settings) -> uvicorn.Config:
     """How the page is served: without an access log, and over TLS where the settings name a certificate."""
     made = uvicorn.Config(
         create(settings),
+        http=Bounded,
         host=settings.web.host,
         port=settings.web.port,
         log_config=None,

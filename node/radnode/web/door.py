@@ -9,12 +9,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from http.cookies import CookieError, SimpleCookie
+from dataclasses import replace
 from urllib.parse import quote, urlsplit
 
 from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
-from starlette.requests import Request
+from starlette.requests import Request, cookie_parser
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -46,7 +46,9 @@ SHOWN = frozenset({Kind.SEEN, Kind.LISTED, Kind.EXPORTED, Kind.AUDIT})
 UNASKED = frozenset({"/healthz", "/readyz", "/static"})
 """What is answered without a look into the database, which may be what does not answer."""
 MAY_NOT = mark("You may not do this.")
+SIGNED_OUT = mark("You are signed out: nothing was changed.")
 FROM_ELSEWHERE = mark("Only a page of this node may change anything here.")
+CHALLENGE = 'Bearer realm="radnode"'
 MOST_TOLD = 10_000
 PERSON: ContextVar[Person | None] = ContextVar("person", default=None)
 """Who asked for what is being answered."""
@@ -85,7 +87,7 @@ class Door:
             if line.kind in ITSELF or line.need is Need.PUBLIC:
                 await self.app(scope, receive, send)
             elif scope["method"] in SAFE_METHODS:
-                await self.app(scope, receive, self._telling(send, act) if line.kind in SHOWN else send)
+                await self.app(scope, receive, self._telling(send, act, scope) if line.kind in SHOWN else send)
             elif line.kind is Kind.RECEIVED:  # its rows are written by the store, many requests in one transaction
                 await run_in_threadpool(self._tell, act)
                 await self.app(scope, receive, send)
@@ -190,8 +192,14 @@ class Door:
         path = scope["path"]
         if self._web.login == "off":
             return PlainTextResponse("The proxy before this node does not say who asks.", status_code=401)
-        if path.startswith(MACHINES) or scope["method"] not in SAFE_METHODS:
+        if path.startswith(MACHINES) or (
+            scope["method"] not in SAFE_METHODS and "text/html" not in headers.get("accept", "")
+        ):
             return unauthorized("Sign in, or show a token.")
+        if scope["method"] not in SAFE_METHODS:
+            answer = self._refuse(Request(scope), 401, SIGNED_OUT)
+            answer.headers["www-authenticate"] = CHALLENGE
+            return answer
         return RedirectResponse("/login" if path == "/" else f"/login?next={quote(path)}", status_code=303)
 
     def _act(self, scope: Scope, line: Line, places: dict[str, str], person: Person | None) -> Act:
@@ -206,12 +214,16 @@ class Door:
             detail=scope["path"] + (f"?{asked}" if asked else ""),
         )
 
-    def _telling(self, send: Send, act: Act) -> Send:
-        """Sends only after the audit has the row of what is shown; a failure to write it is a failure to show."""
+    def _telling(self, send: Send, act: Act, scope: Scope) -> Send:
+        """Sends only after the audit has the row of what is shown; a failure to write it is a failure to show.
+
+        Where the address names no study, the route says whose it was, as `study_uid` of the request's state.
+        """
 
         async def telling(message: Message) -> None:
             if message["type"] == "http.response.start" and 200 <= message["status"] < 300:
-                await run_in_threadpool(self._tell, act)
+                of_it = act.study_uid or str(scope["state"].get("study_uid", ""))
+                await run_in_threadpool(self._tell, replace(act, study_uid=of_it))
             await send(message)
 
         return telling
@@ -268,16 +280,13 @@ def too_many(sentence: str, wait_s: int) -> Response:
 
 
 def unauthorized(sentence: str) -> Response:
-    return JSONResponse({"detail": sentence}, 401, headers={"www-authenticate": 'Bearer realm="radnode"'})
+    return JSONResponse({"detail": sentence}, 401, headers={"www-authenticate": CHALLENGE})
 
 
 def cookie_of(headers: Headers) -> str:
-    """The session's secret, "" without one."""
-    try:
-        found = SimpleCookie(headers.get("cookie", ""))
-    except CookieError:
-        return ""
-    return next((found[name].value for name in (SECURE_COOKIE, COOKIE) if name in found), "")
+    """The session's secret, "" without one. Another system's odd cookie on the same domain takes nothing away (RFC 6265 5.4)."""
+    found = cookie_parser(headers.get("cookie", ""))
+    return found.get(SECURE_COOKIE) or found.get(COOKIE, "")
 
 
 def from_own_page(headers: Headers) -> bool:

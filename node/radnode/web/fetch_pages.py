@@ -11,10 +11,17 @@ from radnode.database import Database
 from radnode.errors import DeliveryError, RefusedError
 from radnode.peers import list_peers
 from radnode.settings import Settings
+from radnode.store_check import is_uid
+from radnode.tables_pacs import UnseenRow
 from radnode.web.fhir import who
+from radnode.web.i18n import mark
 from radnode.web.views import Render
 
-Uid = Annotated[str, Form(pattern=r"^[0-9.]{1,64}$")]
+Text = Annotated[str, Form(max_length=1024)]
+NO_PEER = mark("There is no peer of this name that may be queried.")
+NOT_LACKING = mark("The node does not lack this study any more: load the page again.")
+NAME_ONE = mark("Name the study by its UID or by its accession number.")
+NO_UID = mark("This is no Study Instance UID: it has up to 64 digits and dots.")
 
 
 def fetch_pages(made: APIRouter, render: Render, settings: Settings, database: Database) -> None:
@@ -33,11 +40,11 @@ def fetch_pages(made: APIRouter, render: Render, settings: Settings, database: D
         return page()
 
     @made.post("/reconcile")
-    def ask(peer: Annotated[str, Form()], days: Annotated[int, Form(ge=1, le=366)] = 2) -> Response:
+    def ask(peer: Text = "", days: Annotated[int, Form(ge=1, le=366)] = 2) -> Response:
         """Ask a peer what it has of the last days."""
         found = next((p for p in list_peers(database) if p.name == peer and "query" in p.may), None)
         if found is None:
-            raise HTTPException(404, "There is no peer of this name that may be queried.")
+            raise HTTPException(404, NO_PEER)
         try:
             reconcile.ask(database, settings, found, days, time.time())
         except DeliveryError as e:
@@ -45,26 +52,29 @@ def fetch_pages(made: APIRouter, render: Render, settings: Settings, database: D
         return RedirectResponse("/reconcile", status_code=303)
 
     @made.post("/reconcile/fetch")
-    def fetch_missed(request: Request, study_uid: Uid, peer: Annotated[str, Form()]) -> Response:
+    def fetch_missed(request: Request, study_uid: Text = "", peer: Text = "") -> Response:
         """Fetch a study that the node never saw."""
         with database.transaction() as session:
+            if session.get(UnseenRow, (study_uid, peer)) is None:
+                raise HTTPException(409, NOT_LACKING)
             fetches.want(session, study_uid, peer, fetches.RECONCILE, who(request), time.time(), again=True)
         return RedirectResponse("/reconcile#fetches", status_code=303)
 
     @made.post("/fetch")
     def fetch_one(
         request: Request,
-        study_uid: Annotated[str, Form(pattern=r"^[0-9.]{0,64}$")] = "",
+        study_uid: Text = "",
         accession_number: Annotated[str, Form(max_length=64)] = "",
     ) -> Response:
         """Fetch a study that a person names, by its UID or accession number."""
-        if bool(study_uid) == bool(accession_number.strip()):
-            return page(422, "Name the study by its UID or by its accession number.")
+        study_uid, accession_number = study_uid.strip(), accession_number.strip()
+        if bool(study_uid) == bool(accession_number):
+            return page(422, NAME_ONE)
+        if study_uid and not is_uid(study_uid):
+            return page(422, NO_UID)
         asked = reconcile.sources(list_peers(database))
         try:
-            found, peer = reconcile.find(
-                settings, asked, study_uid=study_uid, accession_number=accession_number.strip()
-            )
+            found, peer = reconcile.find(settings, asked, study_uid=study_uid, accession_number=accession_number)
         except RefusedError as e:
             return page(422, str(e))
         with database.transaction() as session:

@@ -19,7 +19,7 @@ from radnode.fhir_search import Page, Pairs
 from radnode.fhir_store import Json, Stored
 from radnode.fhir_transaction import Writer
 from radnode.settings import Settings
-from radnode.web.fhir_answer import answer, guarded, handed_over, said
+from radnode.web.fhir_answer import UNFIT, answer, guarded, handed_over, said
 from radnode.web.fhir_capability import capability
 
 LARGEST = 32 << 20
@@ -163,9 +163,12 @@ async def form(request: Request) -> list[tuple[str, str]]:
     if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/x-www-form-urlencoded":
         raise FhirError(415, "not-supported", "_search takes application/x-www-form-urlencoded.")
     try:
-        return parse_qsl((await whole(request)).decode(), keep_blank_values=True, max_num_fields=1000)
+        found = parse_qsl((await whole(request)).decode(), keep_blank_values=True, max_num_fields=1000)
     except ValueError as e:
         raise FhirError(400, "structure", "The body is no form in UTF-8.") from e
+    if any("\0" in value for pair in found for value in pair):
+        raise FhirError(400, "value", UNFIT)
+    return found
 
 
 def written(database: Database, bundle: Json, writer: Writer) -> list[Stored]:
@@ -178,13 +181,27 @@ def written(database: Database, bundle: Json, writer: Writer) -> list[Stored]:
 
 async def content(request: Request) -> Json:
     """The body as an object. Raises FhirError."""
+    body = await whole(request)
     try:
-        found = orjson.loads(await whole(request))
+        found = orjson.loads(body)
     except orjson.JSONDecodeError as e:
         raise FhirError(400, "structure", f"The body is no JSON: {e}.") from e
+    if b"\\u0000" in body and holds_nul(found):
+        raise FhirError(400, "value", UNFIT)  # datatypes.html#string: no such character
     if not isinstance(found, dict):
         raise FhirError(400, "structure", "The body is no JSON object.")
     return found
+
+
+def holds_nul(value: Any) -> bool:
+    """Whether any text in it has a NUL character. However deep it is nested."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str) and "\0" in one:
+            return True
+        left += [*one, *one.values()] if isinstance(one, dict) else one if isinstance(one, list) else []
+    return False
 
 
 async def whole(request: Request) -> bytes:

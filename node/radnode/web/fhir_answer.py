@@ -9,11 +9,13 @@ from typing import Any
 
 import orjson
 from fastapi.responses import Response
+from sqlalchemy.exc import DataError
 
 from radnode.errors import FhirError
 from radnode.fhir_store import Json, Stored
 
 MEDIA_TYPE = "application/fhir+json"
+UNFIT = "A value cannot be kept: it is too long, or holds a NUL character."
 log = logging.getLogger(__name__)
 
 
@@ -43,6 +45,10 @@ def guarded(route: Callable[..., Any]) -> Callable[..., Any]:
 def failed(error: Exception) -> Response:
     if isinstance(error, FhirError):
         return answer(outcome(error.code, str(error)), error.status)
+    if isinstance(error, RecursionError):
+        return answer(outcome("structure", "The body is nested too deeply."), 400)
+    if isinstance(error, DataError):
+        return answer(outcome("value", UNFIT), 400)
     log.error("A FHIR request failed.", exc_info=error, extra={"action": "fhir"})
     return answer(outcome("exception", "The request failed; the node's log says why."), 500)
 

@@ -21,6 +21,7 @@ HEADERS: Mapping[str, str] = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
+ELSEWHERE = "A page of another site may not change anything here."
 
 
 class Guard:
@@ -45,6 +46,9 @@ class Guard:
                     headers.setdefault("strict-transport-security", "max-age=31536000")
             await send(message)
 
+        if "\0" in scope["path"] or b"%00" in scope["query_string"]:  # no database keeps it, and nothing is called so
+            await PlainTextResponse("An address holds no NUL character.", 400)(scope, receive, send_with_headers)
+            return
         refused = self.refusal(scope["method"], Headers(scope=scope))
         if refused:
             await PlainTextResponse(refused, status_code=403)(scope, receive, send_with_headers)
@@ -62,10 +66,10 @@ class Guard:
         if method in SAFE_METHODS:
             return ""
         if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-            return "A page of another site may not change anything here."
+            return ELSEWHERE
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != headers.get("host", ""):
-            return "A page of another site may not change anything here."
+            return f"{ELSEWHERE} A proxy has to hand on the Host header as the browser sent it."
         return ""
 
 

@@ -5,13 +5,13 @@ Sentences that models, rules and other systems wrote stand as they were written,
 
 from collections.abc import Mapping
 from contextvars import ContextVar
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from urllib.parse import parse_qs
 
 from babel.messages.catalog import Catalog
 from babel.messages.pofile import read_po
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 CATALOGUES = Path(__file__).parent / "catalogues"
@@ -69,12 +69,9 @@ class Language:
 
 def chosen(headers: Headers) -> str:
     """The language of the cookie, else the one that Accept-Language likes best of those there are (RFC 9110 12.5.4)."""
-    try:
-        kept = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        kept = None
-    if kept is not None and kept.value in LANGUAGES:
-        return kept.value
+    kept = cookie_parser(headers.get("cookie", "")).get(COOKIE)
+    if kept in LANGUAGES:
+        return kept
     wanted = sorted((preference(part) for part in headers.get("accept-language", "").split(",")), reverse=True)
     known = {"zh": "zh-TW", "en": "en"}
     return next((known[tag] for quality, tag in wanted if quality > 0 and tag in known), DEFAULT)

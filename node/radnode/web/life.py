@@ -3,7 +3,7 @@
 import time
 from typing import Annotated
 
-from fastapi import APIRouter, Form, HTTPException
+from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
@@ -14,7 +14,8 @@ from radnode.retract import REASONS, by_person
 from radnode.settings import Settings
 from radnode.studies import Story
 from radnode.tables import JobRow
-from radnode.web.api import StudyUid
+from radnode.web.api import Number, StudyUid
+from radnode.web.i18n import mark
 from radnode.web.views import Render
 
 Model = Annotated[str, Form(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
@@ -43,7 +44,7 @@ def life_pages(made: APIRouter, render: Render, settings: Settings, database: Da
         confirmed: Annotated[str, Form()] = "",
     ) -> Response:
         if reason not in REASONS or confirmed != "yes":
-            return question(study_uid, model, 422, "Choose a reason and confirm.")
+            return question(study_uid, model, 422, mark("Choose a reason and confirm."))
         try:
             by_person(database, settings, study_uid, model, reason, comment, time.time())
         except RefusedError as e:
@@ -52,13 +53,14 @@ def life_pages(made: APIRouter, render: Render, settings: Settings, database: Da
 
     @made.get("/held/{job_id}/{name}")
     def held_file(
-        job_id: int, name: Annotated[str, PathParameter(pattern=r"^[a-z-]+-[0-9.]+\.(dcm|json)$")]
+        request: Request, job_id: Number, name: Annotated[str, PathParameter(pattern=r"^[a-z-]+-[0-9.]+\.(dcm|json)$")]
     ) -> FileResponse:
         with database.reading() as session:
             job = session.get(JobRow, job_id)
         path = settings.data / job.held / name if job is not None and job.held else None
         if path is None or not path.is_file():
-            raise HTTPException(404, "There is no such withheld object.")
+            raise HTTPException(404, mark("There is no such withheld object."))
+        request.state.study_uid = job.study_uid if job is not None else ""  # for the audit
         return FileResponse(path, media_type="application/octet-stream", filename=name)
 
     def question(study_uid: str, model: str, status: int = 200, problem: str = "") -> HTMLResponse:

@@ -74,14 +74,19 @@ def own_pages(made: APIRouter, render: Render, settings: Settings, database: Dat
 
     @made.post("/account")
     def change(request: Request, before: Text = "", password: Text = "", again: Text = "") -> Response:
-        name = str(getattr(request.state, "person", ""))
+        name, address, now = str(getattr(request.state, "person", "")), address_of(request), time.time()
         with database.reading() as session:
             known = accounts.find(session, name)
+            wait = accounts_sessions.must_wait(session, name, address, now)
         if known is None:
             return page(409, "Nobody signed in here, so there is no password to change.")
+        if wait:
+            return page(429, "There were too many failed attempts: wait a quarter of an hour.")
         if password != again:
             return page(422, "The two new passwords are not the same.")
         if not accounts.is_password(database, name, before):
+            with database.transaction() as session:
+                accounts_sessions.failed(session, name, address, now)
             return page(422, "The password until now is another one.")
         try:
             accounts.set_password(database, name, password)

@@ -32,6 +32,7 @@ from radnode.secrets_read import SecretError, secret
 from radnode.settings import Settings
 from radnode.settings_access import Oidc
 from radnode.tables_access import SignInRow
+from radnode.web.i18n import mark
 from radnode.web.login import address_of, signed, signed_in
 from radnode.web.views import Render
 
@@ -100,12 +101,12 @@ def provider_pages(made: APIRouter, render: Render, settings: Settings, database
     def back(request: Request, state: str = "", code: str = "") -> Response:
         pending = take(database, request.cookies.get(COOKIE, ""))
         if not oidc.issuer or pending is None or not secrets.compare_digest(pending.state_sha256, digest(state)):
-            return refused("This sign-in was not begun here, or took too long: begin again.", request)
+            return refused(mark("This sign-in was not begun here, or took too long: begin again."), request)
         try:
             claims = claims_of(oidc, back_address(request), code, pending)
             name, role = str(inside(claims, oidc.name_claim) or ""), role_of(oidc, claims)
             if role is None:
-                return refused("The identity provider gives this person no role for radnode.", request)
+                return refused(mark("The identity provider gives this person no role for radnode."), request)
             with database.transaction() as session:
                 subject = f"{oidc.issuer} {claims['sub']}"
                 account = accounts.sign_in_by_provider(session, name, role, subject, time.time())

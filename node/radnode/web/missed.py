@@ -47,7 +47,7 @@ def missed_pages(made: APIRouter, database: Database) -> None:
         now, said = time.time(), comment.strip()
         with database.transaction() as session:
             if model not in reporting(session, study_uid):
-                raise HTTPException(409, "This model reported nothing of this study.")
+                raise HTTPException(409, mark("This model reported nothing of this study."))
             ruling = Verdict(
                 study_uid=study_uid,
                 model=model,
@@ -74,7 +74,7 @@ def missed_pages(made: APIRouter, database: Database) -> None:
             standing = verdicts.standing(verdicts.history(session, study_uid)).values()
             found = next((v for v in standing if v.tracking_uid == tracking_uid and v.ruling is Ruling.ADDED), None)
             if found is None:
-                raise HTTPException(409, "This finding was taken back already.")
+                raise HTTPException(409, mark("This finding was taken back already."))
             verdicts.rule(session, replace(found, ruling=Ruling.UNDONE, comment="", who=person(request), at=now))
             sentence = f"A finding that {found.model} had not made was taken back on the page."
             events.write(session, study_uid, Action.RULED, sentence, now)

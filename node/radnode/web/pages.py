@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, HTTPException
+from fastapi import APIRouter, Form, HTTPException, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
 from radnode import (
@@ -25,8 +25,9 @@ from radnode.store import Store
 from radnode.studies import Story
 from radnode.web import drawings, overlay, pictures, rulings, views
 from radnode.web.account_pages import account_pages, audit_pages
-from radnode.web.api import StudyUid
+from radnode.web.api import Number, StudyUid
 from radnode.web.fetch_pages import fetch_pages
+from radnode.web.i18n import mark
 from radnode.web.life import life_pages, withheld
 from radnode.web.login import first_pages, login_pages, own_pages
 from radnode.web.login_oidc import provider_pages
@@ -82,18 +83,20 @@ def router(settings: Settings, database: Database, reader: Reader, store: Store)
 
 
 def worklist_pages(made: APIRouter, render: Render, database: Database, reader: Reader) -> None:
-    def page(name: str) -> HTMLResponse:
+    def page(name: str, done: str = "") -> HTMLResponse:
         shown = reader.worklist(time.time())
         with database.reading() as session:
             remarks = verdicts.remarks(session)
+            marked = studies.study(session, done) if done and readings.of_study(session, done) else None
         return render(
             name, "Worklist", "worklist",
-            worklist=shown, policy=reader.policy, overdue=reader.limits, remarks=remarks,
+            worklist=shown, policy=reader.policy, overdue=reader.limits, remarks=remarks, marked=marked,
         )  # fmt: skip
 
     @made.get("/")
-    def worklist() -> HTMLResponse:
-        return page("worklist.html")
+    def worklist(read: Annotated[str, Query(max_length=64)] = "") -> HTMLResponse:
+        """read: the study that was just marked so. The list moves, and so may the row under a hand: it is named."""
+        return page("worklist.html", read)
 
     @made.get("/fragments/worklist")
     def worklist_rows() -> HTMLResponse:
@@ -144,9 +147,9 @@ def study_pages(made: APIRouter, render: Render, settings: Settings, database: D
         return page("study_parts.html", study_uid)
 
     @made.post("/deliveries/{delivery_id}/send-again")
-    def send_again(delivery_id: int, study_uid: Annotated[str, Form(pattern=r"^[0-9.]{1,64}$")]) -> Response:
+    def send_again(delivery_id: Number, study_uid: Annotated[str, Form(pattern=r"^[0-9.]{1,64}$")]) -> Response:
         if not outbox.send_again(database, delivery_id, time.time()):
-            raise HTTPException(409, "This delivery is not dead, or its result is not current any more.")
+            raise HTTPException(409, mark("This delivery is not dead, or its result is not current any more."))
         return RedirectResponse(f"/studies/{study_uid}#deliveries", status_code=303)
 
 
@@ -155,24 +158,25 @@ def title_of(story: Story) -> str:
 
 
 def result_files(made: APIRouter, settings: Settings, database: Database, decoder: Decoder) -> None:
-    def found(uid: str, *kinds: str) -> StoredResult:
+    def found(request: Request, uid: str, *kinds: str) -> StoredResult:
         with database.reading() as session:
             result = results.find(session, settings.data, uid)
         if result is None or (kinds and result.kind not in kinds):
-            raise HTTPException(404, "There is no such result.")
+            raise HTTPException(404, mark("There is no such result."))
         if not result.path.is_file():
-            raise HTTPException(410, "The file of this result is gone.")
+            raise HTTPException(410, mark("The file of this result is gone."))
+        request.state.study_uid = result.study_uid  # for the audit
         return result
 
     @made.get("/results/{uid}/file")
-    def file(uid: StudyUid) -> FileResponse:
-        result = found(uid)
+    def file(request: Request, uid: StudyUid) -> FileResponse:
+        result = found(request, uid)
         media_type = MEDIA_TYPES.get(result.kind, "application/dicom")
         return FileResponse(result.path, media_type=media_type, filename=result.path.name)
 
     @made.get("/results/{uid}/picture.png")
-    def picture(uid: StudyUid) -> Response:
-        image = found(uid, "key-image")
+    def picture(request: Request, uid: StudyUid) -> Response:
+        image = found(request, uid, "key-image")
         try:
             body = decoder.run(pictures.png, image.path)
         except Exception as e:  # a file that nothing can decode is not the page's failure
@@ -180,8 +184,8 @@ def result_files(made: APIRouter, settings: Settings, database: Database, decode
         return Response(body, media_type="image/png", headers={"cache-control": "private, max-age=600"})
 
     @made.get("/results/{uid}/text")
-    def report_as_text(uid: StudyUid) -> Response:
-        text = pictures.report_text(found(uid, "sr").path)
+    def report_as_text(request: Request, uid: StudyUid) -> Response:
+        text = pictures.report_text(found(request, uid, "sr").path)
         return Response(text, media_type="text/plain; charset=utf-8")
 
 

@@ -16,6 +16,7 @@ from radnode.settings import AeTitle, Settings
 from radnode.settings import Peer as PeerSetting
 from radnode.tables import PeerRow
 from radnode.web.fhir import who
+from radnode.web.i18n import mark
 from radnode.web.views import Render
 
 FIELDS = (
@@ -40,6 +41,13 @@ EMPTY: dict[str, Any] = dict.fromkeys(FIELDS, "") | {
     "asks": "",
 }
 Text = Annotated[str, Form(max_length=1024)]
+PATTERNS = {
+    "name": "it has 1 to 64 letters, digits and . _ -, and begins with a letter or digit",
+    "AE title": "it has 1 to 16 letters, digits and signs, without a backslash and without blanks at its ends",
+}
+NO_PEER, NO_PACS = mark("There is no peer of this name."), mark("There is no PACS of this name among the destinations.")
+OF_SETTINGS = mark("This peer stands in the settings file: change it there.")
+NOTHING_DEAD = mark("Nothing that is current was given up there.")
 
 
 def peer_pages(made: APIRouter, render: Render, settings: Settings, database: Database) -> None:
@@ -112,38 +120,45 @@ def peer_pages(made: APIRouter, render: Render, settings: Settings, database: Da
             return page(
                 409, f"Nothing is changed yet. With this {asks} Say so below, and save again.", form | {"asks": asks}
             )
-        if old and old != wanted.name:
-            peers.remove_peer(database, old, who=who(request))
-        peers.add_peer(database, wanted, who=who(request))
+        with database.transaction() as session:
+            if old and old != wanted.name:
+                peers.drop(session, old, who(request))
+            peers.put(session, wanted, who(request))
         return RedirectResponse("/peers", status_code=303)
 
     @made.post("/peers/test")
-    def test(name: Annotated[str, Form()]) -> HTMLResponse:
+    def test(name: Text = "") -> HTMLResponse:
         """Call a peer: every step with its sentence."""
         found = next((p for p in peers.list_peers(database) if p.name == name), None)
         if found is None:
-            raise HTTPException(404, "There is no peer of this name.")
+            raise HTTPException(404, NO_PEER)
         return page(tested=name, steps=tuple(examine(found, settings)))
 
     @made.post("/peers/remove")
-    def remove(request: Request, name: Annotated[str, Form()]) -> Response:
+    def remove(request: Request, name: Text = "") -> Response:
+        found = next((p for p in peers.list_peers(database) if p.name == name), None)
+        if found is None:
+            raise HTTPException(404, NO_PEER)
+        if found.from_settings:
+            raise HTTPException(409, OF_SETTINGS)
         peers.remove_peer(database, name, who=who(request))
         return RedirectResponse("/peers", status_code=303)
 
     @made.post("/destinations/probe")
-    def probe(name: Annotated[str, Form()]) -> Response:
+    def probe(name: Text = "") -> Response:
         with database.reading() as session:
             there = addresses.destinations(session, settings)
         found = next((d for d in there if d.name == name and d.kind == "dimse"), None)
         if found is None:
-            raise HTTPException(404, "There is no PACS of this name among the destinations.")
+            raise HTTPException(404, NO_PACS)
         capabilities.ask(database, settings, found, time.time())
         return RedirectResponse("/peers#destinations", status_code=303)
 
     @made.post("/destinations/send-again")
-    def send_again(name: Annotated[str, Form()]) -> Response:
+    def send_again(name: Text = "") -> Response:
         """Everything that was given up there is owed once more."""
-        outbox.send_all_again(database, name, time.time())
+        if not outbox.send_all_again(database, name, time.time()):
+            raise HTTPException(409, NOTHING_DEAD)
         return RedirectResponse("/peers#destinations", status_code=303)
 
 
@@ -184,13 +199,17 @@ def read(database: Database, form: dict[str, Any]) -> tuple[Peer | None, str]:
         first = e.errors()[0]
         if first["type"] == "value_error":
             return None, f"This is no peer: {first['ctx']['error']}."
-        field = str(first["loc"][0] if first["loc"] else "AE title")
-        return None, f"The {field.replace('_', ' ')} is wrong: {first['msg']}."
+        field = str(first["loc"][0] if first["loc"] else "AE title").replace("_", " ")
+        words = PATTERNS.get(field, first["msg"]) if first["type"] == "string_pattern_mismatch" else first["msg"]
+        return None, f"The {field} is wrong: {words}."
     except ValueError as e:
         return None, f"This is no peer: {e}."
     there = next((p for p in peers.list_peers(database) if p.name == peer.name), None)
     if there is not None and there.from_settings:
         return None, f"{peer.name} stands in the settings file: change it there."
+    before = next((p for p in peers.list_peers(database) if p.name == plain["old"]), None)
+    if before is not None and before.from_settings:
+        return None, f"{before.name} stands in the settings file: change it there."
     if there is not None and plain["old"] != peer.name:
         return None, f"There is a peer {peer.name} already: edit it, or choose another name."
     return peer, ""

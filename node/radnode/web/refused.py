@@ -6,16 +6,21 @@ from fastapi import FastAPI, Request
 from fastapi.exception_handlers import http_exception_handler, request_validation_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
 from radnode.settings import Settings
 from radnode.web import views
 from radnode.web.door import Refuse
-from radnode.web.i18n import mark
+from radnode.web.guard import HEADERS
+from radnode.web.i18n import LANGUAGE, chosen, mark
 
 FOR_PROGRAMS = ("/api", "/fhir", "/dicom-web", "/metrics", "/changes", "/fragments", "/static")
 NOT_HERE, NOT_DONE = mark("Not here"), mark("Not done")
 WRONG_FORM = mark("The form was not filled in as it must be: nothing was changed.")
+NO_ADDRESS = mark("Nothing has this address.")
+FAILED = mark("The node failed at this; its log says why. Look whether it was done before you try again.")
+IN_ADDRESS = frozenset({"path", "query"})
 
 
 def refusals(app: FastAPI, settings: Settings) -> Refuse:
@@ -24,8 +29,11 @@ def refusals(app: FastAPI, settings: Settings) -> Refuse:
 
     def page(request: Request, status: int, sentence: str) -> HTMLResponse:
         title = NOT_HERE if status in (404, 410) else NOT_DONE
-        values = views.common(title, "") | {"what": sentence, "back": back(request)}
+        values = views.common(title, "") | {"what": sentence, "back": back(request), "over": status == 401}
         return HTMLResponse(template.render(**values), status_code=status)
+
+    def at_the_door(request: Request, status: int, sentence: str) -> Response:
+        return page(request, status, sentence) if is_a_person(request) else PlainTextResponse(sentence, status)
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:
@@ -39,10 +47,21 @@ def refusals(app: FastAPI, settings: Settings) -> Refuse:
     async def malformed(request: Request, error: RequestValidationError) -> Response:
         if not is_a_person(request):
             return await request_validation_exception_handler(request, error)
-        return page(request, 422, WRONG_FORM)
+        wrong_address = any(one["loc"][0] in IN_ADDRESS for one in error.errors())
+        return page(request, 404, NO_ADDRESS) if wrong_address else page(request, 422, WRONG_FORM)
 
-    def at_the_door(request: Request, status: int, sentence: str) -> Response:
-        return page(request, status, sentence) if is_a_person(request) else PlainTextResponse(sentence, status)
+    @app.exception_handler(DataError)
+    async def unfit(request: Request, error: DataError) -> Response:
+        """A value that the database cannot hold, of a length or a character: the transaction was rolled back."""
+        return at_the_door(request, 422, WRONG_FORM)
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> Response:
+        """Answered outside of everything else, so language and headers are not there yet. It is logged after this."""
+        LANGUAGE.set(chosen(request.headers))
+        answer = at_the_door(request, 500, FAILED)
+        answer.headers.update({**HEADERS, "cache-control": "no-store"})
+        return answer
 
     return at_the_door
 

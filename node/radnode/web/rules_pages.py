@@ -1,5 +1,6 @@
 """The rules: tried on a stored study, and a draft replayed over the last days. Nothing is run and nothing is changed."""
 
+import math
 import time
 from typing import Annotated, Any
 
@@ -11,10 +12,13 @@ from radnode.database import Database
 from radnode.errors import RefusedError
 from radnode.settings import Settings
 from radnode.web.api import StudyUid
+from radnode.web.i18n import mark
 from radnode.web.views import Render
 
 SHOWN = 500
-DAYS = 30.0
+DAYS, LONGEST_DAYS = 30.0, 366.0
+Text = Annotated[str, Form(max_length=1024)]
+WRONG_DAYS = mark("The days are a number above 0 and up to 366.")
 
 
 def rules_pages(made: APIRouter, render: Render, settings: Settings, database: Database) -> None:
@@ -32,10 +36,8 @@ def rules_pages(made: APIRouter, render: Render, settings: Settings, database: D
         return attempt(study_uid, "")
 
     @made.post("/rules/try")
-    def try_draft(
-        study_uid: Annotated[str, Form(pattern=r"^[0-9.]{1,64}$")], draft: Annotated[str, Form()] = ""
-    ) -> HTMLResponse:
-        return attempt(study_uid, draft)
+    def try_draft(study_uid: Text = "", draft: Annotated[str, Form()] = "") -> HTMLResponse:
+        return attempt(study_uid.strip(), draft)
 
     def attempt(study_uid: str, draft: str) -> HTMLResponse:
         cards = weights_use.live_cards(database, settings)
@@ -47,11 +49,22 @@ def rules_pages(made: APIRouter, render: Render, settings: Settings, database: D
         return page(draft=draft, tried=found, study_uid=study_uid)
 
     @made.post("/rules/replay")
-    def replay(draft: Annotated[str, Form()], days: Annotated[float, Form(gt=0, le=366)] = DAYS) -> HTMLResponse:
+    def replay(draft: Annotated[str, Form()] = "", days: Text = "") -> HTMLResponse:
+        span = number_of(days or f"{DAYS}")
+        if not 0 < span <= LONGEST_DAYS:
+            return page(422, draft=draft, problem=WRONG_DAYS)
         cards = weights_use.live_cards(database, settings)
         try:
             wanted = rules_try.draft(draft)
-            found = rules_try.replay(database, settings, cards, wanted, time.time() - days * 86400)
+            found = rules_try.replay(database, settings, cards, wanted, time.time() - span * 86400)
         except RefusedError as e:
-            return page(422, draft=draft, days=days, problem=str(e))
-        return page(draft=draft, days=days, replayed=found)
+            return page(422, draft=draft, days=span, problem=str(e))
+        return page(draft=draft, days=span, replayed=found)
+
+
+def number_of(text: str) -> float:
+    """The number that was typed, NaN where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

@@ -15,6 +15,7 @@ from radnode.events import Action
 from radnode.triage import Report
 from radnode.verdicts import REMARK_LENGTH, Ruling, Verdict
 from radnode.web.api import StudyUid
+from radnode.web.i18n import mark
 from radnode.web.life import Model
 from radnode.worklist import Reader
 
@@ -62,7 +63,7 @@ def ruling_pages(made: APIRouter, database: Database, reader: Reader) -> None:
         known = rows(reader.reports_of(study_uid), ())
         found = next((f for f in known if (f.model, f.tracking_uid) == (model, tracking_uid)), None)
         if found is None:
-            raise HTTPException(409, "This finding does not stand any more: load the study again.")
+            raise HTTPException(409, mark("This finding does not stand any more: load the study again."))
         made = Verdict(
             study_uid=study_uid,
             model=model,

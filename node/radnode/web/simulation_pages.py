@@ -16,10 +16,11 @@ from radnode.simulation import runs
 from radnode.simulation.draft import written
 from radnode.simulation.runs import Asked
 from radnode.triage import DEFAULT_POLICY
+from radnode.web.api import Number
+from radnode.web.forms import NO_TEXT
 from radnode.web.i18n import mark
 from radnode.web.views import Render
 
-LONGEST_FORM = 100_000
 GROUPS = (
     mark("diseased"), mark("diseased, missed by the AI"), mark("not diseased"), mark("all"),
     mark("emergency patients"), mark("inpatients"), mark("outpatients"),
@@ -96,9 +97,10 @@ def simulation_pages(made: APIRouter, render: Render, settings: Settings, databa
 
     @made.post("/triage/simulation")
     async def start(request: Request) -> Response:
-        if int(request.headers.get("content-length") or 0) > LONGEST_FORM:
-            raise HTTPException(413, "The form is too long.")
-        sent = {key: str(value) for key, value in (await request.form()).items()}
+        form = await request.form()
+        sent = {key: value for key, value in form.items() if isinstance(value, str)}
+        if len(sent) != len(form):
+            raise HTTPException(422, NO_TEXT)
         return await run_in_threadpool(begin, sent)
 
     def begin(sent: Mapping[str, str]) -> Response:
@@ -116,15 +118,15 @@ def simulation_pages(made: APIRouter, render: Render, settings: Settings, databa
         return render(template, "Simulation", "triage", run=run)
 
     @made.get("/triage/simulation/{number}")
-    def one(number: int) -> HTMLResponse:
+    def one(number: Number) -> HTMLResponse:
         return shown("simulated.html", number)
 
     @made.get("/fragments/triage/simulation/{number}")
-    def one_part(number: int) -> HTMLResponse:
+    def one_part(number: Number) -> HTMLResponse:
         return shown("simulated_parts.html", number)
 
     @made.post("/triage/simulation/{number}/cancel")
-    def cancel(number: int) -> Response:
+    def cancel(number: Number) -> Response:
         try:
             runs.cancel(database, number, time.time())
         except RefusedError as e:

@@ -69,6 +69,19 @@ WORDS = (
     mark("Nobody signed in here, so there is no password to change."),
 )  # fmt: skip
 """States and titles that templates translate as they come."""
+REFUSALS = (
+    mark("A name has up to 64 letters, digits and . _ @ -, and begins with a letter or digit."),
+    mark("This password is too easy to guess: more different characters, and not the name itself."),
+    mark("A token has at least one scope."), mark("The images of this study are still arriving."),
+    mark("Images of this study were let go (see its story): send them again to have it read."),
+    mark("Images of this study are still arriving; it can be marked as read once they are all here."),
+    mark("Images of this study came that are newer than what you read; look at it again."),
+    mark("Nobody has read this study."), mark("Nobody set the priority of this study."),
+    mark("Another simulation is running."), mark("This simulation is not running."),
+    mark("Say in a few words what is right instead."), mark("Say in a few words what the model did not find."),
+    mark("The draft is too long."), mark("The draft has no [[rules]]."), mark("The draft is nested too deeply."),
+)  # fmt: skip
+"""What other modules refuse, as `as_sentence` makes it; a test finds those that are missing here."""
 SCHEMES = ("http://", "https://", "weasis://")
 TEMPLATES = Path(__file__).parent / "templates"
 

@@ -5,10 +5,17 @@ const QUIET_MS = 20000; // without news the page looks by itself: waiting times 
 const note = document.getElementById("live");
 const texts = new Map(); // of each list, the rows as they were fetched last
 
+function changed(field) {
+  // whether a person chose or typed something here; a select has no default value of its own, its options have
+  if (field.type === "checkbox" || field.type === "hidden") return false;
+  if (field.tagName !== "SELECT") return field.value !== field.defaultValue;
+  return field.selectedIndex !== Math.max(0, [...field.options].findIndex((option) => option.defaultSelected));
+}
+
 function busy(part) {
-  // what a person is typing is not replaced
+  // what a person is typing or has chosen is not replaced
   return [...part.querySelectorAll("input, textarea, select")].some((field) =>
-    field === document.activeElement ? field.value !== "" : field.type === "checkbox" || field.type === "hidden" ? false : field.value !== (field.defaultValue ?? field.value));
+    field === document.activeElement && field.type !== "checkbox" && field.value !== "" || changed(field));
 }
 
 function rowsOf(text) {
@@ -61,6 +68,19 @@ function tell(row) {
   note?.replaceChildren(row.dataset.announce ?? "");
 }
 
+function warn(words) {
+  // that this page is not what the node knows; "": it is again
+  if (!note || (!words && !note.classList.contains("problem"))) return;
+  note.replaceChildren(words);
+  note.classList.toggle("problem", words !== "");
+}
+
+function signedOut() {
+  // nobody's names stay on the screen after the session, unless what a person wrote would be lost with them
+  if (parts.some(busy)) warn(document.body.dataset.over);
+  else location.reload();
+}
+
 function replace(part, text) {
   const open = [...part.querySelectorAll("details[id][open]")].map((d) => d.id);
   const checked = [...part.querySelectorAll("input[type=checkbox][id]")].map((c) => [c.id, c.checked]);
@@ -78,16 +98,19 @@ function serialised(text) {
 }
 
 async function refresh(part) {
-  if (document.hidden || busy(part)) return;
+  if (document.hidden) return "";
   const answer = await fetch(part.dataset.live, { headers: { accept: "text/html" } });
+  if (answer.status === 401) signedOut();
   if (!answer.ok) throw new Error(String(answer.status));
   const text = await answer.text();
-  if (text === shown.get(part) || busy(part)) return;
+  if (text === shown.get(part)) return "";
+  if (busy(part)) return shown.has(part) || part.innerHTML.trim() !== serialised(text) ? document.body.dataset.waiting : "";
   const first = !shown.has(part);
   shown.set(part, text);
   if (part.tagName === "TBODY") reconcile(part, text);
   else if (!first || part.innerHTML.trim() !== serialised(text)) replace(part, text);
   filter();
+  return "";
 }
 
 const shown = new Map();
@@ -102,10 +125,14 @@ async function refreshAll() {
   while (again) {
     again = false;
     try {
-      for (const part of parts) await refresh(part);
-      if (note?.textContent === document.body.dataset.silent) note.replaceChildren();
-    } catch {
-      note?.replaceChildren(document.body.dataset.silent);
+      let words = "";
+      for (const part of parts) {
+        const said = await refresh(part);
+        words ||= said;
+      }
+      warn(words);
+    } catch (error) {
+      warn(error.message === "401" ? document.body.dataset.over : document.body.dataset.silent);
     }
   }
   refreshing = false;
@@ -121,7 +148,7 @@ function listen() {
   source = new EventSource("/changes");
   source.onmessage = refreshAll;
   source.onerror = () => {
-    note?.replaceChildren(document.body.dataset.silent);
+    refreshAll(); // says what is the matter
     if (source?.readyState === EventSource.CLOSED) setTimeout(listen, 2000);
   };
 }
