@@ -7,7 +7,10 @@ import numpy as np
 from radnode_inference.frames import Frame, frames_of
 from radnode_inference.geometry import stack
 from radnode_inference.header import Header
+from radnode_inference.match import Match, name
+from radnode_inference.model import DeclinedError
 from radnode_inference.pixels import fill
+from radnode_inference.study import Series
 from radnode_inference.volume import Volume
 
 
@@ -38,3 +41,16 @@ def load_frames(frames: Sequence[Frame], series_uid: str) -> Volume:
         series_uid=series_uid,
         sources=tuple(f.source for f in ordered.frames),
     )
+
+
+def first_loadable(match: Match) -> tuple[Series, Volume, tuple[str, ...]]:
+    """The best series that is a proven volume, and why better ones were passed over. Raises DeclinedError as `load` does for the best when none is."""
+    declined: list[tuple[Series, DeclinedError]] = []
+    for series in match.candidates:
+        try:
+            volume = load(series.headers, series.series_uid)
+        except DeclinedError as e:
+            declined.append((series, e))
+            continue
+        return series, volume, tuple(f"Not read: {name(s)}: {e.sentence}." for s, e in declined)
+    raise declined[0][1]

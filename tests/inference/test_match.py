@@ -96,6 +96,16 @@ def test_the_better_series_comes_first_whatever_its_number(
     assert f"series {1 if first else 2}" in match.reason
 
 
+def test_the_region_of_the_weights_comes_before_the_chest(tmp_path: Path) -> None:
+    said = {"StudyDescription": "CT CHEST ABDOMEN"}
+    add(tmp_path, 1, slices=40, BodyPartExamined="CHEST", **said)
+    add(tmp_path, 2, BodyPartExamined="ABDOMEN", **said)
+    add(tmp_path, 3, slices=60, BodyPartExamined="HEAD", **said)
+    study = Study.from_folder(tmp_path)
+    for region, first in (((), "1"), (("ABDOM", "LIVER"), "2"), (("HEAD",), "3"), (("Chest",), "1")):
+        assert best_ct(study, region).series.headers[0].text("SeriesNumber") == first, region
+
+
 @pytest.mark.parametrize(
     ("kernel", "sharp"),
     [

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from radnode_inference.findings import Finding, Findings, ModelIdentity
-from radnode_inference.load import load
-from radnode_inference.match import Match, best_ct, name
-from radnode_inference.model import DeclinedError, Progress
+from radnode_inference.load import first_loadable
+from radnode_inference.match import best_ct, name
+from radnode_inference.model import Progress
 from radnode_inference.models.chest_ct.cards import LUNG_IDENTITY
 from radnode_inference.models.chest_ct.lung_codes import EMPHYSEMA_LAA_950
 from radnode_inference.models.chest_ct.lung_density import density
@@ -52,19 +52,6 @@ class ChestLungs:
 def create(device: str, weights: Path) -> ChestLungs:
     """The model; it needs neither a device nor weights."""
     return ChestLungs()
-
-
-def first_loadable(match: Match) -> tuple[Series, Volume, tuple[str, ...]]:
-    """The best series that is a proven volume, and why better ones were passed over."""
-    declined: list[tuple[Series, DeclinedError]] = []
-    for series in match.candidates:
-        try:
-            volume = load(series.headers, series.series_uid)
-        except DeclinedError as e:
-            declined.append((series, e))
-            continue
-        return series, volume, tuple(f"Not read: {name(s)}: {e.sentence}." for s, e in declined)
-    raise declined[0][1]
 
 
 def measured(study: Study, series: Series, volume: Volume, segmented: Segmented) -> tuple[tuple[Finding, ...], Gates]:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from radnode_inference.guards import Guards
-from radnode_inference.load import load
-from radnode_inference.match import best_ct
+from radnode_inference.load import first_loadable
+from radnode_inference.match import best_ct, name
 from radnode_inference.model import Progress
 from radnode_inference.models.chest_ct.voco_settings import VocoSettings
 from radnode_inference.preprocess import Box, body_bounds, ras_box, sample, window
@@ -32,13 +32,14 @@ def enter(
     """The series, its volume, and what the network is shown. Raises DeclinedError as `match`, `load` and `guards` do."""
     weights.admit(study)
     progress(0.0, "choosing the series")
-    match = best_ct(study)
-    volume = load(match.series.headers, match.series.series_uid)
+    match = best_ct(study, guards.gates.region)
+    series, volume, passed_over = first_loadable(match)
     progress(0.1, "reading the volume")
     admitted = guards.admit(study, volume)
     prepared, box = prepare(volume, settings, device)
     guarded = (*admitted, *guards.familiar({"ct": prepared.cpu().numpy()}), *guards.calibration)
-    said = (*weights.statements, f"Read: {match.reason}.", *guarded)
+    read = match.reason if series is match.series else name(series)
+    said = (*weights.statements, f"Read: {read}.", *passed_over, *guarded)
     return Entered(volume=volume, prepared=prepared, box=box, statements=said)
 
 
