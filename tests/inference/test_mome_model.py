@@ -360,7 +360,8 @@ def test_inputs_do_not_depend_on_the_scale_of_the_scanner() -> None:
     ("changed", "reason"),
     [
         ({"input": {}}, "KeyError 'dce'"),
-        ({"classes": [{"name": "a", "kind": "negative"}]}, "0 classes"),
+        ({"classes": [{"name": "a", "kind": "negative"}, {"name": "b", "kind": "negative"}]}, "0 classes"),
+        ({"classes": [{"name": "a", "kind": "abnormality"}]}, "1 class; a head with one output"),
         ({"threshold": None}, "TypeError"),
     ],
 )

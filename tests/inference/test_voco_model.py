@@ -236,6 +236,13 @@ def test_a_window_that_the_network_cannot_halve_five_times_is_refused(tmp_path: 
         VocoSettings.from_weights(replace(weights(tmp_path), settings=wrong))
 
 
+def test_a_segmentation_whose_first_class_is_not_the_background_is_refused(tmp_path: Path) -> None:
+    lesion = {"name": "lesion", "kind": "abnormality", "concept": NODULE}  # among one class each has the probability 1
+    for classes in ([lesion], [lesion, {"name": "background", "kind": "background"}]):
+        with pytest.raises(WeightsError, match="the first class of a segmentation must be the background"):
+            VocoSettings.from_weights(replace(weights(tmp_path), settings={**SETTINGS, "classes": classes}))
+
+
 def setting(**changed: Any) -> ClassSetting:
     given = {"name": "n", "kind": Kind.ABNORMALITY, "concept": None, "site": None, "smallest_mm3": 10.0,
              "separate": True, "calibration": None, "threshold": 0.0}  # fmt: skip

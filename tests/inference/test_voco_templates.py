@@ -62,6 +62,10 @@ def test_a_classification_has_its_size_and_says_what_is_not_published() -> None:
     assert any("Not published for this task" in s for s in card["limitations"])
 
 
+def test_a_class_of_the_whole_examination_is_reported_where_it_is_likely_only() -> None:
+    assert [c.get("threshold") for c in voco_templates.template("CC-CCII")["classes"]] == [None, 0.5, 0.5]
+
+
 def test_every_fragment_of_the_pelvis_has_a_local_code_and_its_side() -> None:
     classes = voco_templates.template("PENGWIN")["classes"]
     assert len(classes) == 31

@@ -18,6 +18,7 @@ from radnode.triage import DEFAULT_POLICY, RANK, Context, Level, Priority, Repor
 from radnode.worklist import Reader
 from radnode_fhir.read import Abnormality, Reported
 from radnode_inference.findings import Code
+from radnode_inference.models.chest_ct import voco_templates
 
 NODULE, EMBOLISM = ("27925004", "Nodule"), ("59282003", "Pulmonary embolism")
 
@@ -34,6 +35,13 @@ def said(
         abnormalities=(found,),
     )  # fmt: skip
     return Report(model=model, status="preliminary", said=reported, demonstration=False)
+
+
+@pytest.mark.parametrize("template", ["BHSD", "FUMPE"])
+def test_what_weights_by_a_template_find_of_bleedings_and_emboli_is_critical(template: str) -> None:
+    for entry in voco_templates.template(template)["classes"][1:]:
+        found = entry["concept"]["value"], entry["concept"]["meaning"]
+        assert prioritise([said(concept=found)], DEFAULT_POLICY).level is Level.STAT, entry["name"]
 
 
 ROWS = st.lists(

@@ -85,11 +85,16 @@ def class_setting(given: Mapping[str, Any]) -> ClassSetting:
 
 
 def positive(classes: list[Mapping[str, Any]], task: Task) -> int | None:
-    """The one class that is not called negative; None for subtypes. Raises ValueError when it is not one."""
+    """The one class that is not called negative; None for subtypes. Raises ValueError when it is not one.
+
+    A head with one output is refused: among one class each has the probability 1.
+    """
     if task is Task.SUBTYPE:
         if len(classes) < 2:
             raise ValueError(f"{len(classes)} subtypes; a head tells two or more apart")
         return None
+    if len(classes) == 1:
+        raise ValueError("1 class; a head with one output is not read, it needs one for the negative too")
     told = [n for n, c in enumerate(classes) if c["kind"] != "negative"]
     if len(told) != 1:
         raise ValueError(f"{len(told)} classes are not called negative; one must be")

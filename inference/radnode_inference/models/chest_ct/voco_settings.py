@@ -10,6 +10,7 @@ from radnode_inference.preprocess import Size
 from radnode_inference.weights import WeightsError, WeightsFile, code
 
 Spacing = tuple[float, float, float]
+UNREPORTED = ("background", "negative")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,8 @@ class VocoSettings:
         try:
             given = weights.settings["input"]
             spacing, window = given["spacing_mm"], given["window_hu"]
+            if "size" not in given and weights.settings["classes"][0]["kind"] not in UNREPORTED:
+                raise ValueError("the first class of a segmentation must be the background")
             return cls(
                 spacing_mm=(float(spacing[0]), float(spacing[1]), float(spacing[2])),
                 window_hu=(float(window[0]), float(window[1])),
@@ -79,7 +82,7 @@ def window_size(given: Sequence[int]) -> Size:
 
 
 def class_setting(given: Mapping[str, Any]) -> ClassSetting:
-    kind = None if given["kind"] in ("background", "negative") else Kind(given["kind"])
+    kind = None if given["kind"] in UNREPORTED else Kind(given["kind"])
     calibration = given.get("calibration")
     return ClassSetting(
         name=str(given["name"]),

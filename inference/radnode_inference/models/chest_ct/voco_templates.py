@@ -17,6 +17,8 @@ LOCAL = "99RADNODE"
 INPUT = ("spacing_mm", "window_hu", "roi", "size", "repeat_depth", "overlap")
 SMALLEST_ORGAN_MM3, SMALLEST_LESION_MM3 = 500.0, 30.0
 """Connected parts below these are specks. Chosen here: upstream drops nothing."""
+LIKELY = 0.5
+"""A class of the whole examination is reported from this probability on: below it others are likelier. Chosen here."""
 LICENCE = "to be stated by whoever trained these weights; VoCo's own are Apache-2.0"
 
 
@@ -62,7 +64,8 @@ def classes(task: Mapping[str, Any]) -> list[dict[str, Any]]:
     if "size" not in task:
         return [{"name": "background", "kind": "background"}, *(one_class(c) for c in task["classes"])]
     found = [one_class(c) if c not in task["negative"] else {"name": c, "kind": "negative"} for c in task["classes"]]
-    return [{k: v for k, v in c.items() if k != "smallest_mm3"} for c in found]
+    likely = {"threshold": LIKELY}
+    return [{k: v for k, v in c.items() if k != "smallest_mm3"} | (likely if "concept" in c else {}) for c in found]
 
 
 def limitations(name: str) -> list[str]:
