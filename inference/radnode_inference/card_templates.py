@@ -23,11 +23,13 @@ def in_words(name: str) -> str:
     return f"{card['model']}, {len(card['classes']) - 1} classes, {low} to {high} HU, {card['input']['spacing_mm']} mm"
 
 
-def text(name: str, weights_name: str = "") -> str:
+def text(name: str, weights_name: str = "", version: str = "1") -> str:
     """A template as TOML, with the name of the weights in it. Raises KeyError with the names there are, or why there is none."""
     file = MOME / f"{name.removeprefix('mome-')}.toml"
     if not name.startswith("mome-") or not file.is_file():
-        return voco_templates.as_toml(voco_templates.template(name, weights_name))
+        return voco_templates.as_toml(voco_templates.template(name, weights_name, version))
     given = file.read_text(encoding="utf-8")
-    named = f"name = {json.dumps(weights_name, ensure_ascii=False)}"
-    return re.sub(r"(?m)^name = .*$", lambda _: named, given, count=1) if weights_name else given
+    for key, said in (("name", weights_name), ("version", version)):
+        line = f"{key} = {json.dumps(said, ensure_ascii=False)}"
+        given = re.sub(rf"(?m)^{key} = .*$", lambda _, line=line: line, given, count=1) if said else given
+    return given

@@ -112,7 +112,10 @@ def find(model: str, site: Path, packaged: Path | None, version: str | None = No
         raise WeightsError(f"{model} has the versions {', '.join(there)}, and none is in use (radnode weights use)")
     if there:
         return find(model, site, None, there[0])
-    if (site / model).is_dir() and any(p.suffix in SUFFIXES for p in (site / model).rglob("*")):
+    if (site / model).is_dir() and any(
+        p.suffix in SUFFIXES and not p.relative_to(site / model).parts[0].startswith(".")  # one that is being added
+        for p in (site / model).rglob("*")
+    ):
         raise WeightsError(
             f"{site / model} has weights but no version with a card: install them by radnode weights add"
         )
@@ -264,7 +267,7 @@ def weights_card(
     try:
         found = find(name, site, packaged, in_use)
         why = "no version of its weights is in use" if in_use == OFF else ""
-    except WeightsError as e:
+    except (WeightsError, OSError) as e:
         found, why = None, f"weights refused: {e}"
     return ModelCard(
         identity=found.identity(version) if found else replace(nothing, intended_use=why or nothing.intended_use),

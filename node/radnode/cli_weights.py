@@ -3,7 +3,7 @@
 import getpass
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ import click
 from radnode.cli_peers import opened
 
 if TYPE_CHECKING:
+    from radnode.database import Database
     from radnode.settings import Settings
 
 WHO = click.option("--who", default="", help="Who decides this, for the history; left out: the system's user.")
@@ -45,6 +46,7 @@ def weights() -> None:
 @click.option("--card", type=click.Path(path_type=Path), help="What the weights are (TOML or JSON).")
 @click.option("--template", default="", help="Instead of a card: the published task they were trained for.")
 @click.option("--name", default="", help="With --template: what the weights are called.")
+@click.option("--version", default="", help="With --template; left out: the lowest number that is free.")
 @click.option("--sha256", default="", help="What the file must have, as its publisher says.")
 @click.option(
     "--use", type=click.Choice(["live", "shadow", "off"]), help="Left out: live when it is the first version."
@@ -56,6 +58,7 @@ def add(
     card: Path | None,
     template: str,
     name: str,
+    version: str,
     sha256: str,
     use: str | None,
     who: str,
@@ -67,20 +70,42 @@ def add(
     from radnode import weights_use
     from radnode_inference import weights_store
 
-    with refusals() as settings, opened() as database, card_of(card, template, name) as described:
+    with (
+        refusals() as settings, opened() as database,
+        card_of(card, template, name, version or free_number(database, model, settings), given=bool(version)) as described,
+    ):  # fmt: skip
         stored = weights_store.add(files, model, described, settings.weights_folder, sha256=sha256)
         with database.reading() as session:
             first = not any(m == model for m, _ in weights_use.uses(weights_use.history(session)))
         chosen = weights_use.Use(use or ("live" if first else "off"))
-        weights_use.put(database, settings, model, stored.version, chosen, person(who))
+        went = weights_use.put(database, settings, model, stored.version, chosen, person(who))
     click.echo(f"{model} {stored.version} ({stored.name}) is stored, SHA-256 {stored.sha256}; it is {chosen}.")
+    tell_off(model, went)
+
+
+def free_number(database: "Database", model: str, settings: "Settings") -> str:
+    """The lowest number that no version of the model has or had."""
+    from radnode import weights_use
+    from radnode_inference.weights import versions
+
+    with database.reading() as session:
+        known = {c.version for c in weights_use.history(session, model)} | set(versions(model, settings.weights_folder))
+    return next(str(n) for n in range(1, len(known) + 2) if str(n) not in known)
+
+
+def tell_off(model: str, versions: Sequence[str]) -> None:
+    """Say which versions went off because another became live."""
+    for version in versions:
+        click.echo(f"{model} {version}, which was live, is off now: one version of a model is live at a time.")
 
 
 @contextmanager
-def card_of(card: Path | None, template: str, name: str) -> Iterator[Path]:
-    """The card that was given, or that of a template. Raises ValueError when it is neither or both."""
+def card_of(card: Path | None, template: str, name: str, version: str, *, given: bool) -> Iterator[Path]:
+    """The card that was given, or that of a template. given: the version was asked for. Raises ValueError when it is neither or both."""
     from radnode_inference import card_templates
 
+    if card is not None and given:
+        raise ValueError("--version goes with --template; a card says its version itself")
     if card is not None and not template:
         yield card
         return
@@ -88,7 +113,7 @@ def card_of(card: Path | None, template: str, name: str) -> Iterator[Path]:
         raise ValueError("give --card, or --template with --name")
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / f"{template}.toml"
-        made.write_text(card_templates.text(template, name), encoding="utf-8")
+        made.write_text(card_templates.text(template, name, version), encoding="utf-8")
         yield made
 
 
@@ -115,16 +140,20 @@ def template(name: str) -> None:
 def list_() -> None:
     """Every stored version and what it is used for."""
     from radnode import weights_use
-    from radnode_inference.weights import find
+    from radnode_inference.weights import WeightsError, find
 
     with refusals() as settings, opened() as database:
         with database.reading() as session:
             uses = weights_use.uses(weights_use.history(session))
         for model, version in weights_use.stored(settings):
-            found = find(model, settings.weights_folder, None, version)
             use = uses.get((model, version), "without a setting")
-            assert found is not None
-            click.echo(f"{model} {version}: {use}; {found.name}; SHA-256 {found.sha256}; {found.intended_use}")
+            try:
+                found = find(model, settings.weights_folder, None, version)
+                assert found is not None
+                told = f"{found.name}; SHA-256 {found.sha256}; {found.intended_use}"
+            except WeightsError as e:
+                told = f"WRONG: {e}"
+            click.echo(f"{model} {version}: {use}; {told}")
 
 
 @weights.command()
@@ -163,8 +192,9 @@ def use(model: str, version: str, use: str, who: str) -> None:
     from radnode import weights_use
 
     with refusals() as settings, opened() as database:
-        weights_use.put(database, settings, model, version, weights_use.Use(use), person(who))
+        went = weights_use.put(database, settings, model, version, weights_use.Use(use), person(who))
     click.echo(f"{model} {version} is {use}.")
+    tell_off(model, went)
 
 
 @weights.command()

@@ -71,8 +71,8 @@ def stored(settings: Settings) -> tuple[tuple[str, str], ...]:
     return tuple((m, v) for m in models for v in versions(m, settings.weights_folder))
 
 
-def put(database: Database, settings: Settings, model: str, version: str, use: Use, who: str) -> None:
-    """Use a version so from the next job on; the version that was live before goes off when another becomes it.
+def put(database: Database, settings: Settings, model: str, version: str, use: Use, who: str) -> tuple[str, ...]:
+    """Use a version so from the next job on; the version that was live before goes off when another becomes it, and is returned.
 
     Raises UseError when there is no such version.
     """
@@ -81,13 +81,13 @@ def put(database: Database, settings: Settings, model: str, version: str, use: U
     now = time.time()
     with database.transaction() as session:
         before = uses(history(session, model))
-        if use is Use.LIVE:
-            for (_, other), was in before.items():
-                if was is Use.LIVE and other != version:
-                    change(session, model, other, was, Use.OFF, who, now)
+        others = [v for (_, v), was in before.items() if was is Use.LIVE and v != version and use is Use.LIVE]
+        for other in others:
+            change(session, model, other, Use.LIVE, Use.OFF, who, now)
         was_so: Use | str = before.get((model, version), "")
         if was_so != use:
             change(session, model, version, was_so, use, who, now)
+    return tuple(others)
 
 
 def change(session: Session, model: str, version: str, before: str, use: Use, who: str, now: float) -> None:

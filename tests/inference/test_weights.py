@@ -219,3 +219,23 @@ def test_the_packaged_demonstration_weights_are_what_their_card_says(tmp_path: P
     assert found.demonstration
     assert found.path.stat().st_size < 15e6
     assert "generated" in found.settings["training_data"]
+
+
+def test_weights_that_are_being_added_do_not_hide_the_packaged_ones(tmp_path: Path) -> None:
+    packaged = install(tmp_path / "package", demonstration=True)
+    install(tmp_path / "site" / "ct-voco", place=".adding-x", under="1")
+    found = find("ct-voco", tmp_path / "site", packaged)
+    assert found is not None and found.demonstration
+
+
+def test_a_folder_that_cannot_be_looked_into_takes_one_model_away_and_not_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    install(tmp_path)
+    monkeypatch.setattr(Path, "iterdir", refused)
+    found = registry.card("ct-voco", tmp_path)
+    assert found.availability is Availability.NOT_INSTALLED
+    assert "weights refused: [Errno 13] Permission denied" in found.identity.intended_use

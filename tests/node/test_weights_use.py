@@ -12,8 +12,10 @@ from support.weights import bring
 
 from radnode import complete, pipeline, shadow, weights_use
 from radnode.cli import cli
+from radnode.cli_weights import card_of, free_number
+from radnode.database import Database
 from radnode.engine import Engine
-from radnode.settings import Condition, Destination, Rule, Settings
+from radnode.settings import Condition, Destination, Rule, Settings, load
 from radnode.states import JobState
 from radnode.tables import InstanceRow, JobRow, ShadowRow
 from radnode.weights_use import Use, UseError
@@ -122,6 +124,39 @@ def test_the_command_from_adding_to_removing(data: Path, tmp_path: Path) -> None
         "ct-voco 1: new -> live, by anna", "ct-voco 2: new -> off, by anna",
     ]  # fmt: skip
     assert weights("history").output.splitlines()[-1].endswith("ct-voco 2: off -> removed, by anna")
+
+
+def test_a_broken_card_is_named_in_the_list_and_hides_no_other(data: Path, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        file, card = bring(tmp_path / "given", seed=seed, version=str(seed))
+        assert weights("add", str(file), "--model", VOCO, "--card", str(card)).exit_code == 0
+    broken = data / "weights" / VOCO / "1" / "card.json"
+    broken.chmod(0o644)
+    broken.write_text("{")
+    first, second = weights("list").output.splitlines()
+    assert first.startswith("ct-voco 1: live; WRONG: ") and "cannot be read" in first
+    assert second.startswith("ct-voco 2: off; ")
+    assert "ct-voco 1, which was live, is off now" in weights("use", VOCO, "2", "live").output
+
+
+def test_the_second_checkpoint_by_a_template_has_a_number_of_its_own(data: Path, tmp_path: Path) -> None:
+    file, card = bring(tmp_path / "given", version="1")
+    template = tmp_path / "BTCV.toml"
+    with card_of(None, "BTCV", "ours", "2", given=False) as made:
+        template.write_text(made.read_text())
+    assert 'name = "ours"\n' in template.read_text() and 'version = "2"\n' in template.read_text()
+    assert weights("add", str(file), "--model", VOCO, "--card", str(card)).exit_code == 0
+    settings = load()
+    database = Database(settings.url)
+    try:
+        assert free_number(database, VOCO, settings) == "2"
+        weights("use", VOCO, "1", "off")
+        weights("remove", VOCO, "1")
+        assert free_number(database, VOCO, settings) == "2", "a number is not given twice"
+    finally:
+        database.close()
+    refused = weights("add", str(file), "--model", VOCO, "--card", str(card), "--version", "3")
+    assert "--version goes with --template" in refused.output
 
 
 def test_a_template_and_a_name_are_a_card(data: Path, tmp_path: Path) -> None:
