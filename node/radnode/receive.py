@@ -88,7 +88,7 @@ class Parent:
                 self._end()
 
     def _start(self, slot: int, *, recovering: bool) -> None:
-        self._slots.set(slot, 0)
+        self._slots.set(slot)
         pid = os.fork()
         if pid == 0:
             run_child(self._settings, self._listeners, self._lifeline, self._slots, slot, recovering)

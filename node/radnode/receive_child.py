@@ -8,9 +8,10 @@ import ssl
 import struct
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from functools import partial
+from zlib import crc32
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -21,7 +22,7 @@ from radnode.association_serve import Session
 from radnode.association_services import Services
 from radnode.database import Database
 from radnode.peers import Admission, Peers
-from radnode.sending import Sending, forget
+from radnode.sending import Sending, forget, pause_of
 from radnode.settings import Settings
 from radnode.store import Store
 from radnode.store_recover import recover
@@ -32,10 +33,11 @@ RECOVER_S = 600.0
 """How often the store is looked at."""
 LINGER_S = 1.0
 """How long to wait for the peer to close after the last PDU."""
-PAUSES = 2
-"""Quiet times for which a sender may pause in an open association before its study is complete all the same."""
 STRANGERS = 32
 """Connections of a process that have not yet asked for an association, beyond its associations."""
+CALLERS = 256
+KEPT_FREE = 8
+"""One seat in so many is for other callers than the one that has all the rest: one that is stuck shuts nobody out."""
 TEMPORARY_CONGESTION, LOCAL_LIMIT_EXCEEDED = (2, 3, 1), (2, 3, 2)
 """PS3.8 table 9-21."""
 
@@ -43,17 +45,32 @@ log = logging.getLogger(__name__)
 
 
 class Slots:
-    """How many associations each process has: memory shared by parent and children, one writer per slot."""
+    """How many associations each process has, in all and of each caller: memory shared by parent and children, one writer per slot.
+
+    Callers are told apart by a hash of their AE title: two may count as one, and then have fewer seats together.
+    """
 
     def __init__(self, count: int) -> None:
-        self._memory = mmap.mmap(-1, 4 * count)
-        self._all = struct.Struct(f"{count}I")
+        self._row = struct.Struct(f"{1 + CALLERS}I")
+        self._memory = mmap.mmap(-1, count * self._row.size)
 
-    def set(self, slot: int, value: int) -> None:
-        struct.pack_into("I", self._memory, 4 * slot, value)
+    def set(self, slot: int, callers: Collection[str] = ()) -> None:
+        """callers: the AE title of each association of the process."""
+        row = [len(callers)] + CALLERS * [0]
+        for calling_ae in callers:
+            row[place_of(calling_ae)] += 1
+        self._row.pack_into(self._memory, slot * self._row.size, *row)
 
     def total(self) -> int:
-        return sum(self._all.unpack_from(self._memory))
+        return sum(row[0] for row in self._row.iter_unpack(self._memory))
+
+    def of(self, calling_ae: str) -> int:
+        place = place_of(calling_ae)
+        return sum(row[place] for row in self._row.iter_unpack(self._memory))
+
+
+def place_of(calling_ae: str) -> int:
+    return 1 + crc32(calling_ae.encode("utf-8", "replace")) % CALLERS
 
 
 class Child:
@@ -63,7 +80,7 @@ class Child:
         self._settings = settings.receive
         self._secured = listeners.get("receive-tls.port")
         self._tls = tls.listening(settings.tls) if self._secured is not None else None
-        self._pause_s = min(PAUSES * settings.complete.quiet_s, settings.receive.association_idle_s)
+        self._pause_s = pause_of(settings)
         self._listeners = tuple(listeners.values())
         self._slots, self._slot = slots, slot
         # the files are flushed, and `recover` makes rows of them again: a second flush per image would buy nothing
@@ -73,7 +90,7 @@ class Child:
         self._services = Services(settings, self._database)
         self._lock = threading.Lock()
         self._connections: dict[socket.socket, None] = {}  # the oldest first
-        self._seated: set[socket.socket] = set()  # those with an association
+        self._seated: dict[socket.socket, str] = {}  # those with an association, and the AE title of its caller
 
     def run(self, lifeline: int, *, recovering: bool) -> None:
         """Accept until the lifeline ends, then let the associations finish."""
@@ -209,17 +226,18 @@ class Child:
         if admission.rejection is not None:
             return admission
         with self._lock:
-            if self._slots.total() >= self._settings.max_associations:
+            most = self._settings.max_associations
+            if self._slots.total() >= most or self._slots.of(calling_ae) >= most - most // KEPT_FREE:
                 tell("An association was refused: there are too many.", "refuse", address, "local limit exceeded")
                 return Admission(rejection=LOCAL_LIMIT_EXCEEDED, sentence="There are too many associations.")
-            self._seated.add(connection)
-            self._slots.set(self._slot, len(self._seated))
+            self._seated[connection] = calling_ae
+            self._slots.set(self._slot, self._seated.values())
         return admission
 
     def _leave(self, connection: socket.socket) -> None:
         with self._lock:
-            self._seated.discard(connection)
-            self._slots.set(self._slot, len(self._seated))
+            self._seated.pop(connection, None)
+            self._slots.set(self._slot, self._seated.values())
         hang_up(connection)
         with self._lock:
             self._connections.pop(connection, None)

@@ -5,6 +5,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from pynetdicom import AE
 from support.dcmtk import echoscu, storescu
 from support.objects import CT_IMAGE_STORAGE, dataset_of, encoded, image, write
 from support.receiver import Receiver, receiver, wait_until
-from support.wire import VERIFICATION, Wire
+from support.wire import VERIFICATION, Wire, association_request
 
 from radnode.peers import Peer, add_peer, list_refusals
 
@@ -216,6 +217,21 @@ def test_more_associations_than_allowed_are_rejected_for_the_moment(tmp_path: Pa
                 return wire.associate()[0] == 2
 
         wait_until(free, 5, "a seat")
+
+
+def test_a_caller_that_lets_no_association_go_leaves_seats_to_others(tmp_path: Path) -> None:
+    with receiver(tmp_path / "data", accept_unknown_callers=True, max_associations=16) as node, ExitStack() as wires:
+
+        def ask(calling: str) -> tuple[int, bytes]:
+            wire = wires.enter_context(Wire(node.port))
+            wire.send(association_request(VERIFICATION, calling=calling))
+            return wire.read()
+
+        assert [ask("STUCK")[0] for _ in range(14)] == [2] * 14
+        kind, body = ask("STUCK")
+        assert (kind, tuple(body[1:])) == (3, (2, 3, 2))
+        assert [ask("OTHER")[0] for _ in range(2)] == [2, 2]
+        assert ask("OTHER")[0] == 3, "sixteen in all"
 
 
 def test_a_full_disk_is_a700_over_the_wire(tmp_path: Path) -> None:
