@@ -201,3 +201,32 @@ def test_philips_phases_on_different_scales_are_declined_where_the_scale_slope_i
     with pytest.raises(DeclinedError) as declined:
         roles_of(Study.from_folder(folder))
     assert declined.value.gate == "scaling"
+
+
+def test_a_phase_before_contrast_in_a_series_of_its_own_needs_no_trigger_time(
+    made: breast.BreastPhantom, written: Callable[[Layout], Path]
+) -> None:
+    def mask(ds: pydicom.Dataset) -> None:
+        first = int(ds.TemporalPositionIdentifier) == 1
+        ds.NumberOfTemporalPositions = 1 if first else 4
+        if first:
+            ds.SeriesInstanceUID, ds.SeriesNumber = "1.2.3.4.6", 5
+            drop(ds, "TriggerTime", "TemporalPositionIdentifier")
+
+    folder = written(Layout.GE)
+    change(folder, is_dynamic, mask)
+    roles = roles_of(Study.from_folder(folder))
+    assert right(roles, made)
+    assert not any("NumberOfTemporalPositions" in a for a in roles.assumptions)
+
+
+@pytest.mark.parametrize(("move_mm", "side"), [(220.0, "L"), (-220.0, "R")])
+def test_images_that_lie_wholly_on_one_side_show_that_breast(
+    move_mm: float, side: str, made: breast.BreastPhantom, written: Callable[[Layout], Path]
+) -> None:
+    def aside(ds: pydicom.Dataset) -> None:
+        ds.ImagePositionPatient[0] = float(ds.ImagePositionPatient[0]) + move_mm
+
+    folder = written(Layout.TEMPORAL)
+    change(folder, is_dynamic, aside)
+    assert roles_of(Study.from_folder(folder)).side == side

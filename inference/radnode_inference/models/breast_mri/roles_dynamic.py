@@ -1,5 +1,6 @@
 """Which of the T1-weighted series are the dynamic one, and its phases on one scale."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ import numpy as np
 from radnode_inference.frames import Frame
 from radnode_inference.match import name
 from radnode_inference.model import DeclinedError
-from radnode_inference.models.breast_mri.roles_points import TimePoint, time_points
+from radnode_inference.models.breast_mri.roles_points import CLOCKS, TimePoint, time_points
 from radnode_inference.models.breast_mri.roles_series import Seen
 from radnode_inference.models.breast_mri.roles_times import complete_clock
 
@@ -54,11 +55,24 @@ def told_apart(
     untold: list[tuple[DeclinedError, Family]] = []
     for family in families:
         try:
-            told.append(([p for one in family for p in time_points(one)], family))
+            told.append((at_once([p for one in family for p in time_points(one)]), family))
         except DeclinedError as e:
             untold.append((e, family))
             reasons.update({s.series.series_uid: f"{name(s.series)}: not used, {e.sentence}" for s in family})
     return told, untold
+
+
+def at_once(points: Sequence[TimePoint]) -> list[TimePoint]:
+    """The time points, where a series of one alone began with it: so that a phase before contrast in a series of its own,
+    which has no Trigger Time, is on the clock of the series whose phases have one."""
+    count = Counter(p.series.series_uid for p in points)
+    told = {clock for p in points if count[p.series.series_uid] > 1 for clock in p.offsets}
+    return [
+        replace(p, clocks=dict.fromkeys(told, p.clocks[CLOCKS[0]]) | p.clocks)
+        if count[p.series.series_uid] == 1 and CLOCKS[0] in p.clocks
+        else p
+        for p in points
+    ]
 
 
 def worth(points: Sequence[TimePoint], family: Family) -> tuple[object, ...]:

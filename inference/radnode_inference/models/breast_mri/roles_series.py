@@ -137,10 +137,9 @@ def side_of(
         if value in ("L", "R", "B"):
             return value, keyword
     x = reach(frames)
-    if x.max() > FAR_MM and x.min() < -FAR_MM:
-        return "B", "where the images lie"
-    if min(abs(x.min()), abs(x.max())) < FAR_MM < max(abs(x.min()), abs(x.max())):
-        return ("L" if x.max() > FAR_MM else "R"), "where the images lie"
+    left, right = x.max() > FAR_MM, x.min() < -FAR_MM
+    if left or right:
+        return ("B" if left and right else "L" if left else "R"), "where the images lie"
     for side, names in (("L", {"LEFT", "LT", "LI"}), ("R", {"RIGHT", "RT", "RE"})):
         if words & names:
             return side, "its description"

@@ -1,5 +1,6 @@
 """The phases of a dynamic series in time: which clock tells them apart, which were acquired after contrast, and doubts."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -67,8 +68,7 @@ def timed(points: Sequence[TimePoint]) -> Timed:
     before, assumptions = split(ordered, injection)
     after = ordered[len(before) :]
     check_enough(before, after)
-    wanted = max((p.expected for p in ordered if p.expected), default=len(ordered))
-    if wanted != len(ordered):
+    if wanted := lacking(ordered):
         assumptions += (f"NumberOfTemporalPositions says {wanted} phases, and {len(ordered)} are there.",)
     if clock == CLOCKS[-1]:
         assumptions += ("The phases are timed by ContentTime, since AcquisitionTime does not tell them apart.",)
@@ -83,6 +83,13 @@ def timed(points: Sequence[TimePoint]) -> Timed:
         apart = f"{abs(first - injection):.0f} s {'before' if injection < first else 'after'}"
         raise DeclinedError("timing", f"ContrastBolusStartTime lies {apart} the first phase with contrast")
     return Timed(clock=clock, before=before, after=after, injection_s=injection, assumptions=assumptions)
+
+
+def lacking(ordered: Sequence[TimePoint]) -> int:
+    """The number of phases that a series says there are, where neither it nor all together have as many; else 0."""
+    count = Counter(p.series.series_uid for p in ordered)
+    told = (p.expected for p in ordered if p.expected not in (None, len(ordered), count[p.series.series_uid]))
+    return max((n for n in told if n), default=0)
 
 
 def in_order(points: Sequence[TimePoint]) -> Ordered:
