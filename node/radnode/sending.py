@@ -1,4 +1,4 @@
-"""Which open associations have sent images of which studies: `complete` waits for them. The only writer of that table.
+"""Which open associations, and requests over HTTP, have sent images of which studies: `complete` waits for them. The only writer of that table.
 
 A sender that pauses in the middle of a study, or sends another one first, has not ended. Its rows go when its association
 ends, or when the process that served it is started again; should neither happen, they count only until `alive_until`.
@@ -12,8 +12,13 @@ from sqlalchemy import ColumnElement, Executable, delete, exists, insert, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from radnode.database import Database
+from radnode.settings import Settings
 from radnode.tables import SendingRow, StudyRow
 
+PAUSES = 2
+"""Quiet times for which a sender may pause in an open association before its study is complete all the same."""
+WEB = -1
+"""The slot of what comes over HTTP."""
 REFRESH = 4
 """`alive_until` is moved on this often within a pause."""
 
@@ -55,6 +60,7 @@ class Sending:
         """The association is over."""
         if self._studies:
             self._write(delete(SendingRow).where(SendingRow.association == self._association))
+            self._studies.clear()
 
     def _write(self, statement: Executable) -> None:
         try:
@@ -64,10 +70,23 @@ class Sending:
             log.exception("It cannot be noted who is sending.", extra={"action": "sending"})
 
 
+def pause_of(settings: Settings) -> float:
+    """How long after the last byte a study is held."""
+    return min(PAUSES * settings.complete.quiet_s, settings.receive.association_idle_s)
+
+
 def forget(database: Database, slot: int) -> None:
     """The associations of a process that ended are over."""
     with database.transaction() as session:
         session.execute(delete(SendingRow).where(SendingRow.slot == slot))
+
+
+def forget_web(database: Database) -> None:
+    """The requests of an earlier web process are over. A database that is away holds up no start."""
+    try:
+        forget(database, WEB)
+    except SQLAlchemyError:
+        log.exception("It cannot be forgotten who was sending.", extra={"action": "sending"})
 
 
 def is_sent(now: float) -> ColumnElement[bool]:

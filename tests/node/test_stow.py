@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,17 +10,24 @@ from pathlib import Path
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from httpx import Client, Response
 from pydicom import Dataset
 from pydicom.uid import generate_uid
+from sqlalchemy import select
+from support.core import STUDY, Node
 from support.objects import dataset_of, encoded, image, write
 from support.receiver import wait_until
 from support.store import arrival_of, files, open_store, rows, settings_for
 
+from radnode import complete
 from radnode.peers import Peer, add_peer, list_refusals, remove_peer
+from radnode.sending import WEB
 from radnode.settings import Settings
 from radnode.store import Store
-from radnode.web import dicomweb
+from radnode.tables import SendingRow
+from radnode.web import app, dicomweb
+from radnode.web.dicomweb import Batch
 
 BOUNDARY = "a-boundary"
 RELATED = f'multipart/related; type="application/dicom"; boundary={BOUNDARY}'
@@ -28,9 +36,9 @@ RELATED = f'multipart/related; type="application/dicom"; boundary={BOUNDARY}'
 @contextmanager
 def client_of(settings: Settings, store: Store) -> Iterator[Client]:
     """A client of a web server of its own, over a real socket."""
-    app = FastAPI()
-    app.include_router(dicomweb.router(settings, store))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
+    served = FastAPI()
+    served.include_router(dicomweb.router(settings, store))
+    server = uvicorn.Server(uvicorn.Config(served, log_config=None, lifespan="off"))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
@@ -177,3 +185,32 @@ def test_an_unknown_address_is_refused_and_recorded(store: Store, tmp_path: Path
     assert files(store) == []
     (refusal,) = list_refusals(store.database)
     assert (refusal.calling_ae, refusal.address) == ("STOW-RS", "127.0.0.1")
+
+
+def test_a_study_is_not_complete_while_the_request_that_brings_it_goes_on(node: Node, tmp_path: Path) -> None:
+    """A large object over a slow line takes longer than the quiet time."""
+    first, second = image(size=200, seed=1), image(size=200, seed=2)
+    second.StudyInstanceUID = first.StudyInstanceUID
+    made = Store(node.settings, node.database)
+    batch = Batch(made, node.settings, "10.0.0.1", "")
+
+    def done(later_s: float) -> tuple[str, ...]:
+        now = time.time() + later_s
+        complete.settle(node.database, node.settings, since=0.0, now=now)
+        return complete.complete(node.database, now=now)
+
+    assert batch.take([file_of(tmp_path, first)]) == ("", first.StudyInstanceUID)
+    quiet_s = node.settings.complete.quiet_s
+    assert done(quiet_s + 1.0) == (), "quiet, and its request goes on"
+    batch.take([file_of(tmp_path, second)])
+    batch.close()
+    assert done(quiet_s + 1.0) == (first.StudyInstanceUID,)
+    assert node.study(first.StudyInstanceUID).instances == 2
+    made.close()
+
+
+def test_what_a_killed_web_process_took_in_is_forgotten_by_the_next_one(node: Node) -> None:
+    with node.database.transaction() as session:
+        session.add(SendingRow(association="a", study_uid=STUDY, slot=WEB, alive_until=1e12))
+    with TestClient(app.create(node.settings)), node.database.reading() as session:
+        assert session.scalars(select(SendingRow)).all() == []

@@ -15,7 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from radnode import accounts_start, policies
+from radnode import accounts_start, policies, sending
 from radnode.database import Database
 from radnode.settings import Settings
 from radnode.store import Store
@@ -45,6 +45,7 @@ def create(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        sending.forget_web(database)
         yield
         store.close()
 

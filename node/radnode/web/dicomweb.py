@@ -17,6 +17,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from radnode.errors import StoreError
 from radnode.peers import Peers
+from radnode.sending import WEB, Sending, pause_of
 from radnode.settings import Settings
 from radnode.store import Arrival, Instance, Store, Upload
 from radnode.store_check import CANNOT_UNDERSTAND, is_uid
@@ -44,7 +45,7 @@ def router(settings: Settings, store: Store) -> APIRouter:
             raise HTTPException(403, "This address is not among the peers of the node, or has to come over TLS.")
         if study_uid and not is_uid(study_uid):
             raise HTTPException(400, "The Study Instance UID in the address is not valid.")
-        batch = Batch(store, settings.receive.ae_title, address, study_uid)
+        batch = Batch(store, settings, address, study_uid)
         await read_body(request, batch)
         return batch.answer()
 
@@ -100,11 +101,12 @@ class Batch:
     """The objects of one request, each kept or refused by itself."""
 
     def __init__(
-        self, store: Store, called_ae: str, address: str, study_uid: str, calling_ae: str = CALLING_AE
+        self, store: Store, settings: Settings, address: str, study_uid: str, calling_ae: str = CALLING_AE
     ) -> None:
         self._store = store
         self._calling_ae = calling_ae
-        self._called_ae, self._address, self._study_uid = called_ae, address, study_uid
+        self._called_ae, self._address, self._study_uid = settings.receive.ae_title, address, study_uid
+        self._sending = Sending(store.database, slot=WEB, pause_s=pause_of(settings))
         self._part: Part | None = None
         self._header = (b"", b"")
         self._kept: list[Instance] = []
@@ -142,6 +144,7 @@ class Batch:
         if self._part is not None and self._part.upload is not None:
             self._part.upload.discard()
         self._part = None
+        self._sending.end()
 
     def answer(self) -> Response:
         """200: all kept; 202: some; 409: none (413 when one was too long). PS3.18 tables 10.5.3-1 and I.2-1."""
@@ -169,6 +172,7 @@ class Batch:
     def _data(self, chunk: memoryview) -> None:
         part = self._part
         assert part is not None
+        self._sending.alive()
         part.size += len(chunk)
         if part.error is not None:
             return
@@ -221,6 +225,7 @@ class Batch:
                 self._start(part, last=True)
             assert part.upload is not None
             self._kept.append(part.upload.finish())
+            self._sending.sent(self._kept[-1].study_uid)
         except StoreError as e:
             self._fail(part, e)
             self._refused.append((part, e))

@@ -62,7 +62,7 @@ def upload_pages(made: APIRouter, render: Render, settings: Settings, store: Sto
         except BaseException:
             file.close()
             raise
-        batch = Batch(store, settings.receive.ae_title, address, "", calling_ae=CALLING_AE)
+        batch = Batch(store, settings, address, "", calling_ae=CALLING_AE)
         return StreamingResponse(lines(file, unquote(x_file_name), batch), media_type="application/x-ndjson")
 
     def allowed(request: Request, address: str) -> bool:
