@@ -1,7 +1,9 @@
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ from support.results import add_study, prepare
 from radnode import studies
 from radnode.cli import cli
 from radnode.settings import Settings, TriageRule, Web
-from radnode.tables import DeliveryRow, ReportRow, ResultRow, StudyRow
+from radnode.tables import DeliveryRow, InstanceRow, ReportRow, ResultRow, StudyRow
+from radnode.web.pixels import Decoder
 from radnode.worklist import Reader
 
 
@@ -412,6 +415,30 @@ def test_a_number_too_large_for_a_row_leads_nowhere(client: httpx.Client, path: 
         assert page.status_code in (404, 422), path
     assert client.post(f"/deliveries/{10**30}/send-again", data={"study_uid": "1"}).status_code == 422
     assert client.post(f"/triage/simulation/{10**30}/cancel").status_code == 422
+
+
+def test_pictures_that_stall_the_decoder_keep_no_other_page_waiting(
+    filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, begun = threading.Event(), threading.Event()
+
+    def stalls(*_: object) -> bytes:
+        begun.set()
+        held.wait(30)
+        return b""
+
+    monkeypatch.setattr(Decoder, "run", stalls)
+    series = one(filled, InstanceRow.series_uid, InstanceRow.study_uid == filled.lesion)
+    path = f"/studies/{filled.lesion}/series/{series}/thumbnail.png"
+    with serving(filled.settings) as client, ThreadPoolExecutor(60) as many:
+        asked = [many.submit(httpx.get, client.base_url.join(path), timeout=60) for _ in range(60)]
+        try:
+            assert begun.wait(20)
+            assert client.get("/studies", timeout=10).status_code == 200
+            assert not any(answer.done() for answer in asked)
+        finally:
+            held.set()
+        assert {answer.result().status_code for answer in asked} == {200}
 
 
 def test_an_address_with_a_nul_leads_nowhere(client: httpx.Client) -> None:

@@ -175,10 +175,12 @@ def result_files(made: APIRouter, settings: Settings, database: Database, decode
         return FileResponse(result.path, media_type=media_type, filename=result.path.name)
 
     @made.get("/results/{uid}/picture.png")
-    def picture(request: Request, uid: StudyUid) -> Response:
-        image = found(request, uid, "key-image")
+    async def picture(request: Request, uid: StudyUid) -> Response:
+        return await decoder.aside(lambda: shown(found(request, uid, "key-image").path))
+
+    def shown(image: Path) -> Response:
         try:
-            body = decoder.run(pictures.png, image.path)
+            body = decoder.run(pictures.png, image)
         except Exception as e:  # a file that nothing can decode is not the page's failure
             raise HTTPException(422, f"This image cannot be shown: {type(e).__name__}.") from e
         return Response(body, media_type="image/png", headers={"cache-control": "private, max-age=600"})
@@ -197,27 +199,29 @@ def image_files(made: APIRouter, settings: Settings, database: Database, decoder
             best = find(overlay.segmentations(session, settings.data, study_uid), tracking_uid)
             return overlay.image_file(session, settings.data, study_uid, best.sop_uid), best
 
-    def answer(make: Callable[[], bytes | str], media_type: str) -> Response:
+    async def answer(make: Callable[[], bytes | str], media_type: str) -> Response:
         try:
-            return Response(make(), media_type=media_type, headers={"cache-control": "private, max-age=600"})
+            return Response(
+                await decoder.aside(make), media_type=media_type, headers={"cache-control": "private, max-age=600"}
+            )
         except overlay.NoPictureError as e:
             raise HTTPException(404, str(e)) from e
         except Exception as e:  # a file that nothing can decode is not the page's failure
             raise HTTPException(422, f"This image cannot be shown: {type(e).__name__}.") from e
 
     @made.get("/studies/{study_uid}/findings/{tracking_uid}/slice.png")
-    def finding_slice(study_uid: StudyUid, tracking_uid: StudyUid) -> Response:
-        return answer(lambda: decoder.run(overlay.slice_png, *shown(study_uid, tracking_uid)), "image/png")
+    async def finding_slice(study_uid: StudyUid, tracking_uid: StudyUid) -> Response:
+        return await answer(lambda: decoder.run(overlay.slice_png, *shown(study_uid, tracking_uid)), "image/png")
 
     @made.get("/studies/{study_uid}/findings/{tracking_uid}/outline.svg")
-    def finding_outline(study_uid: StudyUid, tracking_uid: StudyUid) -> Response:
-        return answer(lambda: overlay.outline_svg(shown(study_uid, tracking_uid)[1]), "image/svg+xml")
+    async def finding_outline(study_uid: StudyUid, tracking_uid: StudyUid) -> Response:
+        return await answer(lambda: overlay.outline_svg(shown(study_uid, tracking_uid)[1]), "image/svg+xml")
 
     @made.get("/studies/{study_uid}/series/{series_uid}/thumbnail.png")
-    def thumbnail(study_uid: StudyUid, series_uid: StudyUid) -> Response:
+    async def thumbnail(study_uid: StudyUid, series_uid: StudyUid) -> Response:
         def make() -> bytes:
             with database.reading() as session:
                 file = overlay.middle_file(session, settings.data, study_uid, series_uid)
             return decoder.run(overlay.thumbnail_png, file)
 
-        return answer(make, "image/png")
+        return await answer(make, "image/png")

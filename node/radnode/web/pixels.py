@@ -11,13 +11,20 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
+
+from anyio import CapacityLimiter, to_thread
 
 LONGEST_S = 30
 MOST_MEMORY = 8 << 30
 """Bytes of address space: a slice of MAX_PIXELS with all its copies needs a tenth."""
+PLACES = 4
+"""Threads that wait for a picture; who else asks waits without one, and keeps no thread of the other pages busy."""
 PICTURES = 500
 """After so many the process is replaced, so that what a decoder leaks does not add up."""
+
+
+A = TypeVar("A")
 
 
 class CrashedError(Exception):
@@ -28,8 +35,13 @@ class Decoder:
     """Runs functions that decode, one at a time. Safe among threads."""
 
     def __init__(self) -> None:
+        self._places = CapacityLimiter(PLACES)
         self._lock = threading.Lock()
         self._pool: ProcessPoolExecutor | None = None
+
+    async def aside(self, make: Callable[[], A]) -> A:
+        """What `make()` returns or raises, in one of PLACES threads: a file that stalls the decoder stalls pictures alone."""
+        return await to_thread.run_sync(make, limiter=self._places)
 
     def run(self, make: Callable[..., bytes], *given: Any) -> bytes:
         """What `make(*given)` returns or raises; both and the result are pickled. Raises CrashedError."""
