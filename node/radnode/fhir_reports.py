@@ -97,8 +97,7 @@ def link_one(session: Session, report: Stored, now: float) -> Link:
     """
     there = around(session, report)
     row = session.get(ReportRow, report.id)
-    named = about(report.resource, [r for s in (report, *there) for r in parts(s.resource)])
-    study_uid = study_of(session, named, row.study_uid if row is not None else "")
+    study_uid = study_of(session, about_with(report, there), row.study_uid if row is not None else "")
     left = row.study_uid if row is not None and row.study_uid != study_uid else ""
     if row is not None and not study_uid:
         session.delete(row)
@@ -114,6 +113,15 @@ def link_one(session: Session, report: Stored, now: float) -> Link:
         sentence = f"The report {report.id} of another system is not about this study any more: it was corrected."
         events.write(session, left, Action.MOVED, sentence, now)
     return Link(linked=bool(study_uid), left=left)
+
+
+def named(session: Session, report: Stored) -> "About":
+    """What a report names, with what it refers to."""
+    return about_with(report, around(session, report))
+
+
+def about_with(report: Stored, there: Sequence[Stored]) -> "About":
+    return about(report.resource, [r for s in (report, *there) for r in parts(s.resource)])
 
 
 def around(session: Session, report: Stored) -> list[Stored]:

@@ -386,6 +386,28 @@ def test_a_report_waits_for_its_images_and_never_goes_to_another_patient(node: F
     assert len(reports_of(database, "1.2.3.79")) == 1
 
 
+def test_a_report_about_no_study_here_is_listed_with_the_reason_until_its_study_comes(
+    node: FhirNode, database: Database
+) -> None:
+    add_study(database, "1.2.3.70", "A-70", patient_id="SOMEBODY ELSE")
+    other, missing = (posted(node, number)[0] for number in ("A-70", "A-71"))
+    nameless = call(node, "POST", "/DiagnosticReport", report(28)).json()["id"]
+
+    def why(path: str) -> str:
+        shown = [line for line in node.client.get("/triage").text.splitlines() if path in line]
+        return shown[0].rpartition("): ")[2].removesuffix("</li>") if shown else ""
+
+    assert why(other) == "the study with its accession number is of a patient with another identifier"
+    assert why(missing) == "no study here has its accession number"
+    assert why(f"/{nameless}") == "it names neither a study nor an order"
+    count = int(float(node.client.get("/metrics").text.split("\nradnode_reports_without_study ")[1].split("\n")[0]))
+    assert count >= 3
+    add_study(database, "1.2.3.71", "A-71")
+    fhir_reports.link_waiting(database, time.time())
+    assert why(missing) == ""
+    assert f"\nradnode_reports_without_study {count - 1}.0\n" in node.client.get("/metrics").text
+
+
 def test_what_the_node_reported_is_changed_by_nobody_else(node: FhirNode, database: Database) -> None:
     own = bundle(STUDY, "ct-own", "nothing found")
     with database.transaction() as session:

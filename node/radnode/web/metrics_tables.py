@@ -10,7 +10,7 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
 from sqlalchemy import func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from radnode import scores
+from radnode import fhir_unplaced, scores
 from radnode.events import Action
 from radnode.states import DeliveryState, JobState, StudyState
 from radnode.tables import DeliveryRow, EventRow, JobRow, RefusalRow, ReportRow, StudyRow
@@ -31,6 +31,10 @@ def families(session: Session, now: float) -> Iterator[Family]:
     )  # fmt: skip
     refused = session.scalar(select(func.coalesce(func.sum(RefusalRow.count), 0)))
     yield GaugeMetricFamily("radnode_refused_callers", "Associations that were refused.", value=float(refused or 0))
+    unplaced = float(fhir_unplaced.count(session, now))
+    yield GaugeMetricFamily(
+        "radnode_reports_without_study", "Reports by FHIR that are about no study here.", value=unplaced
+    )
     yield from owed(session, now)
     yield from queue(session, now)
     yield declines(session)

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from radnode import policies, policy_shadow, priorities
+from radnode import fhir_unplaced, policies, policy_shadow, priorities
 from radnode.database import Database
 from radnode.errors import RefusedError, as_sentence
 from radnode.priorities import MAX_COMMENT
@@ -25,10 +25,11 @@ def triage_pages(made: APIRouter, render: Render, settings: Settings, database: 
         with database.reading() as session:
             steps = policies.history(session)
             shadow = policy_shadow.comparison(session, settings.triage_shadow)
+            unplaced, nowhere = fhir_unplaced.newest(session, time.time()), fhir_unplaced.count(session, time.time())
         return render(
             "triage.html", "Triage", "triage",
             policy=reader.policy, ageing=reader.ageing, limits=reader.limits, classes=reader.classes, history=steps, past=reader.worklist(time.time()).past,
-            shadow=shadow, levels=list(Level),
+            shadow=shadow, levels=list(Level), unplaced=unplaced, nowhere=nowhere,
         )  # fmt: skip
 
     @made.post("/worklist/{study_uid}/priority")
