@@ -11,6 +11,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from pynetdicom import AE, evt
 from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 from support.core import Node, dataset, encoded
@@ -18,6 +19,7 @@ from support.orthanc import Orthanc, free_ports
 from support.receiver import Receiver, receiver
 
 from radnode import claims, commit_ask, complete, evidence, fetches, pipeline, reconcile
+from radnode.destinations import dimse_fetch
 from radnode.destinations.dimse_fetch import Brought
 from radnode.destinations.dimse_find import Found
 from radnode.errors import DeliveryError, RefusedError
@@ -25,7 +27,7 @@ from radnode.fetch_run import Fetcher, fetch
 from radnode.fetches import RECENT_S
 from radnode.peers import Peer, add_peer
 from radnode.prior_fetch import AGAIN_S, PriorFinder, fitting, months_before
-from radnode.settings import Deliver, Priors, Settings
+from radnode.settings import Deliver, Destination, Priors, Settings
 from radnode.store import Store
 from radnode.tables import StudyRow
 from radnode.tables_pacs import FetchRow
@@ -171,6 +173,22 @@ def test_priors_are_of_the_same_patient_modality_region_and_time() -> None:
     assert len(fitting(row, wrong[6:8], Priors(months=24, same_region=False))) == 2
     unsaid = replace(good, modalities=())
     assert fitting(row, [unsaid], Priors(months=24)) == (unsaid,), "a PACS need not say which modalities there are"
+
+
+def test_a_system_that_says_nothing_while_it_gets_a_study_is_waited_for() -> None:
+    def slowly(_event: object) -> Iterator[object]:
+        time.sleep(0.8)
+        yield "127.0.0.1", 1
+        yield 0
+
+    ae = AE("TAPE")
+    ae.add_supported_context(dimse_fetch.MOVE)
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_MOVE, slowly)])
+    try:
+        tape = Destination(name="tape", kind="dimse", host="127.0.0.1", port=server.socket.getsockname()[1])
+        assert dimse_fetch.move(tape, "1.2.3", calling_ae="RADNODE", timeout_s=0.4) == 0
+    finally:
+        server.shutdown()
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,9 @@ SYNTAXES = (
 """In the order in which they are asked for, where not all fit into one association."""
 SOME_FAILED = 0xB000
 """PS3.4 section C.4.3.1.4."""
+SILENT_S = 600.0
+"""For so long a system may say nothing while it sends, or gets a study from a tape: pending answers are its choice. PS3.4
+section C.4.2.3."""
 CONTEXTS = 128
 """Presentation contexts of one association. PS3.8 section 9.3.2.2."""
 STORED = (
@@ -76,6 +79,7 @@ def move(address: Address, study_uid: str, *, calling_ae: str, timeout_s: float)
     try:
         if not association.accepted_contexts:
             raise DeliveryError("it sends nothing on request (C-MOVE)")
+        be_patient(association, timeout_s)
         return outcome(association.send_c_move(wanted(study_uid), calling_ae, MOVE), "C-MOVE")
     finally:
         end(association)
@@ -113,6 +117,7 @@ def get(address: Address, study_uid: str, keep: Keep, *, calling_ae: str, timeou
     try:
         if GET not in {c.abstract_syntax for c in association.accepted_contexts}:
             raise DeliveryError("it hands out nothing on request (C-GET)")
+        be_patient(association, timeout_s)
         handed = {c.abstract_syntax for c in association.accepted_contexts if c.as_scp}
         without = "" if classes is STORED else ", ".join(sop_class_name(uid) for uid in classes if uid not in handed)
         many = outcome(association.send_c_get(wanted(study_uid), GET), "C-GET", lambda: bool(without) and not not_kept)
@@ -163,6 +168,11 @@ def outcome(answers: Any, what: str, is_a_part_enough: Callable[[], bool] = lamb
         said = str(status.get("ErrorComment") or "")
         raise DeliveryError(f"{what} ended with 0x{status.Status:04X}: {done} came, {failed} failed", quoted=said)
     return done
+
+
+def be_patient(association: Any, timeout_s: float) -> None:
+    """Wait for the next word of an answer for longer than for a connection."""
+    association.dimse_timeout = association.network_timeout = max(timeout_s, SILENT_S)
 
 
 def end(association: Any) -> None:
