@@ -1,12 +1,14 @@
 """Earlier studies of the same patient that the node holds, for models to compare with.
 
 The same patient: equal Patient ID and issuer, and no birth date or sex that says otherwise (hospitals use an ID twice).
-Only whole studies count: one that is still arriving could look as if something had been missing then.
+Only whole studies count: one that is still arriving, of which others say that there is more, or whose fetch broke off
+could look as if something had been missing then.
 """
 
 from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session
 
+from radnode import fetches
 from radnode.complete import input_files
 from radnode.states import StudyState
 from radnode.tables import StudyRow
@@ -34,11 +36,12 @@ def prior_studies(session: Session, study_uid: str) -> tuple[str, ...]:
             ),
         ),
         StudyRow.state != StudyState.RECEIVING,
+        StudyRow.provisional == "",
     )
     found = [
         row.study_uid
         for row in session.scalars(earlier.order_by(StudyRow.study_date.desc(), StudyRow.study_time.desc()))
-        if images(row) & images(study) and nobody_else(row, study)
+        if images(row) & images(study) and nobody_else(row, study) and not fetches.unfinished(session, row)
     ]
     return tuple(found[:MOST])
 
