@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from radnode.monitor import Alarm
     from radnode.settings import Settings
-    from radnode.studies import Story
+    from radnode.studies import DeliveryView, Story
     from radnode_inference.model import ModelCard
 
 
@@ -138,6 +138,10 @@ def told(story: "Story") -> list[str]:
         f"state      {s.state}, revision {s.revision}, {s.instances} images, {s.modalities or 'no modality'}",
         f"what       {s.study_description or '-'} {s.body_part}".rstrip(),
     ]
+    if s.state == "receiving":
+        lines.append(f"waits      for more images until {moment(s.due_at)}")
+    if s.provisional:
+        lines.append(f"lacks      {s.provisional}")
     lines += [f"series     {x.series_uid}: {x.instances} objects" for x in story.series]
     for route in story.routes:
         lines.append(f"{'route' if route.chosen else 'not':<11}{route.model or 'any model'}: {route.reason}")
@@ -148,11 +152,23 @@ def told(story: "Story") -> list[str]:
     lines += [f"result     {r.kind} {r.uid} by {r.model}{'' if r.current else ' (not current)'}" for r in story.results]
     for d in story.deliveries:
         why = f": {d.error}" if d.error else ""
-        lines.append(f"delivery   {d.kind} {d.result_uid} to {d.destination}: {d.state} (attempt {d.attempt}){why}")
+        lines.append(f"delivery   {d.kind} {d.result_uid} to {d.destination}: {whereabouts(d)}{why}")
     lines += [f"shadow     {in_words(run)}" for run in story.shadow]
     lines += [f"not sent   {o.kind} of {o.model} to {o.destination}: {o.reason}" for o in story.omissions]
     lines += [f"{moment(e.at)} {e.action:<11} {e.sentence}" for e in story.events]
     return lines
+
+
+def whereabouts(d: "DeliveryView") -> str:
+    """How far a result is on its way: sent, taken, kept."""
+    if d.state == "owed":
+        return f"owed (attempt {d.attempt}), tried again at {moment(d.due_at)}"
+    if d.state != "delivered" or d.proof in ("", "closed"):
+        return f"{d.state} (attempt {d.attempt})"
+    if d.proof == "committed":
+        return f"taken, and kept since {moment(d.kept_at or 0.0)} ({d.proof_way})"
+    said = "nobody can say whether it is kept" if d.proof == "unknowable" else "not proven to be kept yet"
+    return f"taken, {said}" + (f" ({d.proof_reason})" if d.proof_reason else "")
 
 
 def moment(at: float) -> str:

@@ -1,16 +1,19 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 from support import models
 from support.core import Node, dataset, encoded
 
-from radnode import complete, migrations, report
+from radnode import cli_look, complete, migrations, report
 from radnode.cli import cli
 from radnode.database import Database
 from radnode.settings import Settings
+from radnode.states import DeliveryState
+from radnode.studies import DeliveryView
 from radnode_inference import registry
 from radnode_inference.model import Availability
 
@@ -220,10 +223,35 @@ def test_the_story_of_a_study_is_told(data: Path) -> None:
     told = invoke("study", "1.2.3")
     assert told.exit_code == 0
     assert "receiving, revision 1, 1 images, CT" in told.output
+    assert "waits      for more images until 1970-01-01 00:01:50.000Z" in told.output
     assert "1970-01-01 00:01:40.000Z arrived     The first image came from PACS." in told.output
     assert "TEST^ANNA" not in told.output
     unknown = invoke("study", "9.9")
     assert unknown.exit_code == 1 and "never received" in unknown.stderr
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"state": DeliveryState.OWED, "attempt": 2}, "owed (attempt 2), tried again at 1970-01-01 00:00:20.000Z"),
+        ({"proof": "committed", "proof_way": "C-FIND"}, "taken, and kept since 1970-01-01 00:00:30.000Z (C-FIND)"),
+        ({"proof": "asked"}, "taken, not proven to be kept yet"),
+        ({"proof": "unknowable", "proof_reason": "no"}, "taken, nobody can say whether it is kept (no)"),
+        ({"state": DeliveryState.DEAD, "proof": "refused", "attempt": 9}, "dead (attempt 9)"),
+    ],
+)
+def test_how_far_a_result_is_on_its_way_is_told(values: dict[str, Any], said: str) -> None:
+    plain = {
+        "id": 1,
+        "result_uid": "1.2",
+        "kind": "sr",
+        "destination": "pacs",
+        "error": "",
+        "attempt": 0,
+        "due_at": 20.0,
+    }
+    one = DeliveryView(**plain | {"state": DeliveryState.DELIVERED, "delivered_at": 25.0, "kept_at": 30.0} | values)
+    assert cli_look.whereabouts(one) == said
 
 
 def test_the_conformance_statement_names_what_is_really_accepted(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
