@@ -23,6 +23,7 @@ class Frame:
     pixel_spacing: mm between rows, mm between columns. slope, intercept: stored value -> modality unit.
     temporal_position: the time point inside a dynamic series, None where the file does not say.
     acquired: Frame Acquisition DateTime or Acquisition DateTime or Acquisition Time as written; "" where absent.
+    stack_id: of a frame of an enhanced image (PS3.3 C.7.6.16.2.2.4); "" for others.
     """
 
     header: Header
@@ -35,6 +36,7 @@ class Frame:
     intercept: float = 0.0
     temporal_position: int | None = None
     acquired: str = ""
+    stack_id: str = ""
 
     @property
     def normal(self) -> Vector:
@@ -129,6 +131,7 @@ def grouped(header: Header) -> Iterator[Frame]:
             intercept=next(iter(values(transformation, "RescaleIntercept")), None),
             temporal_position=content.get("TemporalPositionIndex"),
             acquired=str(content.get("FrameAcquisitionDateTime") or header.text("AcquisitionDateTime")),
+            stack_id=str(content.get("StackID") or ""),
         )
 
 
@@ -156,6 +159,7 @@ def placed(
     intercept: float | None,
     temporal_position: int | None,
     acquired: str,
+    stack_id: str = "",
 ) -> Frame:
     """A frame with its attributes checked. Raises DeclinedError `no-position`, `impossible-orientation`, `impossible-spacing` or `pixel-data`."""
     for name, found, wanted in (
@@ -187,4 +191,5 @@ def placed(
         intercept=scale[1],
         temporal_position=temporal_position,
         acquired=acquired,
+        stack_id=stack_id,
     )

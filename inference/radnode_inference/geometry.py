@@ -38,8 +38,21 @@ def stack(frames: Sequence[Frame]) -> Stack:
     """The frames as one regular stack.
 
     Raises DeclinedError `mixed-frame-of-reference`, `inconsistent-size`, `inconsistent-spacing`, `mixed-orientation`,
-    `single-slice`, `duplicate-position`, `slice-gap` or `gantry-tilt`.
+    `single-slice`, `duplicate-position`, `slice-gap` or `gantry-tilt`; `several-stacks` where an enhanced image calls its
+    frames so and they are not one.
     """
+    try:
+        return regular(frames)
+    except DeclinedError as e:
+        count = len({f.stack_id for f in frames})
+        if count < 2:
+            raise
+        raise DeclinedError(
+            "several-stacks", f"the image holds {count} stacks that are no single volume: {e.sentence}"
+        ) from e
+
+
+def regular(frames: Sequence[Frame]) -> Stack:
     first = frames[0]
     check_same(frames)
     if len(frames) < 2:

@@ -384,6 +384,16 @@ def enhanced_with_a_comma(folder: Path, stack: Stack) -> list[Header]:
     return headers(folder)
 
 
+def two_stacks(folder: Path, stack: Stack) -> list[Header]:
+    def part(ds: Dataset) -> None:
+        for group in ds.PerFrameFunctionalGroupsSequence[3:]:
+            group.FrameContentSequence[0].StackID = "2"
+            x, y, z = (float(v) for v in group.PlanePositionSequence[0].ImagePositionPatient)
+            group.PlanePositionSequence[0].ImagePositionPatient = [x, y, z + 55]
+
+    return stack.write_enhanced(folder / "e.dcm", edit=part)
+
+
 GATES: dict[str, tuple[str, str, Callable[[Path, Stack], list[Header]]]] = {
     "zero slices": ("no-images", "holds no image", lambda folder, stack: []),
     "no pixels at all": ("no-images", "holds no image", edited(lambda i, ds: delattr(ds, "PixelData"))),
@@ -427,6 +437,7 @@ GATES: dict[str, tuple[str, str, Callable[[Path, Stack], list[Header]]]] = {
     ),
     "a slope of nought": ("pixel-data", "a rescale of 0 and -1024", change_at(1, RescaleSlope=0)),
     "a spacing with a comma in an enhanced image": ("no-position", "cannot be read", enhanced_with_a_comma),
+    "two stacks in one enhanced image": ("several-stacks", "2 stacks that are no single volume: 22 slice(s)", two_stacks),
     "time points in one enhanced image": (
         "duplicate-position", "time points", lambda folder, stack: stack.write_enhanced(folder / "e.dcm", times=2),
     ),
