@@ -133,6 +133,12 @@ def finding(found: Abnormality, sub: str) -> list[dict[int, Field]]:
     return rows
 
 
+def person_name(name: str) -> list[str]:
+    """An XPN from the first group of a DICOM name: there the prefix stands before the suffix (PS3.5 6.2.1), here after it."""
+    family, given, middle, prefix, suffix = [*name.split("=")[0].split("^"), "", "", "", ""][:5]
+    return [family, given, middle, suffix, prefix]
+
+
 def priority(notice: Mapping[str, Any], uid: str, address: Destination) -> str:
     """The changed priority of an order (AIW-I use case 7, RAD-13): OMI^O23, or ORM^O01 for systems before HL7 v2.4.
 
@@ -143,7 +149,7 @@ def priority(notice: Mapping[str, Any], uid: str, address: Destination) -> str:
     at, code = time_of(float(notice["at"])), PRIORITIES[notice["level"]]
     old = address.priority_message == "ORM^O01"
     kind = ("ORM", "O01", "ORM_O01") if old else ("OMI", "O23", "OMI_O23")
-    name = str(notice["patient_name"]).split("=")[0].split("^")
+    name = person_name(str(notice["patient_name"]))
     timing = {7: ("", "", "", "", "", code)}
     examination = ("AI-TRIAGE", str(notice["procedure"]) or "Imaging examination", "L")
     request: dict[int, Field] = {1: "1", 2: notice["order_number"], 3: notice["accession_number"], 4: examination}

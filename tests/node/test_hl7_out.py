@@ -457,3 +457,16 @@ def test_a_finding_in_a_person_s_words_is_sent_in_those_words(bundle: dict[str, 
             entry["resource"]["valueString"] = "Gas in the portal vein"
     message = hl7.parse(hl7_messages.report(changed, "2.25.9", RIS))
     assert any(str(obx[5]).startswith("Gas in the portal vein") for obx in message.segments("OBX"))
+
+
+@pytest.mark.parametrize(
+    ("dicom", "xpn"),
+    [
+        ("WANG^XiaoDong=王^小東", "WANG^XiaoDong"),
+        ("ADAMS^John^Q^Rev.^B.A.", "ADAMS^John^Q^B.A.^Rev."),
+        ("O'NEILL", "O'NEILL"),
+        ("", ""),
+    ],
+)
+def test_a_title_stays_a_title(dicom: str, xpn: str) -> None:
+    assert "^".join(hl7_messages.person_name(dicom)).rstrip("^") == xpn
