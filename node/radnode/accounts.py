@@ -21,6 +21,8 @@ from radnode.errors import RefusedError
 from radnode.tables_access import AccountRow, SessionRow
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
+PROVIDED = 64
+"""Characters of a name that an identity provider gives; it is the provider's own (o'brien@, DOMAIN\\rita, of any script)."""
 SHORTEST, LONGEST = 12, 256
 """Characters of a password. NIST SP 800-63B: length, no rules of composition, no expiry."""
 HASHING = BoundedSemaphore(2)
@@ -59,7 +61,8 @@ def sign_in_by_provider(session: Session, name: str, role: Role, subject: str, n
 
     Raises RefusedError for a name that belongs to somebody else.
     """
-    check_name(name)
+    if not 1 <= len(name) <= PROVIDED or not name.isprintable() or name != name.strip():
+        raise RefusedError(f"the identity provider gives no name of 1 to {PROVIDED} characters that can be shown")
     row = session.scalars(select(AccountRow).where(AccountRow.subject == subject)).first()
     if row is not None:
         if row.role != role:

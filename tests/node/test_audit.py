@@ -537,9 +537,14 @@ def test_who_takes_a_result_away_or_has_it_sent_again_is_told_of_with_study_and_
         patient_id = session.scalars(select(StudyRow.patient_id).where(StudyRow.study_uid == node.lesion)).one()
     with serving(node.settings) as client:
         assert client.get(f"/results/{uid}/file").status_code == client.get(f"/results/{uid}/text").status_code == 200
+        report = client.get("/fhir/DiagnosticReport").json()["entry"]
+        ids = [e["resource"]["id"] for e in report]
+        assert all(client.get(f"/fhir/DiagnosticReport/{i}").status_code == 200 for i in ids)
         assert client.post(f"/deliveries/{dead}/send-again", data={"study_uid": "9.9"}).status_code in (200, 404)
     told = {r.action: (r.study_uid, r.patient_id) for r in rows(node.database)}
     for action in ("GET /results/{uid}/file", "GET /results/{uid}/text", "POST /deliveries/{delivery_id}/send-again"):
         assert told[action] == (node.lesion, patient_id), action
+    read = {r.study_uid for r in rows(node.database) if r.action == "GET /fhir/{kind}/{resource_id}"}
+    assert read == {node.lesion, node.normal, node.demonstration}
     assert problems(node.database) == ()
     node.database.close()

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 
 import httpx
@@ -131,3 +132,20 @@ def test_the_secret_of_the_client_is_never_in_the_settings_themselves(settings: 
     assert answer.status_code == 403
     assert "file:PATH or env:NAME" in answer.text
     assert "s3cret" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "name", ["o'brien@hospital.example", "HOSPITAL\\rita", "\u738b\u5c0f\u660e", "Rita <b>Reader</b>"]
+)
+def test_a_name_is_the_providers_own(client: httpx.Client, there: Provider, name: str) -> None:
+    there.claims = there.claims | {"preferred_username": name}
+    page = client.get("/login/oidc")
+    assert (page.status_code, page.url.path) == (200, "/")
+    assert f">{escape(name)}</a>" in page.text.replace("&#34;", "&quot;").replace("&#39;", "&#x27;")
+
+
+@pytest.mark.parametrize("name", ["", " ", "x" * 65, "a\nb", "a "])
+def test_a_name_that_cannot_be_shown_is_refused_in_words(client: httpx.Client, there: Provider, name: str) -> None:
+    there.claims = there.claims | {"preferred_username": name}
+    page = client.get("/login/oidc")
+    assert page.status_code == 403 and "gives no name of 1 to 64 characters" in page.text

@@ -264,7 +264,9 @@ class Told:
 
 
 def key_of(act: Act) -> tuple[str, ...]:
-    return (act.who, act.address, act.study_uid or act.detail, act.kind, act.outcome)
+    """A study's pages are one thing; each object, report or list is one of its own."""
+    what = act.study_uid if act.study_uid and act.study_uid in act.detail else act.detail
+    return (act.who, act.address, what, act.kind, act.outcome)
 
 
 def limits(web: Web) -> Limits:

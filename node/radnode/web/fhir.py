@@ -9,6 +9,7 @@ import orjson
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from radnode import audit_search, fhir_search, fhir_store
@@ -19,6 +20,7 @@ from radnode.fhir_search import Page, Pairs
 from radnode.fhir_store import Json, Stored
 from radnode.fhir_transaction import Writer
 from radnode.settings import Settings
+from radnode.tables import ReportRow
 from radnode.web.fhir_answer import UNFIT, answer, guarded, handed_over, said
 from radnode.web.fhir_capability import capability
 
@@ -78,6 +80,7 @@ def reading(made: APIRouter, database: Database) -> None:
     @guarded
     def read(request: Request, kind: str, resource_id: str) -> Response:
         with database.reading() as session:
+            concerning(request, session, kind, resource_id)
             return handed_over(there(fhir_store.get(session, kind, resource_id), kind))
 
     @made.get("/{kind}/{resource_id}/_history")
@@ -85,6 +88,7 @@ def reading(made: APIRouter, database: Database) -> None:
     def history(request: Request, kind: str, resource_id: str) -> Response:
         """Every version, the newest first."""
         with database.reading() as session:
+            concerning(request, session, kind, resource_id)
             found = fhir_store.history(session, kind, resource_id)
         there(found[0] if found else None, kind)
         return answer(
@@ -96,7 +100,14 @@ def reading(made: APIRouter, database: Database) -> None:
     def version(request: Request, kind: str, resource_id: str, version: str) -> Response:
         number = int(version) if version.isdecimal() and len(version) < 9 else -1
         with database.reading() as session:
+            concerning(request, session, kind, resource_id)
             return handed_over(there(fhir_store.get(session, kind, resource_id, number), kind))
+
+
+def concerning(request: Request, session: Session, kind: str, resource_id: str) -> None:
+    """For the audit: of which study the report is that is read."""
+    row = session.get(ReportRow, resource_id) if kind == "DiagnosticReport" else None
+    request.state.study_uid = "" if row is None else row.study_uid
 
 
 def writing(made: APIRouter, database: Database, settings: Settings) -> None:
