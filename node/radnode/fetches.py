@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import and_, exists, or_, select, update
+from sqlalchemy import and_, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -14,7 +14,7 @@ from radnode.database import Database
 from radnode.events import Action
 from radnode.jobs import changed
 from radnode.store_index import AFTER_S
-from radnode.tables import InstanceRow, StudyRow
+from radnode.tables import StudyRow
 from radnode.tables_pacs import EvidenceRow, FetchRow
 
 QUEUED, RUNNING, DONE, FAILED = "queued", "running", "done", "failed"
@@ -23,6 +23,8 @@ ATTEMPTS = 5
 LEASE_S = 60.0
 """A claim that nobody renewed for so long is free again. Longer than a loop waits that failed, or a locked database."""
 
+NOT_YET = 1e18
+"""In the place of the end of a fetch that goes on."""
 RECENT_S = 86400.0
 """Priors are looked for of studies that came within this time: not of an old archive that is sent in."""
 
@@ -156,19 +158,20 @@ def audit_of(session: Session, fetch: Fetch, said: str, outcome: Outcome) -> Non
 
 def is_prior_only(session: Session, study_uid: str) -> str:
     """The study whose prior this one was fetched as, when nobody asked for it otherwise, nor sent it since; ""."""
-    rows = session.scalars(select(FetchRow).where(FetchRow.study_uid == study_uid)).all()
-    if not rows or any(r.why != PRIOR for r in rows):
+    only = select(StudyRow.study_uid).where(StudyRow.study_uid == study_uid, as_prior_only())
+    if session.scalar(only) is None:
         return ""
-    return "" if sent_since(session, study_uid, rows) else rows[0].wanted_by
+    wanted_by = select(FetchRow.wanted_by).where(FetchRow.study_uid == study_uid)
+    return session.scalars(wanted_by.order_by(FetchRow.id)).first() or ""
 
 
-def sent_since(session: Session, study_uid: str, rows: Collection[FetchRow]) -> bool:
-    """Whether an image came so long after these fetches ended that it was no part of them: somebody sends the study."""
-    if any(r.ended_at is None for r in rows):
-        return False
-    after = max(r.ended_at or 0.0 for r in rows) + AFTER_S
-    came = select(InstanceRow.id).where(InstanceRow.study_uid == study_uid, InstanceRow.received_at > after)
-    return session.scalar(came.limit(1)) is not None
+def as_prior_only() -> ColumnElement[bool]:
+    """The condition that a StudyRow was fetched as a prior, and neither asked for otherwise nor sent since: nobody is to read
+    it. What comes AFTER_S after the fetch has ended is no part of it."""
+    of_it = FetchRow.study_uid == StudyRow.study_uid
+    ended_at = select(func.max(func.coalesce(FetchRow.ended_at, NOT_YET))).where(of_it).correlate(StudyRow)
+    asked = exists().where(of_it, FetchRow.why == PRIOR) & ~exists().where(of_it, FetchRow.why != PRIOR)
+    return asked & (StudyRow.last_instance_at <= ended_at.scalar_subquery() + AFTER_S)
 
 
 def are_coming(session: Session, study_uid: str) -> bool:

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Select, select, union
+from sqlalchemy import Select, func, select, union
 from sqlalchemy.orm import Session
 
+from radnode.fetches import as_prior_only
 from radnode.readings import read_studies
 from radnode.settings import TriageRule
 from radnode.tables import ReportRow, StudyRow
@@ -19,14 +20,22 @@ AFTER_READING = "AI finding after reading"
 
 
 def recently(now: float) -> Select[str]:
-    """The studies of the last RECENT_DAYS that nobody has read, and the read ones of which a report came or changed since."""
+    """The studies of the last RECENT_DAYS that nobody has read, and the read ones of which a report came or changed since.
+
+    Not those that are here as earlier studies of others only: nobody waits for them.
+    """
     since = now - RECENT_DAYS * 86400
     unread = select(StudyRow.study_uid).where(
-        StudyRow.last_instance_at >= since, StudyRow.study_uid.not_in(read_studies())
+        StudyRow.last_instance_at >= since, StudyRow.study_uid.not_in(read_studies()), ~as_prior_only()
     )
     changed = select(ReportRow.study_uid).join(ReadingRow, ReadingRow.study_uid == ReportRow.study_uid)
     changed = changed.where(ReportRow.updated_at >= since, ReportRow.updated_at > ReadingRow.at)
     return select(union(unread, changed).subquery().c.study_uid)
+
+
+def all_to_read(session: Session) -> int:
+    """How many studies there are, read or not, without those that are here as earlier studies of others only."""
+    return session.scalar(select(func.count()).select_from(StudyRow).where(~as_prior_only())) or 0
 
 
 def told(now: float) -> Select[str]:

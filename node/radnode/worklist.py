@@ -148,7 +148,7 @@ class Reader:
             ranked = triage.order(seen.rows, now, self.limits, late_first=late_first)
             shown = ranked if limit is None else ranked[: max(limit, self.urgent(seen, ranked))]
             entries = self.entries(session, seen, shown)
-            total = session.scalar(select(func.count()).select_from(StudyRow)) or 0
+            total = listed.all_to_read(session)
             read = session.scalar(select(func.count()).select_from(readings.read_studies().subquery())) or 0
         read -= sum(uid in seen.read for uid in seen.studies)
         older = total - read - len(ranked)

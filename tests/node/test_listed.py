@@ -12,10 +12,11 @@ from sqlalchemy import select, update
 from support.pages import serving
 from support.results import add_study, bundle, prepare
 
-from radnode import notify, readings
+from radnode import fetches, notify, readings
 from radnode.database import Database
 from radnode.settings import Destination, Settings
 from radnode.tables import EventRow, ReportRow, StudyRow
+from radnode.tables_pacs import FetchRow
 from radnode.tables_triage import NoticeRow
 from radnode.triage import Level
 from radnode.worklist import Entry, Reader
@@ -217,3 +218,27 @@ def test_the_pages_label_a_finding_after_the_reading_and_let_it_be_marked_again(
 
 def entries(client: httpx.Client) -> list[str]:
     return [e["study"]["study_uid"] for e in client.get("/api/worklist").json()["entries"]]
+
+
+def test_an_earlier_study_that_was_fetched_to_compare_with_waits_for_nobody(node: Node) -> None:
+    now = time.time()
+    arrived(node.database, now)
+    arrived(node.database, now, "1.2")
+    row = FetchRow(study_uid="1.2", peer="pacs", why=fetches.PRIOR, wanted_by="1.1", state=fetches.RUNNING, attempt=0)
+    row.created_at = row.due_at = now
+    with node.database.transaction() as session:
+        session.add(row)
+
+    def listed() -> tuple[set[str], int]:
+        found = node.reader.worklist(now + 10 * 60.0)
+        return {e.study.study_uid for e in found.entries}, found.older
+
+    assert listed() == ({"1.1"}, 0)
+    for values, read in (
+        ({"state": fetches.DONE, "ended_at": now + 1.0}, {"1.1"}),
+        ({"ended_at": now - fetches.AFTER_S - 1.0}, {"1.1", "1.2"}),  # an image came long after: somebody sent it
+        ({"ended_at": now + 1.0, "why": fetches.HAND}, {"1.1", "1.2"}),
+    ):
+        with node.database.transaction() as session:
+            session.execute(update(FetchRow).values(values))
+        assert listed() == (read, 0)

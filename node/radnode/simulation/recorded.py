@@ -8,6 +8,7 @@ from sqlalchemy import select
 
 from radnode import orders, readings, triage
 from radnode.database import Database
+from radnode.fetches import as_prior_only
 from radnode.settings import ClassRule, TriageRule
 from radnode.simulation import past
 from radnode.simulation.past import Said
@@ -54,7 +55,7 @@ def recorded(
 
     What people set is left out. Orders and patient classes count as they are known now.
     """
-    studies = select(StudyRow.study_uid).where(StudyRow.first_instance_at >= since)
+    studies = select(StudyRow.study_uid).where(StudyRow.first_instance_at >= since, ~as_prior_only())
     with database.reading() as session:
         there = summaries(session, studies)
         said = past.told(session, studies)
