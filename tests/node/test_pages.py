@@ -173,6 +173,11 @@ def test_the_keyboard_alone_finds_a_study_and_rules_on_its_finding(filled: Fille
     page.keyboard.press("/")
     page.keyboard.type("müller")
     assert page.locator("tbody[data-filtered] tr:visible").count() == 1
+    composed = (
+        "f => f.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowDown', bubbles: true, isComposing: true}))"
+    )
+    page.locator("#filter").evaluate(composed)
+    assert focused(page) == "filter", "the arrows of an input method choose characters"
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     page.wait_for_url(f"**/studies/{filled.lesion}")
@@ -480,7 +485,8 @@ DROP = """async (files) => {
     } });
     const gone = { isFile: true, name: "gone.dcm", file: (ok, fail) => fail(new Error("away")) };
     const [one, two, three] = files;
-    const entries = [gone, leaf("one.dcm", one), folder("outer", [leaf("two.dcm", two), folder("inner", [leaf("three.dcm", three)])])];
+    const entries = [gone, leaf("one.dcm", one), folder("outer", [leaf("two.dcm", two), folder("inner", [leaf("three.dcm", three)])]),
+        folder("nothing", [])];
     const event = new Event("drop", { bubbles: true, cancelable: true });
     event.dataTransfer = { items: entries.map((entry) => ({ webkitGetAsEntry: () => entry })) };
     document.getElementById("drop").dispatchEvent(event);
@@ -507,12 +513,14 @@ def test_files_a_folder_and_a_drop_are_sent_and_each_is_answered(url: str, page:
     summary.filter(has_text="3 kept, 1 refused").wait_for()
     bodies = [b64encode(f.read_bytes()).decode() for f in images[3:6]]
     assert page.evaluate(DROP, bodies) is True, "the browser itself does not open the file"
-    summary.filter(has_text="6 kept, 2 refused").wait_for()
+    summary.filter(has_text="6 kept, 3 refused").wait_for()
+    empty = page.locator("#answers tr", has_text="nothing").first
+    assert "There is no file in this folder." in empty.inner_text()
     names = set(page.locator("#answers tr td:first-child").all_inner_texts())
     assert names == {
         images[0].name, "readme.txt", "folder/a.dcm", "folder/below/b.dcm",
-        "gone.dcm", "one.dcm", "outer/two.dcm", "outer/inner/three.dcm",
+        "gone.dcm", "nothing", "one.dcm", "outer/two.dcm", "outer/inner/three.dcm",
     }  # fmt: skip
     bar = page.locator("#progress")
-    assert bar.is_visible() and bar.evaluate("(b) => [b.value, b.max]") == [8, 8]
+    assert bar.is_visible() and bar.evaluate("(b) => [b.value, b.max]") == [9, 9]
     assert str(page.locator("#answers a").first.get_attribute("href")).startswith("/studies/")

@@ -57,6 +57,7 @@ const KEYS = {
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.altKey || event.metaKey || help.open) return;
+  if (event.isComposing) return; // of an input method, as Chinese is typed: its arrows choose characters
   const typing = event.target.matches("input:not([type=checkbox]), textarea, select");
   if (typing && event.key === "Escape" && event.target.closest(".bar, .filters")) {
     event.target.value = "";

@@ -86,9 +86,9 @@ drop.addEventListener("drop", async (event) => {
   const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry()).filter(Boolean);
   for (const entry of entries) {
     const found = await filesOf(entry).catch(() => null);
-    if (found) sendAll(found);
+    if (found?.length) sendAll(found);
     else {
-      show({ name: entry.name, kept: false, sentence: drop.dataset.failed });
+      show({ name: entry.name, kept: false, sentence: found ? drop.dataset.empty : drop.dataset.failed });
       bar.hidden = false;
       bar.max = ++all;
       bar.value = ++sent;
