@@ -14,7 +14,7 @@ GENERATOR_CREATOR_TAG, GENERATOR_VERSION_TAG = 0x00990010, 0x00991001
 
 
 SUBJECT = (
-    "SpecificCharacterSet", "PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex",
+    "PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex",
     "AccessionNumber", "StudyID", "StudyDate", "StudyTime", "StudyDescription", "ReferringPhysicianName",
 )  # fmt: skip
 """Whose images they are, and of which examination. PS3.3 C.7.1.1, C.7.2.1."""
@@ -54,10 +54,10 @@ class Study:
         return all(is_generated(h) for s in self.series for h in s.headers)
 
     def subject(self, series_uid: str) -> str:
-        """A digest of what the images of a series say of the patient and the study (as their bytes are): results copy it,
+        """A digest of what the images of a series say of the patient and the study, however it is encoded: results copy it,
         so a corrected name makes another result."""
         headers = (h for s in self.series if s.series_uid == series_uid for h in s.headers)
-        said = sorted({repr([h.raw(keyword) for keyword in SUBJECT]) for h in headers})
+        said = sorted({repr([h.text(keyword) for keyword in SUBJECT]) for h in headers})
         return hashlib.sha256(repr(said).encode()).hexdigest()
 
     @property
