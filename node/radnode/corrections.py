@@ -16,18 +16,21 @@ from radnode_inference.header import Header
 
 OF_SERIES = frozenset({"body_part"})
 """What two series of one study may say differently."""
+WORDS = ("1.2.840.10008.5.1.4.1.1.88.", "1.2.840.10008.5.1.4.1.1.11.")
+"""The beginning of SOP classes of reports, selections and presentation states, which workstations save again under one UID."""
 CHUNK = 500
 
 
 def newest(session: Session, arrived: Sequence[InstanceRow], data: Path) -> Path | None:
-    """The file of the last of these that takes the place of an earlier version of itself; None when none does."""
-    uids = [r.sop_uid for r in arrived if r.current and r.gone_at is None]
+    """The file of the last of these images that takes the place of an earlier version of itself; None when none does."""
+    images = [r for r in arrived if r.current and r.gone_at is None and not r.sop_class_uid.startswith(WORDS)]
+    uids = [r.sop_uid for r in images]
     replaced: set[str] = set()
     for start in range(0, len(uids), CHUNK):
         earlier = (InstanceRow.sop_uid.in_(uids[start : start + CHUNK]), InstanceRow.current.is_(False))
         query = select(InstanceRow.sop_uid).where(InstanceRow.study_uid == arrived[0].study_uid, *earlier)
         replaced.update(session.scalars(query))
-    files = [r.file for r in arrived if r.current and r.gone_at is None and r.sop_uid in replaced]
+    files = [r.file for r in images if r.sop_uid in replaced]
     return data / files[-1] if files else None
 
 
