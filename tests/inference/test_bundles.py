@@ -13,14 +13,14 @@ import torch
 import yaml
 from monai.data import MetaTensor
 from monai.transforms import Compose, Invertd, Orientationd, Spacingd
-from support.bundles import METADATA, THRESHOLD_HU, bundle
+from support.bundles import INFERENCE, METADATA, THRESHOLD_HU, bundle
 from support.studies import Sample, small_chest
 
 from radnode_inference import registry
 from radnode_inference.bundles import bundle_model, isolation, store
 from radnode_inference.bundles.bundle_model import BundleAnswerError, BundleModel, decoded
 from radnode_inference.bundles.card import BundleError
-from radnode_inference.bundles.child import checkpoint, configuration, on_source, to_ras
+from radnode_inference.bundles.child import checkpoint, configuration, on_source, prepared, to_ras
 from radnode_inference.bundles.codes import segment, segments
 from radnode_inference.bundles.exchange import BITS, LABELS
 from radnode_inference.bundles.isolation import Limits, NoIsolationError
@@ -320,6 +320,25 @@ def test_a_published_swin_unetr_with_the_size_of_its_images_is_still_built(tmp_p
     form = {"_target_": "SwinUNETR", "img_size": 96, "in_channels": 1, "out_channels": 2, "feature_size": 12}
     parser = configuration(bundle(tmp_path / "swin", inference={"network_def": form}))
     assert type(parser.get_parsed_content("network_def")).__name__ == "SwinUNETR"
+
+
+def test_a_configuration_may_name_its_image_and_its_transforms_elsewhere(tmp_path: Path) -> None:
+    for number, (key, steps) in enumerate((("picture", "$@before"), ("$monai.utils.CommonKeys.IMAGE", "@before"))):
+        usual = [
+            {**s, "labels": None} if "Orient" in s["_target_"] else s for s in INFERENCE["preprocessing"]["transforms"]
+        ]
+        form = json.loads(json.dumps(usual).replace('"image"', '"@called"'))
+        given = {"called": key, "before": form, "preprocessing": {"_target_": "Compose", "transforms": steps}}
+        parser = configuration(bundle(tmp_path / str(number), inference=given))
+        found, image = prepared(
+            parser, np.full((8, 9, 10), 400, np.float32), np.diag([3.0, 3.0, 3.0, 1.0])[[2, 1, 0, 3]]
+        )
+        assert (found, tuple(image.shape), float(image.max())) == (key if number == 0 else "image", (1, 10, 9, 8), 1.0)
+    parser = configuration(
+        bundle(tmp_path / "loop", inference={"a": "@b", "b": "@a", "preprocessing": {"transforms": "@a"}})
+    )
+    with pytest.raises(TypeError, match="preprocessing is no list of transforms"):
+        prepared(parser, np.zeros((8, 9, 10), np.float32), np.eye(4))
 
 
 def test_of_ct_series_of_several_parts_the_gate_chooses_and_without_one_none_is_guessed(chest: Sample) -> None:

@@ -5,6 +5,7 @@
 The four are descriptors of memory that the node made (`exchange`). Whatever happens here is believed by nobody: the node checks the answer.
 """
 
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,8 +23,10 @@ from radnode_inference.bundles.answer import answered
 from radnode_inference.bundles.card import CONFIGS, WEIGHTS
 from radnode_inference.bundles.exchange import BITS, LABELS, MOST_BITS
 
-LOADERS, CHANNEL_FIRST, SAVERS = ("LoadImage",), ("EnsureChannelFirst",), ("SaveImage", "DataStats")
+LOADERS, CHANNEL_FIRST, SAVERS = ("LoadImage", "AddChannel"), ("EnsureChannelFirst",), ("SaveImage", "DataStats")
 CHECKPOINT_LOADER = ("CheckpointLoader",)
+REFERENCE, MOST_REFERENCES = re.compile(r"\$?\s*@([\w:#]+)\s*"), 8
+"""A value that is another one's, as MONAI's configurations write it."""
 CONTAINERS = ("state_dict", "model", "network", "net")
 LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 REVERSED = np.eye(4)[[2, 1, 0, 3]]
@@ -63,14 +66,20 @@ def configuration(bundle: Path) -> ConfigParser:
     return parser
 
 
-def drop(parser: ConfigParser, part: str, names: tuple[str, ...]) -> list[Mapping[str, Any]]:
-    """Take the transforms of these names out of a Compose; returns them."""
-    steps = parser.get(f"{part}::transforms")
+def drop(parser: ConfigParser, part: str, names: tuple[str, ...]) -> None:
+    """Take the transforms of these names out of a Compose."""
+    parser[f"{part}::transforms"] = [s for s in steps_of(parser, part) if not is_one_of(s, names)]
+
+
+def steps_of(parser: ConfigParser, part: str) -> list[Any]:
+    """The transforms of a Compose, as configured; from then on in their place where they stood elsewhere (`$@transforms`)."""
+    steps, seen = parser.get(f"{part}::transforms"), 0
+    while isinstance(steps, str) and (found := REFERENCE.fullmatch(steps)) and seen < MOST_REFERENCES:
+        steps, seen = parser.get(found[1].replace("#", "::")), seen + 1
     if not isinstance(steps, list):
         raise TypeError(f"{part} is no list of transforms")
-    gone = [s for s in steps if is_one_of(s, names)]
-    parser[f"{part}::transforms"] = [s for s in steps if not is_one_of(s, names)]
-    return gone
+    parser[f"{part}::transforms"] = steps
+    return steps
 
 
 def is_one_of(step: Any, names: tuple[str, ...]) -> bool:
@@ -112,13 +121,18 @@ def checkpoint(parser: ConfigParser, bundle: Path) -> Path:
     return next(bundle / w for w in reversed(WEIGHTS) if (bundle / w).is_file())
 
 
+def image_key(parser: ConfigParser) -> str:
+    """What the bundle's own loading transform calls the image; it may be a reference (`@image_key`)."""
+    loading = [n for n, s in enumerate(steps_of(parser, "preprocessing")) if is_one_of(s, LOADERS) and "keys" in s]
+    keys = parser.get_parsed_content(f"preprocessing::transforms::{loading[0]}::keys") if loading else "image"
+    return str(keys if isinstance(keys, str) else keys[0])
+
+
 def prepared(parser: ConfigParser, voxels: NDArray[np.float32], affine: NDArray[np.float64]) -> tuple[str, MetaTensor]:
     """(the image's key, the network's input (channel, x, y, z)) by the bundle's own transforms."""
-    reading = drop(parser, "preprocessing", LOADERS)
-    keys = reading[0].get("keys", "image") if reading else "image"
-    key = str(keys if isinstance(keys, str) else keys[0])
-    steps = parser.get("preprocessing::transforms")
-    bare = any(is_one_of(s, CHANNEL_FIRST) for s in steps)
+    key = image_key(parser)
+    drop(parser, "preprocessing", LOADERS)
+    bare = any(is_one_of(s, CHANNEL_FIRST) for s in steps_of(parser, "preprocessing"))
     array = torch.from_numpy(np.ascontiguousarray(voxels.transpose(2, 1, 0)))
     meta = {"filename_or_obj": "image", "original_channel_dim": float("nan") if bare else 0, "space": "RAS"}
     image = MetaTensor(array if bare else array[None], affine=torch.as_tensor(to_ras(affine)), meta=meta)
