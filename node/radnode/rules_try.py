@@ -11,6 +11,7 @@ from sqlalchemy import select
 from radnode import routing
 from radnode.database import Database
 from radnode.errors import RefusedError
+from radnode.fetches import as_prior_only
 from radnode.route import Route, decide
 from radnode.settings import Rule, Settings
 from radnode.states import StudyState
@@ -130,9 +131,9 @@ def replay(
 
 
 def studies(database: Database, since: float) -> Iterator[tuple[StudyRow, dict[str, Route]]]:
-    """Each study with the decisions of its last revision, by model."""
+    """Each study with the decisions of its last revision, by model; none that was only fetched to compare with."""
     with database.reading() as session:
-        wanted = (StudyRow.first_instance_at >= since, StudyRow.state != StudyState.RECEIVING)
+        wanted = (StudyRow.first_instance_at >= since, StudyRow.state != StudyState.RECEIVING, ~as_prior_only())
         rows = session.scalars(select(StudyRow).where(*wanted).order_by(StudyRow.first_instance_at.desc())).all()
     for row in rows:
         with database.reading() as session:

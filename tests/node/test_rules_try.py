@@ -10,7 +10,7 @@ from support.core import STUDY, Node
 from support.models import card
 from support.pages import serving
 
-from radnode import complete, pipeline, rules_try
+from radnode import complete, fetches, pipeline, rules_try
 from radnode.cli import cli
 from radnode.errors import RefusedError
 from radnode.states import StudyState
@@ -57,6 +57,10 @@ def test_a_draft_is_replayed_with_what_would_change_and_changes_nothing(two: Nod
     assert all(d.why for d in found.differences)
     assert (two.story().routes, two.jobs()) == before
     assert two.study().state is not StudyState.COMPLETE
+    with two.database.transaction() as session:
+        fetches.want(session, OTHER, "pacs", fetches.PRIOR, STUDY, 90.0)
+    found = rules_try.replay(two.database, two.settings, (card("quick", "quick"),), rules_try.draft(DRAFT), 0.0)
+    assert (found.studies, found.runs()) == (1, {"quick": (0, 1)}), "what was fetched to compare with is never read"
     later = rules_try.replay(two.database, two.settings, (card("quick", "quick"),), rules_try.draft(DRAFT), 1e10)
     assert later.studies == 0
 
