@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
+from zipfile import is_zipfile
 
 import torch
 from safetensors import SafetensorError
@@ -21,6 +22,8 @@ class StateDictError(ValueError):
 def read_tensors(path: Path) -> dict[str, Any]:
     """What a weights file holds, memory-mapped: `.safetensors`, else a torch file read with weights_only=True.
 
+    Files of torch before 1.6 are no zip archives and cannot be mapped: they are read.
+
     Raises StateDictError for anything that is not plain tensors: a pickle that asks for code is refused, not run.
     """
     if path.suffix == ".safetensors":
@@ -29,7 +32,7 @@ def read_tensors(path: Path) -> dict[str, Any]:
         except SafetensorError as e:
             raise StateDictError(f"{path.name} is not a safetensors file: {e}") from e
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except Exception as e:  # torch raises many types here; each means that the file is not plain tensors
         raise StateDictError(f"{path.name} cannot be read as plain tensors: {type(e).__name__}") from e
     if not isinstance(loaded, dict):

@@ -184,6 +184,15 @@ def test_a_torch_file_of_tensors_is_read(tmp_path: Path) -> None:
     assert read_tensors(tmp_path / "good.pt")["state_dict"]["a"].tolist() == [0, 1, 2]
 
 
+def test_a_checkpoint_of_an_old_torch_is_read_and_a_pickle_in_its_form_refused(tmp_path: Path) -> None:
+    file = tmp_path / "model.th"
+    torch.save({"state_dict": {"a": torch.arange(3.0)}}, file, _use_new_zipfile_serialization=False)
+    assert read_tensors(file)["state_dict"]["a"].tolist() == [0, 1, 2]
+    torch.save({"a": Path("/")}, file, _use_new_zipfile_serialization=False)
+    with pytest.raises(StateDictError, match=r"model\.th cannot be read as plain tensors: UnpicklingError"):
+        read_tensors(file)
+
+
 def test_a_file_that_is_no_safetensors_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.safetensors").write_bytes(b"not at all")
     with pytest.raises(StateDictError, match="not a safetensors file"):
