@@ -16,7 +16,7 @@ from support.fhir_node import FhirNode, fhir_node
 from support.postgres import Postgres
 from support.results import bundle
 
-from radnode import fhir_reports, fhir_transaction, subscriptions
+from radnode import fhir_reports, fhir_transaction, subscriptions, verdicts
 from radnode.database import Database
 from radnode.fhir_store import Json
 from radnode.settings import Deliver, TriageRule
@@ -210,6 +210,22 @@ def test_triage_reads_the_report_of_another_system(node: FhirNode, database: Dat
     assert call(node, "POST", "", others("A-77", "entered-in-error")).status_code == 200
     assert node.client.get(f"/api/studies/{STUDY}").json()["worklist"]["level"] == "ROUTINE"
     assert len(node.search("DiagnosticReport?identifier=urn:test|R-A-77")) == 1
+
+
+def test_a_finding_of_another_system_can_be_ruled_on_and_its_report_is_not_for_the_node_to_run_or_retract(
+    node: FhirNode, database: Database
+) -> None:
+    study_uid, by = "1.2.3.78", "ct-lung (by FHIR)"
+    add_study(database, study_uid, "A-78")
+    said = others("A-78")
+    said["entry"][1]["resource"]["identifier"].append({"system": "urn:dicom:uid", "value": "urn:oid:1.2.78"})
+    assert call(node, "POST", "", said).status_code == 200
+    page = node.client.get(f"/studies/{study_uid}").text
+    assert "A report of another system" in page and "Run again" not in page and "Retract…" not in page
+    ruling = {"model": by, "tracking_uid": "1.2.78", "ruling": "accepted"}
+    assert node.client.post(f"/studies/{study_uid}/rulings", data=ruling).status_code in (200, 303)
+    with database.reading() as session:
+        assert [(v.model, v.ruling) for v in verdicts.history(session, study_uid)] == [(by, "accepted")]
 
 
 def level(node: FhirNode, study_uid: str) -> str:

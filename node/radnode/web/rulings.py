@@ -16,7 +16,6 @@ from radnode.triage import Report
 from radnode.verdicts import REMARK_LENGTH, Ruling, Verdict
 from radnode.web.api import StudyUid
 from radnode.web.i18n import mark
-from radnode.web.life import Model
 from radnode.worklist import Reader
 
 NOBODY = "somebody at this node's page"
@@ -55,7 +54,7 @@ def ruling_pages(made: APIRouter, database: Database, reader: Reader) -> None:
     def rule(
         request: Request,
         study_uid: StudyUid,
-        model: Model,
+        model: Annotated[str, Form(max_length=64)],  # also another system's, whose name is no model's here
         tracking_uid: Annotated[str, Form(pattern=r"^[0-9.]{1,64}$")],
         ruling: Annotated[Ruling, Form()],
         comment: Words = "",
