@@ -4,6 +4,7 @@ Ten to fifty times quicker than a full parse, which matters because every receiv
 here. PS3.5 section 7 (data element structure), PS3.10 section 7 (file meta information).
 """
 
+import math
 import mmap
 import struct
 import zlib
@@ -131,9 +132,10 @@ class Header:
     def numbers(self, keyword: str) -> tuple[float, ...]:
         """Decimal or integer strings (DS, IS) as floats; () when absent, empty or not numbers."""
         try:
-            return tuple(float(v) for v in self.texts(keyword))
+            found = tuple(float(v) for v in self.texts(keyword))
         except ValueError:
             return ()
+        return found if all(map(math.isfinite, found)) else ()
 
     def number(self, keyword: str) -> float | None:
         values = self.numbers(keyword)

@@ -128,3 +128,23 @@ def test_no_cut_of_a_file_makes_the_walk_fail_in_another_way(tmp_path: Path) -> 
         except NotDicomError:
             refused += 1
     assert refused > 300
+
+
+def test_text_holds_no_nul_and_a_number_is_finite() -> None:
+    said = {
+        0x00100010: (b"PN", b"DOE\0^JANE \0"),
+        0x00080005: (b"CS", b"ISO_IR 100"),
+        0x00080090: (b"PN", b"M\xfcl\0ler\0"),
+    }
+    numbers = {0x00280008: (b"IS", b"inf "), 0x00180050: (b"DS", b"nan "), 0x00280030: (b"DS", b"0.5\\1e400 ")}
+    header = Header(
+        path=None,
+        transfer_syntax_uid="",
+        elements=said | numbers,
+        pixel_offset=None,
+        pixel_length=None,
+        big_endian=False,
+    )
+    assert (header.text("PatientName"), header.text("ReferringPhysicianName")) == ("DOE^JANE", "Müller")
+    assert header.number("NumberOfFrames") is None and header.number("SliceThickness") is None
+    assert header.numbers("PixelSpacing") == ()
