@@ -133,15 +133,19 @@ def about(session: Session, words: str) -> None:
 
 
 def concerns(session: Session, study_uid: str) -> None:
-    """The study that the caller's transaction is about: for the row of the running act, where that names none itself."""
-    session.info[STUDY] = study_uid
+    """The caller's transaction is about this study: for the row of the running act, where that names none itself.
+
+    Where it is about several, the row names none of them rather than one.
+    """
+    session.info.setdefault(STUDY, set()).add(study_uid)
 
 
 def complete(session: Session, now: float | None = None) -> None:
     """Write the rows of a transaction that is about to commit: those noted, and that of the running act."""
     acts: list[Act] = session.info.pop(PENDING, [])
     running, words = ACT.get(), "; ".join(session.info.pop(ABOUT, []))
-    study_uid = session.info.pop(STUDY, "")
+    studies: set[str] = session.info.pop(STUDY, set())
+    study_uid = next(iter(studies)) if len(studies) == 1 else ""
     if running is not None:
         said = "; ".join(w for w in (running.detail, words) if w)
         acts.insert(0, replace(running, detail=said, study_uid=running.study_uid or study_uid))
