@@ -135,7 +135,15 @@ class Answerer:
         return False
 
     def answer(self, asked: Request) -> None:
-        """Say what is here to the peer that asked; later again where it does not listen."""
+        """Say what is here to the peer that asked; later again where it does not listen, or whatever else fails."""
+        try:
+            self.say(asked)
+        except Exception as e:  # a file system, a library: without a wait it would be tried again at once, for ever
+            log.exception("A storage commitment cannot be answered.", extra={"action": "commit"})
+            self.later(asked, f"{type(e).__name__}: see the log")
+
+    def say(self, asked: Request) -> None:
+        """Find out what is here, and report it."""
         at = commit_requests.where(list_peers(self.database), asked)
         if at is None:
             why = "It took no answer on its own association, and no peer of this AE title has a port."
@@ -150,12 +158,17 @@ class Answerer:
             )  # fmt: skip
         except DeliveryError as e:
             log.warning("A storage commitment cannot be answered: %s", e.sentence, extra={"action": "commit"})
-            if asked.attempt >= GIVE_UP:
-                commit_requests.give_up(self.database, asked, str(e))
-                return
-            commit_requests.postpone(self.database, asked, str(e), time.time() + later_s(policy, asked.attempt))
+            self.later(asked, str(e))
             return
         commit_requests.answered(self.database, asked.transaction_uid, len(found.committed), time.time())
+
+    def later(self, asked: Request, why: str) -> None:
+        """Again after a while, or not any more."""
+        if asked.attempt >= GIVE_UP:
+            commit_requests.give_up(self.database, asked, why)
+            return
+        wait_s = later_s(self.settings.deliver, asked.attempt)
+        commit_requests.postpone(self.database, asked, why, time.time() + wait_s)
 
 
 def later_s(policy: Deliver, attempt: int) -> float:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from sqlalchemy import select, update
@@ -16,7 +17,7 @@ from support.receiver import Receiver, receiver
 from support.results import add_job, add_study, four, prepare, record
 from support.studies import small_chest
 
-from radnode import commitment
+from radnode import commit_requests, commitment
 from radnode.commit_ask import Answerer
 from radnode.commit_requests import Request
 from radnode.database import Database
@@ -213,15 +214,19 @@ def test_a_superseded_result_is_neither_asked_about_nor_sent_again(tmp_path: Pat
         database.close()
 
 
+def ask_of(database: Database, number: int, calling_ae: str) -> None:
+    values = {"called_ae": "RADNODE", "address": "192.0.2.1", "asked_at": 1.0, "named": [], "state": "owed"}
+    row = CommitRequestRow(transaction_uid=f"1.2.{number}", calling_ae=calling_ae, **values)
+    row.attempt, row.due_at, row.committed, row.reason = 0, float(number), None, ""
+    with database.transaction() as session:
+        session.add(row)
+
+
 def test_a_caller_whose_answers_go_nowhere_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     database = prepare(Settings(data=tmp_path / "data"))
     stuck, asked = Event(), set[str]()
-    with database.transaction() as session:
-        for n in range(30):
-            values = {"called_ae": "RADNODE", "address": "192.0.2.1", "asked_at": 1.0, "named": [], "state": "owed"}
-            row = CommitRequestRow(transaction_uid=f"1.2.{n}", calling_ae="DEAD" if n < 29 else "LIVES", **values)
-            row.attempt, row.due_at, row.committed, row.reason = 0, float(n), None, ""
-            session.add(row)
+    for n in range(30):
+        ask_of(database, n, "DEAD" if n < 29 else "LIVES")
 
     def answer(_self: Answerer, request: Request) -> None:
         asked.add(request.calling_ae)
@@ -236,3 +241,18 @@ def test_a_caller_whose_answers_go_nowhere_holds_up_no_other(tmp_path: Path, mon
     finally:
         stuck.set()
         database.close()
+
+
+def test_an_answer_that_fails_in_whatever_way_is_tried_again_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(data=tmp_path / "data")
+    database = prepare(settings)
+    ask_of(database, 1, "PACS")
+    monkeypatch.setattr(commit_requests, "where", Mock(side_effect=ValueError))
+    (asked,) = commit_requests.due(database, time.time())
+    Answerer(settings, database).answer(asked)
+    (row,) = rows(database, CommitRequestRow)
+    database.close()
+    assert (row.state, row.attempt, row.reason) == ("owed", 1, "ValueError: see the log")
+    assert row.due_at > time.time() + 1.0
