@@ -6,6 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 from click.testing import CliRunner, Result
+from pydicom.dataset import Dataset
 from sqlalchemy import select
 from support.orthanc import free_ports
 from support.pages import serving
@@ -14,7 +15,8 @@ from support.results import add_job, add_study, four, record
 from radnode import fetches, migrations, outbox, peers, reconcile
 from radnode.cli import cli
 from radnode.database import Database
-from radnode.destinations.dimse_find import Found
+from radnode.destinations.dimse_find import MOST, Finder, Found
+from radnode.errors import DeliveryError
 from radnode.peers import decide, list_peers
 from radnode.settings import Destination, Settings
 from radnode.tables import DeliveryRow
@@ -165,3 +167,21 @@ def test_a_study_is_fetched_only_where_it_is_the_one_that_was_named() -> None:
     assert reconcile.is_named(found, "1.2.9", "") and reconcile.is_named(found, "", "A17")
     for study_uid, accession_number in (("1.2.99", ""), ("", "*"), ("", "A1?"), ("", "A1"), ("", "A17\\A18")):
         assert not reconcile.is_named(found, study_uid, accession_number), accession_number
+
+
+class Endless:
+    """An archive with more studies than are looked at."""
+
+    def send_c_find(self, query: Dataset, _model: str) -> Iterator[tuple[Dataset, Dataset | None]]:
+        pending, found = Dataset(), Dataset()
+        pending.Status, found.StudyInstanceUID = 0xFF00, "1.2.3"
+        for _ in range(MOST):
+            yield pending, found
+        done = Dataset()
+        done.Status = 0x0000
+        yield done, None
+
+
+def test_an_archive_with_more_studies_than_are_looked_at_is_not_taken_for_looked_at() -> None:
+    with pytest.raises(DeliveryError, match="or more, of which not all are looked at"):
+        Finder(Endless()).studies(StudyDate="20260101-20261231")

@@ -64,6 +64,10 @@ class Finder:
     def studies(self, **keys: str) -> tuple[Found, ...]:
         """The studies that match DICOM keywords (PS3.4 section C.2.2.2). Raises DeliveryError."""
         answers = self._ask("STUDY", dict.fromkeys(STUDY_KEYS, "") | keys)
+        if len(answers) >= MOST:
+            raise DeliveryError(
+                f"it has {MOST} such studies or more, of which not all are looked at: ask for fewer days"
+            )
         return tuple(study_of(a) for a in answers if a.get("StudyInstanceUID"))
 
     def series(self, study_uid: str) -> Mapping[str, int | None]:
