@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from radnode_fhir.codes import Json
+from radnode_fhir.codes import AI_ASSERTED, Json
 from radnode_fhir.identifiers import identifier, instant
 
 ENTERED_IN_ERROR = "entered-in-error"
@@ -26,6 +26,20 @@ def retraction(bundles: Sequence[Json], uid: str, *, reason: str, issued: dateti
         "timestamp": instant(issued),
         "entry": list(entries.values()),
     }
+
+
+def dropped(before: Json, after: Json) -> list[Json]:
+    """The entries of findings of the AI that stand in one transaction and are not in the one that takes its place.
+
+    What a person asserted is not among them: no result of an AI takes it back.
+    """
+    there = {entry["fullUrl"] for entry in after["entry"]}
+    return [entry for entry in before["entry"] if entry["fullUrl"] not in there and is_of_ai(entry["resource"])]
+
+
+def is_of_ai(resource: Json) -> bool:
+    asserted = AI_ASSERTED in resource.get("meta", {}).get("security", ())
+    return resource["resourceType"] == "Observation" and asserted and resource["status"] != ENTERED_IN_ERROR
 
 
 def taken_back(entry: Json, reason: str) -> Json:

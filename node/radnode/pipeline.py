@@ -37,7 +37,7 @@ from radnode.faults import Point, crash_point
 from radnode.jobs import Job
 from radnode.profiles import Omission
 from radnode.results import StoredResult
-from radnode.retract import reject_status
+from radnode.retract import drop_findings, reject_status
 from radnode.route import Route, decide, nothing
 from radnode.settings import Settings
 from radnode.states import JobState
@@ -137,6 +137,7 @@ def end(
         events.write(session, job.study_uid, Action.DONE, sentence, now)
         jobs.finish(session, job, JobState.DONE, "", now)
         reject_status(session, settings, job.study_uid, job.model, {r.uid for r in stored}, now)
+        drop_findings(session, settings, job.study_uid, job.model, stored, now)
         to = addresses.destinations(session, settings)
         results.record(session, job, stored, to, now, again=job.rerun, omissions=omissions)
     return JobState.DONE

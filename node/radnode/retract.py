@@ -16,7 +16,7 @@ from radnode.destinations import NOTES, PRIORITY, REJECTION, RETRACTION
 from radnode.errors import RefusedError
 from radnode.events import Action
 from radnode.faults import Point, crash_point
-from radnode.results import Result
+from radnode.results import Result, StoredResult
 from radnode.settings import Settings
 from radnode.states import DeliveryState
 from radnode.tables import DeliveryRow, ReportRow, ResultRow, StudyRow
@@ -69,6 +69,39 @@ def own_take_back(session: Session, report: ReportRow, why: str, now: float) -> 
     uid = uid_from((RETRACTION, report.id, str(now)))
     issued = datetime.fromtimestamp(now, UTC)
     fhir_transaction.keep(session, retraction([report.bundle], uid, reason=why, issued=issued), now)
+
+
+def drop_findings(
+    session: Session, settings: Settings, study_uid: str, model: str, stored: Sequence[StoredResult], now: float
+) -> None:
+    """What the report that stands found, and the one that takes its place does not, is entered in error, here and where it went.
+
+    In the transaction that records `stored`, before it does: a server would else go on showing the Observations.
+    """
+    from radnode_fhir.retraction import dropped, retraction
+
+    query = select(ReportRow).where(ReportRow.study_uid == study_uid, ReportRow.model == model)
+    report = session.scalars(query).one_or_none()
+    new = next((r for r in stored if r.kind == "fhir"), None)
+    if new is None or report is None or report.status == ENTERED_IN_ERROR:
+        return
+    entries = dropped(cast(dict[str, Any], report.bundle), orjson.loads(new.path.read_bytes()))
+    if not entries:
+        return
+    uid, issued = uid_from((RETRACTION, "findings", report.id, str(now))), datetime.fromtimestamp(now, UTC)
+    made = retraction([{"entry": entries}], uid, reason="", issued=issued)
+    fhir_transaction.keep(session, made, now)
+    servers = {d.name for d in addresses.destinations(session, settings) if d.kind == "fhir"}
+    gone = [s for s in sent(session, study_uid, model, now) if s[1].kind == "fhir" and s[0].destination in servers]
+    body = orjson.dumps(made, option=orjson.OPT_SORT_KEYS)
+    note = Result(kind=RETRACTION, uid=uid, sop_class_uid="", series_uid="", digest=new.digest, body=body)
+    told = owe(session, settings, note, gone, now) if gone else []
+    many = "A finding" if len(entries) == 1 else f"{len(entries)} findings"
+    sentence = (
+        f"{many} of the earlier report of {model} stand{'s' if len(entries) == 1 else ''} no more: entered in error."
+    )
+    sentence += f" {', '.join(told)} will be told." if told else ""
+    events.write(session, study_uid, Action.RETRACTED, sentence, now)
 
 
 def by_person(

@@ -10,7 +10,7 @@ from sqlalchemy import select, update
 from support.core import STUDY, Node
 from support.results import Ended, four, record
 
-from radnode import fhir_search, fhir_store, jobs, outbox, routing
+from radnode import fhir_search, fhir_store, jobs, outbox, pipeline, results, routing
 from radnode.cli import cli
 from radnode.cli_retract import REASONS as ON_THE_COMMAND_LINE
 from radnode.errors import RefusedError
@@ -19,6 +19,10 @@ from radnode.route import Route, not_chosen, nothing
 from radnode.settings import Destination
 from radnode.states import DeliveryState, JobState, StudyState
 from radnode.tables import DeliveryRow, ResultRow, StudyRow
+from radnode_fhir.codes import AI_ASSERTED
+from radnode_fhir.confirm import CLINICIAN_ASSERTED
+from radnode_fhir.identifiers import full_url
+from radnode_inference.findings import uid_from
 
 EHR = Destination(name="ehr", kind="fhir", url="http://127.0.0.1:1/")
 OTHER = Destination(name="other", kind="fhir", url="http://127.0.0.1:2/")
@@ -82,6 +86,59 @@ def test_what_was_delivered_is_taken_back_there_and_here(node: Node) -> None:
         "What m said is retracted (Rejected for Quality Reasons): wrong side. A note that takes it back is owed to ehr."
     )
     assert sentence in story
+
+
+def find(node: Node, *names: str, status: str = "preliminary") -> None:
+    """The model m finds these things; a person's own finding stands beside them in the report."""
+    if node.jobs():
+        jobs.rerun(node.database, STUDY, "m", time.time())
+    else:
+        node.add_study()
+        node.add_job("m")
+    job = jobs.claim(node.database, "w", time.time())
+    assert job is not None
+    (made,) = (r for r in four(STUDY, "m", " ".join(names), status) if r.kind == "fhir")
+    body = json.loads(made.body)
+    body["entry"] += [seen(name, [AI_ASSERTED]) for name in names]
+    body["entry"] += [seen("a person's", [CLINICIAN_ASSERTED])] if status == "preliminary" else []
+    stored = results.write_files(node.settings.data, [replace(made, body=json.dumps(body).encode())])
+    assert pipeline.end(node.database, node.settings, job, stored) is JobState.DONE
+
+
+def seen(name: str, security: list[Any]) -> dict[str, Any]:
+    resource = {
+        "resourceType": "Observation", "status": "preliminary", "meta": {"security": security},
+        "identifier": [{"system": "urn:test", "value": name}], "code": {"text": name},
+        "interpretation": [{"coding": [{"code": "AA"}]}],
+    }  # fmt: skip
+    request = {"method": "PUT", "url": f"Observation?identifier=urn:test|{name}"}
+    return {"fullUrl": full_url(uid_from(("seen", name))), "resource": resource, "request": request}
+
+
+def standing(node: Node) -> set[str]:
+    with node.database.reading() as session:
+        found = fhir_search.search(session, "Observation", [("status:not", "entered-in-error")]).found
+    return {str(s.body["code"]["text"]) for s in found}
+
+
+def test_a_finding_that_an_amended_report_has_no_more_is_entered_in_error_here_and_where_it_went(node: Node) -> None:
+    mllp = Destination(name="ris", kind="hl7", host="127.0.0.1", port=1)
+    reports_to(node, EHR, OTHER, mllp)
+    find(node, "embolism", "nodule")
+    deliver(node)
+    deliver(node, "ris")
+    find(node, "nodule", status="amended")
+    assert standing(node) == {"nodule", "a person's"}
+    assert [kind for kind, _ in states(node, "ris")] == ["fhir", "fhir"], "HL7 has no message of a finding alone"
+    assert [kind for kind, _ in states(node, "other")] == ["fhir", "fhir"], "it never had the embolism"
+    (first, note), (second, _) = deliver(node)
+    told = [(e["resource"]["code"]["text"], e["resource"]["status"]) for e in note["entry"]]
+    assert (first, second, told) == ("retraction", "fhir", [("embolism", "entered-in-error")])
+    said = [e.sentence for e in node.story().events if "stands no more" in e.sentence]
+    assert said == ["A finding of the earlier report of m stands no more: entered in error. ehr will be told."]
+    find(node, "nodule", "embolism", status="amended")
+    assert standing(node) == {"embolism", "nodule", "a person's"}
+    assert [kind for kind, _ in deliver(node)] == ["fhir"]
 
 
 def test_the_node_s_own_fhir_endpoint_says_so_too_until_a_re_run_brings_the_report_back(node: Node) -> None:
