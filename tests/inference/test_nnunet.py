@@ -41,6 +41,26 @@ def test_a_folder_around_the_trained_one_is_looked_into(tmp_path: Path) -> None:
     assert "plans.json" in found.pins
 
 
+def test_of_a_folder_as_training_left_it_only_what_runs_is_kept(tmp_path: Path) -> None:
+    made = nnunet_folder(tmp_path / "made")
+    for name in ("progress.png", "validation/PATIENT_007.nii.gz", "checkpoint_best.pth"):
+        place = made / "fold_0" / name
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(b"x")
+    (made / "dataset_fingerprint.json").write_text("{}")
+    found = store.add(made, tmp_path / "weights", taken=NOBODY)
+    assert set(found.pins) == {"plans.json", "dataset.json", "fold_0/checkpoint_final.pth"}
+    assert not list(found.files.rglob("*validation*"))
+    assert (made / "fold_0" / "validation" / "PATIENT_007.nii.gz").is_file(), "the site's own stays"
+
+
+def test_of_several_trained_configurations_one_must_be_given(tmp_path: Path) -> None:
+    for form in ("2d", "3d_fullres"):
+        nnunet_folder(tmp_path / "Dataset900_Organs" / f"nnUNetTrainer__nnUNetPlans__{form}")
+    with pytest.raises(BundleError, match=r"it holds 2 trained nnU-Nets \(nnUNetTrainer__nnUNetPlans__2d, "):
+        store.add(tmp_path / "Dataset900_Organs", tmp_path / "weights", taken=NOBODY, name="organs")
+
+
 def test_a_bundle_and_a_trained_folder_each_have_code_of_ours_that_runs_them() -> None:
     assert set(CHILDREN) == set(Framework)
 

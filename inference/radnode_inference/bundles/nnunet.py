@@ -103,6 +103,17 @@ def folds(folder: Path) -> dict[str, str]:
     return {}
 
 
+def lean(folder: Path) -> None:
+    """Take out what running it does not need: logs, pictures, and the masks of the patients whom it was validated on."""
+    needed = {PLANS, DATASET, *(f"fold_{fold}/{name}" for fold, name in folds(folder).items())}
+    for path in sorted(folder.rglob("*"), reverse=True):  # what is in a folder before the folder
+        if path.is_dir() and not path.is_symlink():
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif path.relative_to(folder).as_posix() not in needed:
+            path.unlink()
+
+
 def default_name(folder: Path) -> str:
     """What its data set is called."""
     return slug(str(read_json(folder / PLANS).get("dataset_name") or read_json(folder / DATASET).get("name") or ""))

@@ -96,6 +96,8 @@ def add(
         folder = Path(unfinished) / "bundle"
         (unzip if source.is_file() else copy)(source, folder / FILES)
         top_level(folder / FILES)
+        if nnunet.is_folder(folder / FILES):
+            nnunet.lean(folder / FILES)
         called = name or default_name(source, folder / FILES)
         described = describe(folder / FILES, name=called, modality=modality, orientation=orientation, kinds=kinds)
         there = weights / FOLDER / described.name
@@ -116,6 +118,8 @@ def describe(files: Path, *, name: str, modality: str, orientation: str, kinds: 
     """What a bundle or an nnU-Net folder says of itself, with the kinds that the site gave its classes. Raises BundleError."""
     if nnunet.is_folder(files):
         found = nnunet.describe(files, name=name, modality=modality, orientation=orientation)
+    elif several := sorted(p.name for p in files.glob("*") if nnunet.is_folder(p)):
+        raise BundleError(f"it holds {len(several)} trained nnU-Nets ({', '.join(several)}): give the folder of one")
     else:
         found = card.describe(files, name=name, modality=modality)
     try:
