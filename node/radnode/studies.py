@@ -134,12 +134,19 @@ class Story:
     shadow: tuple[ShadowRun, ...] = ()  # never part of what is reported
 
 
-def studies(session: Session, *, limit: int = 500, state: StudyState | None = None) -> tuple[StudySummary, ...]:
-    """The studies, the one with the newest image first."""
-    query = select(StudyRow).order_by(StudyRow.last_instance_at.desc(), StudyRow.study_uid).limit(limit)
+def studies(
+    session: Session, *, limit: int = 500, after: int = 0, state: StudyState | None = None
+) -> tuple[StudySummary, ...]:
+    """The studies, the one with the newest image first. after: so many of them are left out."""
+    query = select(StudyRow).order_by(StudyRow.last_instance_at.desc(), StudyRow.study_uid).limit(limit).offset(after)
     if state is not None:
         query = query.where(StudyRow.state == state)
     return tuple(summary(row) for row in session.scalars(query))
+
+
+def many(session: Session) -> int:
+    """How many studies there are."""
+    return session.scalar(select(func.count()).select_from(StudyRow)) or 0
 
 
 def of_patient(session: Session, study_uid: str) -> tuple[StudySummary, ...]:

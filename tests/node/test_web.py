@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 import threading
@@ -126,6 +127,18 @@ def test_a_study_page_tells_the_whole_story(client: httpx.Client, filled: Filled
         f"http://ohif.example/viewer?StudyInstanceUIDs={filled.lesion}",
     ):
         assert words in page, words
+
+
+def test_the_list_of_studies_goes_on_over_the_page(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    every = re.findall(r'class="row" href="/studies/([0-9.]+)"', client.get("/studies").text)
+    monkeypatch.setattr("radnode.web.pages.ON_A_PAGE", 2)
+    first, second = client.get("/studies").text, client.get("/studies?page=2").text
+    shown = [re.findall(r'class="row" href="/studies/([0-9.]+)"', text) for text in (first, second)]
+    assert len(every) > 4 and shown == [every[:2], every[2:4]]
+    assert f"1 to 2 of {len(every)} studies" in first and 'href="/studies?page=2"' in first
+    assert 'href="/studies?page=1"' in second and 'href="/studies?page=3"' in second
+    assert "There are not so many studies." in client.get("/studies?page=99").text
+    assert client.get("/studies?page=0").status_code == 422
 
 
 def test_a_study_that_no_model_read_says_so_and_not_that_the_ai_ended(client: httpx.Client, filled: Filled) -> None:

@@ -44,6 +44,8 @@ from radnode.web.upload import upload_pages
 from radnode.web.views import Render
 from radnode.worklist import Reader
 
+ON_A_PAGE = 1000
+"""Rows of the list of all studies."""
 MEDIA_TYPES = {"fhir": "application/fhir+json"}
 
 
@@ -124,10 +126,23 @@ def study_pages(made: APIRouter, render: Render, settings: Settings, database: D
         )  # fmt: skip
 
     @made.get("/studies")
-    def all_studies() -> HTMLResponse:
+    def all_studies(page: Annotated[int, Query(ge=1, le=100_000)] = 1) -> HTMLResponse:
+        after = (page - 1) * ON_A_PAGE
         with database.reading() as session:
-            found, ran = studies.studies(session, limit=2000), studies.with_jobs(session)
-        return render("studies.html", "Studies", "studies", studies=found, ran=ran)
+            found = studies.studies(session, limit=ON_A_PAGE, after=after)
+            ran, many = studies.with_jobs(session), studies.many(session)
+        last = after + len(found)
+        return render(
+            "studies.html",
+            "Studies",
+            "studies",
+            studies=found,
+            ran=ran,
+            many=many,
+            first=after + 1,
+            last=last,
+            page=page,
+        )
 
     @made.get("/studies/{study_uid}")
     def one_study(study_uid: StudyUid) -> HTMLResponse:
