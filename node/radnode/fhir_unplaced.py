@@ -43,7 +43,13 @@ def nowhere(now: float) -> tuple[ColumnElement[bool], ...]:
     """What holds of them: no study that is here has them."""
     placed = exists().where(ReportRow.id == ResourceRow.resource_id, ReportRow.study_uid == StudyRow.study_uid)
     recent = ResourceRow.updated_at > now - REMEMBERED_S
-    return (ResourceRow.kind == "DiagnosticReport", ResourceRow.current, ResourceRow.source != OWN, recent, ~placed)
+    return (
+        ResourceRow.kind == "DiagnosticReport",
+        ResourceRow.current.is_(True),
+        ResourceRow.source != OWN,
+        recent,
+        ~placed,
+    )
 
 
 def why(session: Session, report: Stored) -> str:
