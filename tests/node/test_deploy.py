@@ -15,7 +15,10 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from support.core import dataset, encoded
 from support.filled import Filled, fill
+from support.orthanc import Orthanc
+from support.receiver import receiver, wait_until
 
 from radnode import settings as settings_module
 from radnode.node_lock import TAKEN_S
@@ -177,6 +180,25 @@ def test_ohif_asks_orthanc_under_its_own_address() -> None:
     (port,) = services["front"]["ports"]
     viewer_url = tomllib.loads((folder / "radnode.toml").read_text())["web"]["viewer_url"]
     assert viewer_url.startswith(f"http://{port.rpartition(':')[0]}/") and "ports" not in services["viewer"]
+
+
+@pytest.mark.system
+def test_orthanc_sends_stable_studies_by_the_script_of_the_compose_file(tmp_path: Path) -> None:
+    folder = DEPLOY / "compose"
+    given = json.loads((folder / "orthanc.json").read_text())
+    assert [Path(name).name for name in given["LuaScripts"]] == ["autoroute.lua"]
+    ((name, (ae_title, _, _)),) = given["DicomModalities"].items()
+    with receiver(tmp_path / "data", accept_unknown_callers=True) as node:
+        modalities = {name: [ae_title, "127.0.0.1", node.port]}
+        more = {"LuaScripts": [str(folder / "autoroute.lua")], "StableAge": 1, "DicomModalities": modalities}
+        with Orthanc(tmp_path / "pacs", more) as pacs:
+            pacs.upload(encoded(dataset("1.2.3", "1.2.3.9", SeriesInstanceUID="1.2.3.2", Modality="SR")))
+            for n in range(3):
+                pacs.upload(encoded(dataset("1.2.3", f"1.2.3.{n}", SeriesInstanceUID="1.2.3.1")))
+            wait_until(lambda: len(node.rows()) >= 3, 20, f"the images: {pacs.log}")
+            ended = ("Success", "Failure")
+            wait_until(lambda: all(j["State"] in ended for j in pacs.http.get("/jobs?expand").json()), 20, "the jobs")
+        assert {row.sop_uid for row in node.rows()} == {"1.2.3.0", "1.2.3.1", "1.2.3.2"}
 
 
 def test_the_service_starts_again_when_the_database_was_not_there_and_not_when_its_settings_are_wrong() -> None:
