@@ -1,6 +1,7 @@
 """Breast MR studies as scanners really leave them: images made twice, series that confuse, times of single slices, odd b values."""
 
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +76,7 @@ def right(roles: Roles, made: breast.BreastPhantom) -> bool:
 
 def later(ds: pydicom.Dataset) -> None:
     """Reconstructed some seconds later, of the same acquisition."""
-    ds.ContentTime = f"{float(ds.ContentTime) + 5:013.6f}"
+    ds.ContentTime = f"{(datetime.strptime(ds.ContentTime, '%H%M%S.%f') + timedelta(seconds=5)):%H%M%S.%f}"
 
 
 @pytest.mark.parametrize("layout", [Layout.GE, Layout.PHILIPS, Layout.PHILIPS_ENHANCED])
@@ -193,7 +194,9 @@ def test_philips_phases_on_different_scales_are_declined_where_the_scale_slope_i
     def strip(ds: pydicom.Dataset) -> None:
         begin = ds[0x200510A0].value
         ds.remove_private_tags()
-        ds.AcquisitionTime = f"{float(ds.AcquisitionTime) + 100 * (begin // 60) + begin % 60:013.6f}"
+        ds.AcquisitionTime = (
+            f"{(datetime.strptime(ds.AcquisitionTime, '%H%M%S.%f') + timedelta(seconds=begin)):%H%M%S.%f}"
+        )
         ds.RescaleSlope = "1.3" if ds.TemporalPositionIdentifier == 1 else "2.6"
 
     folder = written(Layout.PHILIPS)
