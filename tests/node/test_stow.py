@@ -1,5 +1,6 @@
 """STOW-RS into the same store: what is answered, and what is kept."""
 
+import asyncio
 import socket
 import threading
 import time
@@ -10,7 +11,6 @@ from pathlib import Path
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from fastapi.testclient import TestClient
 from httpx import Client, Response
 from pydicom import Dataset
 from pydicom.uid import generate_uid
@@ -212,5 +212,12 @@ def test_a_study_is_not_complete_while_the_request_that_brings_it_goes_on(node: 
 def test_what_a_killed_web_process_took_in_is_forgotten_by_the_next_one(node: Node) -> None:
     with node.database.transaction() as session:
         session.add(SendingRow(association="a", study_uid=STUDY, slot=WEB, alive_until=1e12))
-    with TestClient(app.create(node.settings)), node.database.reading() as session:
+    served = app.create(node.settings)
+
+    async def begin_and_end() -> None:
+        async with served.router.lifespan_context(served):
+            pass
+
+    asyncio.run(begin_and_end())
+    with node.database.reading() as session:
         assert session.scalars(select(SendingRow)).all() == []
