@@ -61,8 +61,10 @@ def sign_in_by_provider(session: Session, name: str, role: Role, subject: str, n
 
     Raises RefusedError for a name that belongs to somebody else.
     """
-    if not 1 <= len(name) <= PROVIDED or not name.isprintable() or name != name.strip():
-        raise RefusedError(f"the identity provider gives no name of 1 to {PROVIDED} characters that can be shown")
+    if not 1 <= len(name) <= PROVIDED or not name.isprintable() or name != name.strip() or "/" in name:
+        raise RefusedError(
+            f"the identity provider gives no name of 1 to {PROVIDED} characters, without / and blanks at its ends"
+        )
     row = session.scalars(select(AccountRow).where(AccountRow.subject == subject)).first()
     if row is not None:
         if row.role != role:

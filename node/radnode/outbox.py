@@ -214,6 +214,7 @@ def changed(result: object) -> int:
 
 def tell(session: Session, study_uid: str, now: float, sentence: str) -> None:
     session.add(EventRow(study_uid=study_uid, at=now, action="deliver", sentence=sentence))
+    audit.concerns(session, study_uid)
 
 
 @dataclass(frozen=True, kw_only=True)

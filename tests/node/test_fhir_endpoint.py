@@ -215,9 +215,9 @@ def test_triage_reads_the_report_of_another_system(node: FhirNode, database: Dat
 def test_a_finding_of_another_system_can_be_ruled_on_and_its_report_is_not_for_the_node_to_run_or_retract(
     node: FhirNode, database: Database
 ) -> None:
-    study_uid, by = "1.2.3.78", "ct-lung (by FHIR)"
-    add_study(database, study_uid, "A-78")
-    said = others("A-78")
+    study_uid, by = "1.2.3.178", "ct-lung (by FHIR)"
+    add_study(database, study_uid, "A-178")
+    said = others("A-178")
     said["entry"][1]["resource"]["identifier"].append({"system": "urn:dicom:uid", "value": "urn:oid:1.2.78"})
     assert call(node, "POST", "", said).status_code == 200
     page = node.client.get(f"/studies/{study_uid}").text

@@ -352,8 +352,10 @@ def test_the_own_password_cannot_be_guessed_without_end_at_a_place_left_open(tmp
     new = {"password": "something else entirely", "again": "something else entirely"}
     with served(here) as client:
         sign_in(client, READER)
-        guesses = [client.post("/account", data=new | {"before": f"guess {n}"}).status_code for n in range(OF_ACCOUNT)]
-        assert set(guesses) == {422}
+        with here.database.transaction() as session:
+            for _ in range(OF_ACCOUNT - 1):
+                accounts_sessions.failed(session, READER, "192.0.2.1", time.time())
+        assert client.post("/account", data=new | {"before": "the last guess"}).status_code == 422
         assert client.post("/account", data=new | {"before": PASSWORD}).status_code == 429
     here.database.close()
 

@@ -134,9 +134,7 @@ def test_the_secret_of_the_client_is_never_in_the_settings_themselves(settings: 
     assert "s3cret" not in answer.text
 
 
-@pytest.mark.parametrize(
-    "name", ["o'brien@hospital.example", "HOSPITAL\\rita", "\u738b\u5c0f\u660e", "Rita <b>Reader</b>"]
-)
+@pytest.mark.parametrize("name", ["o'brien@hospital.example", "HOSPITAL\\rita", "\u738b\u5c0f\u660e", "Rita <b>Reader"])
 def test_a_name_is_the_providers_own(client: httpx.Client, there: Provider, name: str) -> None:
     there.claims = there.claims | {"preferred_username": name}
     page = client.get("/login/oidc")

@@ -12,12 +12,13 @@ import httpx
 import pytest
 from click.testing import CliRunner
 from sqlalchemy import select, update
+from sqlalchemy.exc import DataError
 from support.filled import Filled, fill
 from support.pages import serving
 from support.postgres import Postgres
 from support.results import add_study, prepare
 
-from radnode import studies
+from radnode import fhir_search, studies
 from radnode.cli import cli
 from radnode.settings import Settings, TriageRule, Web
 from radnode.tables import DeliveryRow, InstanceRow, ReportRow, ResultRow, StudyRow
@@ -80,7 +81,6 @@ def nul_and_length(client: httpx.Client) -> None:
         ("/login", {"name": "\0", "password": "x"}),
         ("/tokens/revoke", {"name": "\0"}),
         ("/peers", {"name": "a", "ae_title": "A", "url": "http://a/\0"}),
-        ("/peers", {"name": "a", "ae_title": "A", "way": "wado", "url": f"http://a/{'x' * 1000}"}),
     ):
         assert client.post(path, data=form).status_code == 422, path
     patient = {"resourceType": "Patient", "identifier": [{"system": "a", "value": "x\0y"}]}
@@ -457,6 +457,21 @@ def test_pictures_that_stall_the_decoder_keep_no_other_page_waiting(
 def test_an_address_with_a_nul_leads_nowhere(client: httpx.Client) -> None:
     for path in ("/models/%00", "/studies/%00", "/peers?edit=%00", "/fhir/Patient?identifier=%00", "/static/%00"):
         assert client.get(path).status_code == 400, path
+
+
+def test_a_value_that_the_database_does_not_take_is_refused_and_no_failure(
+    filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unfit(*_: object, **__: object) -> None:
+        raise DataError("INSERT", {}, ValueError("value too long for type character varying(64)"))
+
+    monkeypatch.setattr(studies, "studies", unfit)
+    monkeypatch.setattr(fhir_search, "search", unfit)
+    with serving(filled.settings) as client:
+        page = client.get("/studies", headers={"accept": "text/html"})
+        outcome = client.get("/fhir/Patient")
+    assert page.status_code == 422 and "nothing was changed" in page.text and "varying" not in page.text
+    assert outcome.status_code == 400 and "cannot be kept" in outcome.json()["issue"][0]["diagnostics"]
 
 
 def test_a_failure_is_told_on_a_page_with_the_headers_of_every_other(

@@ -97,10 +97,10 @@ def simulation_pages(made: APIRouter, render: Render, settings: Settings, databa
 
     @made.post("/triage/simulation")
     async def start(request: Request) -> Response:
-        form = await request.form()
-        sent = {key: value for key, value in form.items() if isinstance(value, str)}
-        if len(sent) != len(form):
-            raise HTTPException(422, NO_TEXT)
+        async with request.form() as form:
+            sent = {key: value for key, value in form.items() if isinstance(value, str)}
+            if len(sent) != len(form):
+                raise HTTPException(422, NO_TEXT)
         return await run_in_threadpool(begin, sent)
 
     def begin(sent: Mapping[str, str]) -> Response:
