@@ -123,6 +123,15 @@ def test_settings_database_and_other_studies_cannot_be_read(secrets: list[Path])
     assert "FOUND []" in ended.said
 
 
+def test_what_lies_beside_the_environment_is_not_shown() -> None:
+    ended = tried(f"""
+        import os
+        print("SEEN", *os.listdir({sys.prefix!r}))
+    """)
+    shown = set(ended.said.split()[1:])
+    assert {"bin", "lib"} <= shown <= {"bin", "lib", "lib64", "pyvenv.cfg"}
+
+
 def test_what_must_stay_hidden_is_never_shown() -> None:
     with pytest.raises(NoIsolationError, match="which a bundle has to see"):
         tried("print(1)", hidden=(Path(sys.prefix) / "lib" / "node-data",))

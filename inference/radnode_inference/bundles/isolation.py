@@ -20,6 +20,8 @@ import psutil
 from radnode_inference.bundles.isolation_child import REFUSED
 
 PACKAGE = Path(__file__).resolve().parent.parent
+PYTHON = ("bin", "lib", "lib64", "pyvenv.cfg")
+"""Of an environment: beside them a site may keep the node's settings and data."""
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
 SYSTEM = (
     "/lib",
@@ -132,12 +134,14 @@ def order_of(
 
 def libraries() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """(folder, same folder) of Python, its libraries and this package, and the links between them that stay links."""
-    python = [
-        sys.prefix,
-        sys.base_prefix if sys.base_prefix != "/usr" else "/usr/bin",
+    python = [f"{prefix}/{part}" for prefix in (sys.prefix, sys.base_prefix) for part in PYTHON]
+    places = [
+        *python,
         str(Path(sys.executable).resolve()),
+        sysconfig.get_path("stdlib"),
+        sysconfig.get_path("purelib"),
+        sysconfig.get_path("platlib"),
     ]
-    places = [*python, sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
     binds: dict[str, str] = {}
     links: list[tuple[str, str]] = []
     for place in (*places, str(PACKAGE), *SYSTEM, *DEVICES):
