@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -72,7 +73,10 @@ def convert(sources: Sequence[tuple[Path, str]], given: Mapping[str, Any], into:
     made = []
     for number, (file, sha256) in enumerate(sources, 1):
         name = FILE if number == 1 else f"fold-{number}.safetensors"
-        save_file(tensors(file), into / name)
+        try:
+            save_file(tensors(file), into / name)
+        except SafetensorError as e:  # a full disk, too
+            raise WeightsError(f"{file.name} cannot be stored: {e}") from e
         source = {"file": file.name, "sha256": sha256}
         made.append({"file": name, "sha256": digest(into / name), "source": source})
     described = {**given, **made[0]} | ({"folds": made[1:]} if made[1:] else {})

@@ -31,6 +31,8 @@ def refusals() -> Iterator["Settings"]:
 
     try:
         yield settings.load()
+    except OSError as e:
+        raise RadnodeError(str(e)) from e
     except (ValueError, KeyError) as e:
         raise RadnodeError(" ".join(str(e.args[0] if e.args else e).split())) from e
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from pydicom import dcmread
+from safetensors import SafetensorError
 from sqlalchemy import select
 from support.core import Node
 from support.weights import bring
@@ -170,6 +171,23 @@ def test_a_template_and_a_name_are_a_card(data: Path, tmp_path: Path) -> None:
     wrong = weights("add", str(file), "--model", VOCO, "--template", "BTCV", "--name", "ours")
     assert (wrong.exit_code, wrong.output) == (1, "radnode: ours has 2 classes, its card 14\n")
     assert "give --card, or --template" in weights("add", str(file), "--model", VOCO).output
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), SafetensorError("I/O error: No space left on device")]
+)
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def full(*_: object) -> None:
+        raise error
+
+    file, card = bring(tmp_path / "given")
+    monkeypatch.setattr(weights_store, "save_file", full)
+    refused = weights("add", str(file), "--model", VOCO, "--card", str(card))
+    assert (refused.exit_code, len(refused.output.splitlines())) == (1, 1)
+    assert "No space left on device" in refused.output
+    assert not [p for p in (data / "weights").rglob("*") if p.is_file()]
 
 
 def test_a_refusal_is_one_line_and_exit_code_1(data: Path, tmp_path: Path) -> None:
