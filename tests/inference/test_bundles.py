@@ -304,9 +304,8 @@ def test_a_result_without_an_affine_is_not_placed_by_guess() -> None:
 
 def test_the_weights_are_those_that_the_bundle_s_own_loader_reads(tmp_path: Path) -> None:
     loader = {"_target_": "CheckpointLoader", "load_path": "$@bundle_root + '/models/' + @modelname", "load_dict": {}}
-    for number, changed in enumerate(
-        ({"checkpointloader": loader}, {"handlers": [{"_target_": "StatsHandler"}, loader]})
-    ):
+    by_handler: dict[str, Any] = {"handlers": [{"_target_": "StatsHandler"}, loader]}
+    for number, changed in enumerate(({"checkpointloader": loader}, by_handler)):
         lean = bundle(tmp_path / str(number), inference={"modelname": "$'model_lowres.pt'", **changed})
         with pytest.raises(FileNotFoundError, match=r"reads model_lowres\.pt, which is not in the bundle"):
             checkpoint(configuration(lean), lean)

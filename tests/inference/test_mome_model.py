@@ -363,6 +363,7 @@ def test_inputs_do_not_depend_on_the_scale_of_the_scanner() -> None:
         ({"classes": [{"name": "a", "kind": "negative"}, {"name": "b", "kind": "negative"}]}, "0 classes"),
         ({"classes": [{"name": "a", "kind": "abnormality"}]}, "1 class; a head with one output"),
         ({"threshold": None}, "TypeError"),
+        ({"missing_allowed": ["DWI"]}, "'DWI' is none of dce, dwi and t2"),
     ],
 )
 def test_a_card_that_lacks_what_the_model_needs_is_refused(changed: dict[str, Any], reason: str) -> None:

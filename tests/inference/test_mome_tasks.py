@@ -88,6 +88,20 @@ def numbers(findings: Findings) -> dict[str, float]:
     return {m.concept.value: m.value / 100 for m in item.measurements}
 
 
+@pytest.mark.parametrize(
+    ("fed", "reason"),
+    [
+        ({"times_s": [70, 150, 230]}, "it reads 6 subtractions, its card gives it 3"),
+        ({"t2": [64, 32, 48]}, "input.t2 of 64 x 32 x 48 makes 24 tokens, it has 16 positions"),
+    ],
+)
+def test_a_card_that_feeds_a_network_what_it_cannot_read_is_refused_when_it_is_loaded(
+    tmp_path: Path, fed: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(WeightsError, match=reason):
+        MomeModel(written(tmp_path, MOME, MALIGNANT, task="malignancy", input=INPUT | fed), CPU)
+
+
 def test_a_subtype_is_told_with_every_probability_and_raises_no_alarm(tmp_path: Path, study: Study) -> None:
     found = result(written(tmp_path, MOME_SUBTYPE, SUBTYPES, task="subtype"), study)
     (item,) = found.items

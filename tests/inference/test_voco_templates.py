@@ -97,3 +97,11 @@ def test_a_fine_tuned_checkpoint_needs_only_its_name(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="has 14 classes, its card 17"):
         card.write_text(json.dumps(voco_templates.template("Word", "wrong")))
         weights_store.add([tmp_path / "btcv.pt"], "ct-voco", card, tmp_path / "other")
+
+
+def test_a_checkpoint_for_two_images_at_once_is_refused(tmp_path: Path) -> None:
+    torch.save(SwinUNETR(2, 2, feature_size=12, use_v2=True).state_dict(), tmp_path / "two.pt")
+    card = tmp_path / "card.json"
+    card.write_text(json.dumps(voco_templates.template("Spleen", "two")))
+    with pytest.raises(WeightsError, match="two reads 2 images at once; ct-voco shows it one"):
+        weights_store.add([tmp_path / "two.pt"], "ct-voco", card, tmp_path / "site")

@@ -23,6 +23,8 @@ EMBEDDINGS = {DCE: "dce_embed", DWI: "dwi_embed", T2: "t2_embed"}
 HEAD_WIDTH = 64
 CLS_POSITION = 1
 """The DCE position table has one row more than tokens: its row 0 is unused, row 1 is the CLS token's."""
+STRIDE = 16
+"""Voxels from token to token along each axis: three convolutions and a pooling, each of stride 2."""
 CONTAINERS, PREFIXES = ("state_dict", "model"), ("module.",)
 
 Tokens = dict[str, Tensor]

@@ -1,5 +1,6 @@
 """One MOME, or the several that were trained on other folds of the same data: their probabilities, and how they differ."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from radnode_inference import device as devices
 from radnode_inference.models.breast_mri import mome
+from radnode_inference.models.breast_mri.mome_input import InputSettings
 from radnode_inference.models.breast_mri.mome_settings import MomeSettings
 from radnode_inference.state_dict import read_tensors
 from radnode_inference.weights import WeightsError, WeightsFile
@@ -52,10 +54,25 @@ def loaded(weights: WeightsFile, settings: MomeSettings, device: torch.device, t
         network = mome.from_state_dict(state, heads=settings.heads).float().requires_grad_(requires_grad=False)
         if network.shape.classes != len(settings.classes):
             raise WeightsError(f"{path.name} has {network.shape.classes} classes, its card {len(settings.classes)}")
+        if why := unfit(network.shape, settings.input):
+            raise WeightsError(f"{path.name}: {why}")
         if networks and network.shape != networks[0].shape:
             raise WeightsError(f"{path.name} is a network of another shape than {weights.path.name}")
         networks.append(network)
     return Ensemble(networks=on(device, networks), device=device, temperature=temperature)
+
+
+def unfit(shape: mome.Shape, given: InputSettings) -> str:
+    """Why the network cannot be shown what the card says, "" when it can."""
+    channels = given.phases if given.times_s is None else len(given.times_s)
+    if channels != shape.channels[0]:
+        return f"it reads {shape.channels[0]} subtractions, its card gives it {channels}"
+    room = (shape.positions[0] - mome.CLS_POSITION - 1, *shape.positions[1:])
+    for modality, size, rows in zip(MODALITIES, (given.dce, given.dwi, given.t2), room, strict=True):
+        tokens = math.prod(-(-n // mome.STRIDE) for n in size)
+        if tokens > rows:
+            return f"input.{modality} of {' x '.join(map(str, size))} makes {tokens} tokens, it has {rows} positions"
+    return ""
 
 
 def shared(state: Mapping[str, Any], first: Mapping[str, Tensor]) -> dict[str, Any]:

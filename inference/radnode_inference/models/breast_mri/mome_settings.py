@@ -1,6 +1,6 @@
 """What the card of MOME weights says."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -70,7 +70,7 @@ class MomeSettings:
                 positive=positive(card["classes"], task),
                 site=next((code(c["site"]) for c in card["classes"] if "site" in c), None),
                 heads=None if heads is None else int(heads),
-                missing_allowed=frozenset(str(m) for m in card.get("missing_allowed", ())),
+                missing_allowed=modalities(card.get("missing_allowed", ())),
                 threshold=float(card["threshold"]),
                 augmentations=views(card, given),
                 saliency_steps=None if steps is None else max(int(steps), 0),
@@ -99,6 +99,14 @@ def positive(classes: list[Mapping[str, Any]], task: Task) -> int | None:
     if len(told) != 1:
         raise ValueError(f"{len(told)} classes are not called negative; one must be")
     return told[0]
+
+
+def modalities(given: Iterable[Any]) -> frozenset[str]:
+    """Raises ValueError for one that is none."""
+    found = frozenset(str(m) for m in given)
+    if odd := sorted(found - {"dce", "dwi", "t2"}):
+        raise ValueError(f"{odd[0]!r} is none of dce, dwi and t2")
+    return found
 
 
 def useless(metrics: Mapping[str, Any]) -> dict[frozenset[str], float]:

@@ -91,6 +91,12 @@ class LinspaceOnCpu(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+def channels_of(network: nn.Module) -> int:
+    """How many images the network is shown at once."""
+    body = network.body if isinstance(network, Classifier) else network
+    return body.get_parameter(FIRST).shape[1]
+
+
 def classes_of(state: StateDict) -> int:
     return shape_of(state, "out.conv.conv.weight")[0]
 

@@ -15,7 +15,7 @@ from radnode_inference.findings import Finding, Findings, ModelIdentity, trackin
 from radnode_inference.guards import Guards
 from radnode_inference.model import Progress
 from radnode_inference.models.chest_ct import voco
-from radnode_inference.models.chest_ct.cards import VOCO_VERSION
+from radnode_inference.models.chest_ct.cards import VOCO, VOCO_VERSION
 from radnode_inference.models.chest_ct.voco_enter import enter
 from radnode_inference.models.chest_ct.voco_settings import VocoSettings
 from radnode_inference.state_dict import read_tensors
@@ -105,4 +105,6 @@ def loaded(weights: WeightsFile, classes: int) -> voco.Classifier:
     there = network.body.get_parameter("head.bias").shape[0]
     if there != classes:
         raise WeightsError(f"{weights.name} has {there} classes, its card {classes}")
+    if (channels := voco.channels_of(network)) != 1:
+        raise WeightsError(f"{weights.name} reads {channels} images at once; {VOCO} shows it one")
     return network

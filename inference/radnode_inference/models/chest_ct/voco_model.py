@@ -151,4 +151,6 @@ def loaded(weights: WeightsFile, classes: int) -> nn.Module:
     there = network.get_parameter("out.conv.conv.bias").shape[0]
     if there != classes:
         raise WeightsError(f"{weights.name} has {there} classes, its card {classes}")
+    if (channels := voco.channels_of(network)) != 1:
+        raise WeightsError(f"{weights.name} reads {channels} images at once; {VOCO} shows it one")
     return network
