@@ -131,18 +131,8 @@ def study_pages(made: APIRouter, render: Render, settings: Settings, database: D
         with database.reading() as session:
             found = studies.studies(session, limit=ON_A_PAGE, after=after)
             ran, many = studies.with_jobs(session), studies.many(session)
-        last = after + len(found)
-        return render(
-            "studies.html",
-            "Studies",
-            "studies",
-            studies=found,
-            ran=ran,
-            many=many,
-            first=after + 1,
-            last=last,
-            page=page,
-        )
+        of_all = {"many": many, "first": after + 1, "last": after + len(found), "page": page}
+        return render("studies.html", "Studies", "studies", studies=found, ran=ran, of_all=of_all)
 
     @made.get("/studies/{study_uid}")
     def one_study(study_uid: StudyUid) -> HTMLResponse:
@@ -155,7 +145,7 @@ def study_pages(made: APIRouter, render: Render, settings: Settings, database: D
             found, ran = studies.of_patient(session, study_uid), studies.with_jobs(session)
         if not found:
             return render("missing.html", "Not here", "studies", 404, what="The node never received this study.")
-        return render("studies.html", "History of the patient", "studies", studies=found, ran=ran)
+        return render("studies.html", "History of the patient", "studies", studies=found, ran=ran, of_all={})
 
     @made.get("/fragments/studies/{study_uid}")
     def one_study_parts(study_uid: StudyUid) -> HTMLResponse:
