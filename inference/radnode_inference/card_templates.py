@@ -30,6 +30,6 @@ def text(name: str, weights_name: str = "", version: str = "1") -> str:
         return voco_templates.as_toml(voco_templates.template(name, weights_name, version))
     given = file.read_text(encoding="utf-8")
     for key, said in (("name", weights_name), ("version", version)):
-        line = f"{key} = {json.dumps(said, ensure_ascii=False)}"
-        given = re.sub(rf"(?m)^{key} = .*$", lambda _, line=line: line, given, count=1) if said else given
+        line = f"{key} = {json.dumps(said, ensure_ascii=False)}".replace("\\", r"\\")
+        given = re.sub(rf"(?m)^{key} = .*$", line, given, count=1) if said else given
     return given
