@@ -70,7 +70,7 @@ class Language:
 def chosen(headers: Headers) -> str:
     """The language of the cookie, else the one that Accept-Language likes best of those there are (RFC 9110 12.5.4)."""
     kept = cookie_parser(headers.get("cookie", "")).get(COOKIE)
-    if kept in LANGUAGES:
+    if kept is not None and kept in LANGUAGES:
         return kept
     wanted = sorted((preference(part) for part in headers.get("accept-language", "").split(",")), reverse=True)
     known = {"zh": "zh-TW", "en": "en"}
