@@ -192,11 +192,11 @@ def test_ct_voco_states_gates_score_and_calibration_of_a_generated_chest(
 
 
 def test_ct_voco_declines_an_inverted_chest(chest: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from radnode_inference.models.chest_ct import voco_enter
+    from radnode_inference import load
 
     model = create("cpu", tmp_path)
-    loaded = voco_enter.load
-    monkeypatch.setattr(voco_enter, "load", lambda headers, uid: inverted(loaded(headers, uid)))
+    loaded = load.load
+    monkeypatch.setattr(load, "load", lambda headers, uid: inverted(loaded(headers, uid)))
     with pytest.raises(DeclinedError) as declined:
         model.read(chest, lambda part, words: None)
     assert declined.value.gate == "out-of-distribution"
