@@ -233,3 +233,18 @@ def test_images_that_lie_wholly_on_one_side_show_that_breast(
     folder = written(Layout.TEMPORAL)
     change(folder, is_dynamic, aside)
     assert roles_of(Study.from_folder(folder)).side == side
+
+
+def test_several_phases_before_contrast_by_the_name_of_the_agent_alone_are_said(
+    written: Callable[[Layout], Path],
+) -> None:
+    def late(ds: pydicom.Dataset) -> None:
+        drop(ds, "ContrastBolusStartTime")
+        if int(ds.TemporalPositionIdentifier) == 2:
+            drop(ds, "ContrastBolusAgent")
+
+    folder = written(Layout.TEMPORAL)
+    change(folder, is_dynamic, late)
+    roles = roles_of(Study.from_folder(folder))
+    assert len(roles.posts) == 3
+    assert any(a.startswith("The first 2 phases are taken for those before contrast") for a in roles.assumptions)

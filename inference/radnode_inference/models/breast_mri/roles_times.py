@@ -251,7 +251,14 @@ def split(ordered: Sequence[TimePoint], injection: float | None) -> tuple[tuple[
             raise DeclinedError(
                 "timing", "ContrastBolusStartTime does not lie between the phases without and with ContrastBolusAgent"
             )
-        return tuple(ordered[: max(plain) + 1]), ()
+        several = (
+            max(plain) > 0 and injection is None
+        )  # a name that was typed late would make an enhanced phase one of them
+        said = (
+            f"The first {max(plain) + 1} phases are taken for those before contrast, because ContrastBolusAgent is named in"
+            " the later ones only; when it was given is not stated.",
+        )
+        return tuple(ordered[: max(plain) + 1]), said if several else ()
     if injection is not None:
         return tuple(p for p in ordered if p.begins_s + (p.lasts_s or 0) / 2 < injection), ()
     return tuple(ordered[:1]), (
