@@ -207,6 +207,12 @@ def study_of(session: Session, named: About, before: str) -> str:
     return before if before in found else found[0] if len(found) == 1 else ""
 
 
+def study_known(session: Session, report: Stored) -> str:
+    """The study that a stored report is about, the node's own or another system's; "" when nobody knows."""
+    row = session.get(ReportRow, report.id)
+    return study_of(session, about_with(report, around(session, report)), "" if row is None else row.study_uid)
+
+
 def name_for(session: Session, study_uid: str, report: Stored, there: Sequence[Stored]) -> str:
     """The Device's name, or who signed, or who posted; made unique among the reports of the study."""
     performers = [str(v) for v in at(report.body, "performer.display")]

@@ -47,9 +47,9 @@ FORMS: Mapping[str, Mapping[str, str]] = {
     "/triage/simulation/{number}/cancel": {},
     "/deliveries/{delivery_id}/send-again": {"study_uid": "1.2.3"},
     "/peers": {
-        "name": "a b", "ae_title": "X", "address": "10.9.9.9", "host": "pacs", "port": "104", "quiet_s": "5", "may": "send",
-        "profile": "sr", "way": "move", "url": "http://pacs", "user": "u", "password": "file:/x", "token": "", "tls": "false",
-        "certificate_name": "", "old": "", "chosen": "true", "sure": "true",
+        "name": "try", "ae_title": "X", "address": "10.9.9.9", "host": "pacs", "port": "104", "quiet_s": "5", "may": "send",
+        "way": "move", "url": "http://pacs", "user": "u", "password": "file:/x", "tls": "false", "old": "try",
+        "chosen": "true", "sure": "true",
     },
     "/peers/remove": {"name": "nobody"},
     "/peers/test": {"name": "nobody"},
@@ -68,9 +68,10 @@ FORMS: Mapping[str, Mapping[str, str]] = {
     "/tokens/revoke": {"name": "nobody"},
 }  # fmt: skip
 """The path of each form -> fields that are formed well, and would lead to nothing here (so that the whole table can be tried)."""
+NESTED = "rules = " + "[" * 3000
 ODD = (
-    "%ff%fe", "%c0%80", "-1", "1e999", "nan", "9" * 40, "'; DROP TABLE studies; --", "{{ 7 * 7 }}", "../../etc/passwd", "\r\nX: y",
-    "\N{RIGHT-TO-LEFT OVERRIDE}x", "[" * 3000, "\N{GRINNING FACE}", " ", "１", "x" * 70_000,
+    "%ff%fe", "%c0%80", "-1", NESTED, "1e999", "nan", "9" * 40, "'; DROP TABLE studies; --", "{{ 7 * 7 }}", "../../etc/passwd", "\r\nX: y",
+    "\N{RIGHT-TO-LEFT OVERRIDE}x", "\N{GRINNING FACE}", " ", "１", "x" * 70_000,
 )  # fmt: skip
 OWN = frozenset({"audit", "audit_head", "attempts"})
 """Tables that tell of what was refused."""

@@ -239,10 +239,10 @@ def test_names_leave_the_screen_with_the_session_and_what_was_written_is_sent_af
     accounts.add(node.database, READER, Role.READER, PASSWORD, time.time())
     with serving(node.settings) as client:
         url = str(client.base_url).rstrip("/")
-        page = browser.new_page()
+        context = browser.new_context()
+        page, other = context.new_page(), context.new_page()
         sign_in_by_page(page, url)
         page.wait_for_selector("text=MÜLLER")
-        other = page.context.new_page()
         other.goto(f"{url}/studies/{node.lesion}")
         other.fill("#remark-text", "call the ward")
         with node.database.transaction() as session:
@@ -257,13 +257,13 @@ def test_names_leave_the_screen_with_the_session_and_what_was_written_is_sent_af
             other.click("#remark button")
         assert "You are signed out" in other.content()
         picture(other, "signed-out")
-        with page.context.expect_page() as opened:
-            other.click("text=Sign in")
+        with context.expect_page() as opened:
+            other.get_by_role("link", name="Sign in", exact=True).click()
         sign_in_by_page(opened.value, url)
         other.reload()
         assert other.locator("#remark-text").input_value() == "call the ward"
         assert other.locator("tr, #remark").count()
-        page.context.close()
+        context.close()
     with node.database.reading() as session:
         assert verdicts.remarks(session)[node.lesion] == "call the ward"
     node.database.close()

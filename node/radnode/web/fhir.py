@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from radnode import audit_search, fhir_search, fhir_store
+from radnode import audit_search, fhir_reports, fhir_search, fhir_store
 from radnode import fhir_transaction as transactions
 from radnode.database import Database
 from radnode.errors import FhirError
@@ -20,7 +20,6 @@ from radnode.fhir_search import Page, Pairs
 from radnode.fhir_store import Json, Stored
 from radnode.fhir_transaction import Writer
 from radnode.settings import Settings
-from radnode.tables import ReportRow
 from radnode.web.fhir_answer import UNFIT, answer, guarded, handed_over, said
 from radnode.web.fhir_capability import capability
 
@@ -80,16 +79,16 @@ def reading(made: APIRouter, database: Database) -> None:
     @guarded
     def read(request: Request, kind: str, resource_id: str) -> Response:
         with database.reading() as session:
-            concerning(request, session, kind, resource_id)
-            return handed_over(there(fhir_store.get(session, kind, resource_id), kind))
+            found = concerning(request, session, fhir_store.get(session, kind, resource_id))
+            return handed_over(there(found, kind))
 
     @made.get("/{kind}/{resource_id}/_history")
     @guarded
     def history(request: Request, kind: str, resource_id: str) -> Response:
         """Every version, the newest first."""
         with database.reading() as session:
-            concerning(request, session, kind, resource_id)
             found = fhir_store.history(session, kind, resource_id)
+            concerning(request, session, found[0] if found else None)
         there(found[0] if found else None, kind)
         return answer(
             {"resourceType": "Bundle", "type": "history", "total": len(found), "entry": versions(request, found)}
@@ -100,14 +99,15 @@ def reading(made: APIRouter, database: Database) -> None:
     def version(request: Request, kind: str, resource_id: str, version: str) -> Response:
         number = int(version) if version.isdecimal() and len(version) < 9 else -1
         with database.reading() as session:
-            concerning(request, session, kind, resource_id)
-            return handed_over(there(fhir_store.get(session, kind, resource_id, number), kind))
+            found = concerning(request, session, fhir_store.get(session, kind, resource_id, number))
+            return handed_over(there(found, kind))
 
 
-def concerning(request: Request, session: Session, kind: str, resource_id: str) -> None:
-    """For the audit: of which study the report is that is read."""
-    row = session.get(ReportRow, resource_id) if kind == "DiagnosticReport" else None
-    request.state.study_uid = "" if row is None else row.study_uid
+def concerning(request: Request, session: Session, stored: Stored | None) -> Stored | None:
+    """The same, and for the audit: of which study the report is that is read."""
+    if stored is not None and stored.kind == "DiagnosticReport":
+        request.state.study_uid = fhir_reports.study_known(session, stored)
+    return stored
 
 
 def writing(made: APIRouter, database: Database, settings: Settings) -> None:
