@@ -41,6 +41,10 @@ class ConnectionEndedError(Exception):
     """The peer closed the connection, or was silent or too slow for too long."""
 
 
+class NothingCameError(ConnectionEndedError):
+    """The peer closed the connection without having sent a byte: it looked whether somebody listens."""
+
+
 class PduReader:
     """Whole PDUs from a blocking socket, read in large pieces into one buffer without copying.
 
@@ -53,6 +57,7 @@ class PduReader:
         self._buffer = bytearray(BUFFER)
         self._view = memoryview(self._buffer)
         self._start = self._end = 0
+        self._came = False
         self.set_idle(idle_s)
 
     def set_idle(self, idle_s: float) -> None:
@@ -94,8 +99,9 @@ class PduReader:
         except OSError as e:
             raise ConnectionEndedError("the peer was silent for too long or reset the connection") from e
         if not count:
-            raise ConnectionEndedError("the peer closed the connection")
+            raise (ConnectionEndedError if self._came else NothingCameError)("the peer closed the connection")
         self._end += count
+        self._came = True
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         if time.monotonic() > deadline:
             raise ConnectionEndedError("the peer sends too slowly")

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from radnode import tls
 from radnode.association import ARTIM_S, Association, negotiate
-from radnode.association_pdu import ConnectionEndedError, PduReader, ProtocolError, abort
+from radnode.association_pdu import ConnectionEndedError, NothingCameError, PduReader, ProtocolError, abort
 from radnode.association_serve import Session
 from radnode.association_services import Services
 from radnode.database import Database
@@ -185,6 +185,8 @@ class Child:
             tell("A caller broke the protocol and was cut off.", "abort", address, str(e))
             with suppress(OSError):
                 connection.sendall(abort(e.reason))
+        except NothingCameError:  # `/readyz` and load balancers look so every few seconds: no news
+            pass
         except (ConnectionEndedError, OSError) as e:
             tell("A connection ended early.", "cut", address, str(e))
         except Exception:

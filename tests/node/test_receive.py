@@ -234,6 +234,18 @@ def test_a_caller_that_lets_no_association_go_leaves_seats_to_others(tmp_path: P
         assert ask("OTHER")[0] == 3, "sixteen in all"
 
 
+def test_who_only_looks_whether_somebody_listens_is_no_line_in_the_log(tmp_path: Path) -> None:
+    """`/readyz` and load balancers do so every few seconds."""
+    with receiver(tmp_path / "data", processes=1) as node:
+        for sent in (b"", b"\x01"):
+            with socket.create_connection(("127.0.0.1", node.port), 5) as looking:
+                looking.sendall(sent)
+                looking.shutdown(socket.SHUT_WR)
+                assert looking.recv(1) == b""
+        node.wait_for_log("A connection ended early")
+        assert node.log.read_text().count("A connection ended early") == 1
+
+
 def test_a_full_disk_is_a700_over_the_wire(tmp_path: Path) -> None:
     with (
         receiver(tmp_path / "data", accept_unknown_callers=True, disk_free_min_mb=10**9) as node,
