@@ -103,6 +103,7 @@ def test_metrics_measure_what_the_tables_hold(families: dict[str, Any]) -> None:
     assert value(listed, f"{listed}_count") == 3
     assert value(listed, f"{listed}_sum") == pytest.approx(3 * 14.0)
     assert value("radnode_disk_free_bytes") > 0
+    assert (value("radnode_ready", check="database"), value("radnode_ready", check="disk")) == (1, 1)
     assert value("radnode_memory_bytes", role="web") > 10_000_000
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 from sqlalchemy import select
@@ -39,6 +40,10 @@ class NodeCollector(Collector):
     def collect(self) -> Iterator[Family]:
         with self._database.reading() as session:
             yield from metrics_tables.families(session, time.time())
+        ready = GaugeMetricFamily("radnode_ready", "1 where /readyz has nothing against it.", labels=["check"])
+        for name, said in checks(self._settings, self._database).items():
+            ready.add_metric([name], float(said == "ok"))
+        yield ready
         yield from metrics_machine.families(self._settings)
         yield from self._gpus.families()
 
@@ -60,12 +65,18 @@ def router(settings: Settings, database: Database) -> APIRouter:
     def readyz() -> JSONResponse:
         """503 when the database does not answer, the disk is nearly full, or `radnode serve` runs here and nobody
         takes DICOM connections; which of them stands in the answer."""
-        checks = {"database": database_answers(database), "disk": disk_free(settings)}
-        if is_served(settings):
-            checks["receiver"] = receiver_answers(settings)
-        return JSONResponse(checks, status_code=200 if all(v == "ok" for v in checks.values()) else 503)
+        said = checks(settings, database)
+        return JSONResponse(said, status_code=200 if all(v == "ok" for v in said.values()) else 503)
 
     return made
+
+
+def checks(settings: Settings, database: Database) -> dict[str, str]:
+    """What the node needs to take and do work -> "ok", or what is wrong."""
+    said = {"database": database_answers(database), "disk": disk_free(settings)}
+    if is_served(settings):
+        said["receiver"] = receiver_answers(settings)
+    return said
 
 
 def database_answers(database: Database) -> str:
