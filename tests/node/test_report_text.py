@@ -112,7 +112,7 @@ def test_a_text_is_edited_saved_with_its_history_and_the_draft_taken_again_in_th
     client: httpx.Client, node: Case
 ) -> None:
     draft = form(client, node.lesion)["text"]
-    assert send(client, node.lesion, "save", text="A <nodule>.\r\nIn two lines.\x00").status_code == 200
+    assert send(client, node.lesion, "save", text="A <nodule>.\r\nIn two lines.\x07").status_code == 200
     assert form(client, node.lesion)["text"] == "A &lt;nodule&gt;.\nIn two lines."
     page = client.get(f"/studies/{node.lesion}").text
     assert "Saved by Dr Lin" in page
