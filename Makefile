@@ -65,7 +65,7 @@ faults: setup packages
 
 fuzz: setup packages
 	@RADNODE_FUZZ_RUNS=$(or $(RUNS),3000) RADNODE_FUZZ_SEED=$(or $(SEED),1) \
-	  $(BIN)/python -m pytest -s tests/node/test_fuzz.py --timeout 7200 $(ARGS)
+	  $(BIN)/python -m pytest -s -p no:logging tests/node/test_fuzz.py --timeout 7200 $(ARGS) # no:logging, which keeps every line in memory
 
 day: setup
 	@$(BIN)/python benchmarks/day.py $(ARGS)
