@@ -1,9 +1,10 @@
 """Studies that are wanted from other systems: the queue of fetches. The only writer of its table."""
 
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import and_, exists, func, or_, select, update
+from sqlalchemy import Connection, and_, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -13,8 +14,7 @@ from radnode.claims import is_alive, new_token, own_machine
 from radnode.database import Database
 from radnode.events import Action
 from radnode.jobs import changed
-from radnode.store_index import AFTER_S
-from radnode.tables import StudyRow
+from radnode.tables import InstanceRow, StudyRow
 from radnode.tables_pacs import EvidenceRow, FetchRow
 
 QUEUED, RUNNING, DONE, FAILED = "queued", "running", "done", "failed"
@@ -23,6 +23,8 @@ ATTEMPTS = 5
 LEASE_S = 60.0
 """A claim that nobody renewed for so long is free again. Longer than a loop waits that failed, or a locked database."""
 
+AFTER_S = 60.0
+"""What comes so long after a fetch has ended is no part of it."""
 NOT_YET = 1e18
 """In the place of the end of a fetch that goes on."""
 RECENT_S = 86400.0
@@ -172,6 +174,16 @@ def as_prior_only() -> ColumnElement[bool]:
     ended_at = select(func.max(func.coalesce(FetchRow.ended_at, NOT_YET))).where(of_it).correlate(StudyRow)
     asked = exists().where(of_it, FetchRow.why == PRIOR) & ~exists().where(of_it, FetchRow.why != PRIOR)
     return asked & (StudyRow.last_instance_at <= ended_at.scalar_subquery() + AFTER_S)
+
+
+def is_sent_anew(connection: Connection, study_uid: str) -> bool:
+    """Whether a study that was fetched as a prior, and not read, is now sent to be read. Its first object says so."""
+    of_it = (FetchRow.study_uid == study_uid, FetchRow.why == PRIOR, FetchRow.state == DONE)
+    ended_at = connection.execute(select(func.max(FetchRow.ended_at)).where(*of_it)).scalar()
+    if ended_at is None or time.time() <= ended_at + AFTER_S:
+        return False
+    since = (InstanceRow.study_uid == study_uid, InstanceRow.received_at > ended_at + AFTER_S)
+    return connection.execute(select(InstanceRow.id).where(*since).limit(1)).first() is None
 
 
 def are_coming(session: Session, study_uid: str) -> bool:

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Insert, Select, bindparam, case, func, insert, literal_column, select, update
+from sqlalchemy import Connection, Engine, Insert, Select, bindparam, case, insert, literal_column, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from radnode.database import Database
 from radnode.errors import StoreError
+from radnode.fetches import is_sent_anew
 from radnode.store_check import OUT_OF_RESOURCES, Arrival, Identity
 from radnode.tables import EventRow, InstanceRow
-from radnode.tables_pacs import FetchRow
 
 ADVISORY_LOCK = 0x52414431
 """PostgreSQL: one group of commits at a time, as SQLite does by itself."""
@@ -26,9 +26,6 @@ MAX_GROUP = 200
 INSTANCES: Any = InstanceRow.__table__
 COLUMNS = [c.name for c in INSTANCES.columns if c.name != "id"]
 INSERT = insert(INSTANCES)
-FETCHES: Any = FetchRow.__table__
-AFTER_S = 60.0
-"""What comes so long after a fetch has ended is no part of it."""
 LET_GO = -1
 """In the place of the size of a file that was let go (see InstanceRow.gone_at)."""
 KNOWN: Select[Any] = select(
@@ -249,18 +246,6 @@ class Index:
             "settled": False,
             "gone_at": None,
         }
-
-
-def is_sent_anew(connection: Connection, study_uid: str) -> bool:
-    """Whether a study that was fetched as a prior, and not read, is now sent to be read. Its first object says so."""
-    of_it = (FETCHES.c.study_uid == study_uid, FETCHES.c.why == "prior", FETCHES.c.state == "done")
-    ended_at = connection.execute(select(func.max(FETCHES.c.ended_at)).where(*of_it)).scalar()
-    if ended_at is None or time.time() <= ended_at + AFTER_S:
-        return False
-    told = select(INSTANCES.c.id).where(
-        INSTANCES.c.study_uid == study_uid, INSTANCES.c.received_at > ended_at + AFTER_S
-    )
-    return connection.execute(told.limit(1)).first() is None
 
 
 def called_also(before: str, entry: Entry) -> str:
