@@ -1,6 +1,6 @@
 """Images per second into radnode, DCMTK's storescp and Orthanc: the same files, in one run, in turn.
 
-python benchmarks/receive.py [--slices 500] [--rounds 3] [--associations 1,4] [--only "radnode,storescp,storescp flushed,orthanc,disk"]
+python benchmarks/receive.py [--slices 500] [--rounds 3] [--associations 1,4] [--only "radnode,storescp,storescp flushed,storescp recorded,orthanc,disk"]
 
 Senders are DCMTK's storescu, everything with TCP_NODELAY=1 (without it, each image waits 45 ms for a delayed ACK). Each
 sender sends every slice; with four associations each sends its own study. radnode answers after fsync of file and
@@ -8,6 +8,8 @@ folder and the commit of the row; Orthanc flushes the file, storescp nothing. On
 
 storescp +B      writes what it receives as it comes (bit preserving), without building a data set
 storescp flushed the same, with fsync of file and folder before it answers (`flush_on_close.c`, needs a C compiler)
+storescp recorded the same, and with its SHA-256 and a row committed: radnode's promises kept by a receiver in C
+                 (needs libssl-dev and libsqlite3-dev)
 disk             receives nothing: threads write, flush and name the bytes as radnode does, one for each association
 """
 
@@ -88,18 +90,23 @@ def radnode(folder: Path) -> Iterator[tuple[Send, Clear]]:
 
 
 @contextmanager
-def storescp(folder: Path, *options: str, preload: Path | None = None) -> Iterator[tuple[Send, Clear]]:
+def storescp(folder: Path, *options: str, **environment: str) -> Iterator[tuple[Send, Clear]]:
     out, port = Path(tempfile.mkdtemp(prefix="storescp-", dir=folder)), free_port()
     command = ["/usr/bin/storescp", "--fork", *options, "-aet", "RADNODE", "-od", str(out), str(port)]
-    with running(command, port, {"LD_PRELOAD": str(preload)} if preload else {}):
+    with running(command, port, environment):
         yield partial(send, port), partial(empty, out)
 
 
-def flushed_storescp(folder: Path) -> AbstractContextManager[tuple[Send, Clear]]:
+def flushed_storescp(folder: Path, **environment: str) -> AbstractContextManager[tuple[Send, Clear]]:
     library = folder / "flush_on_close.so"
     source = ROOT / "benchmarks" / "flush_on_close.c"
-    subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"], check=True)
-    return storescp(folder, "+B", preload=library)
+    command = ["cc", "-O2", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl", "-lcrypto", "-lsqlite3"]
+    subprocess.run(command, check=True)
+    return storescp(folder, "+B", LD_PRELOAD=str(library), **environment)
+
+
+def recorded_storescp(folder: Path) -> AbstractContextManager[tuple[Send, Clear]]:
+    return flushed_storescp(folder, RECORD_IN=str(folder / "recorded.db"))
 
 
 @contextmanager
@@ -200,6 +207,7 @@ RECEIVERS = {
     "storescp": storescp,
     "storescp +B": lambda folder: storescp(folder, "+B"),
     "storescp flushed": flushed_storescp,
+    "storescp recorded": recorded_storescp,
     "orthanc": orthanc,
     "disk": disk,
 }
@@ -255,7 +263,7 @@ def print_table(rates: dict[tuple[str, int], list[float]], names: Sequence[str],
             median = statistics.median(found)
             ratio = statistics.median(rates["radnode", count]) / median if "radnode" in names else float("nan")
             print(
-                f"{count} associations  {name:16} {median:7.0f}  ({min(found):.0f} to {max(found):.0f})  {ratio:5.2f}"
+                f"{count} associations  {name:17} {median:7.0f}  ({min(found):.0f} to {max(found):.0f})  {ratio:5.2f}"
             )
 
 
