@@ -37,6 +37,11 @@ def dropped(before: Json, after: Json) -> list[Json]:
     return [entry for entry in before["entry"] if entry["fullUrl"] not in there and is_of_ai(entry["resource"])]
 
 
+def with_owners(entries: Sequence[Json], bundle: Json) -> list[Json]:
+    """The entries, and those of `bundle` that they refer to: a transaction may point at nothing outside of itself."""
+    return [*(e for e in bundle["entry"] if e["resource"]["resourceType"] in ("Device", "ImagingStudy")), *entries]
+
+
 def is_of_ai(resource: Json) -> bool:
     asserted = AI_ASSERTED in resource.get("meta", {}).get("security", ())
     return resource["resourceType"] == "Observation" and asserted and resource["status"] != ENTERED_IN_ERROR

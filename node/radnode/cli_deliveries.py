@@ -37,15 +37,19 @@ def list_(destination: str) -> None:
 @click.pass_context
 def send_again(ctx: click.Context, numbers: tuple[int, ...], destination: str) -> None:
     """Owe what was given up once more: deliveries by their NUMBERS (see `list`), or all of one destination."""
-    from radnode import outbox
+    from radnode import resend, settings
 
     if not numbers and not destination:
         raise click.UsageError("Name deliveries, or a destination with --all.")
+    loaded, now = settings.load(), time.time()
     with opened() as database:
-        now = time.time()
-        sent = outbox.send_all_again(database, destination, now) if destination else 0
-        refused = [n for n in numbers if not outbox.send_again(database, n, now)]
-        click.echo(f"{sent + len(numbers) - len(refused)} are owed again.")
-    for number in refused:
-        click.echo(f"radnode: delivery {number} was not given up, or its result is not current any more.", err=True)
-    ctx.exit(1 if refused else 0)
+        sent = resend.send_all_again(database, loaded, destination, now) if destination else ()
+        said = {n: resend.send_again(database, loaded, n, now) for n in numbers}
+    outcomes = (*sent, *said.values())
+    click.echo(f"{outcomes.count('')} are owed again.")
+    if overtaken := sent.count(resend.OVERTAKEN):
+        click.echo(f"{overtaken} withdrawn: {resend.OVERTAKEN}")
+    for number, problem in said.items():
+        if problem:
+            click.echo(f"radnode: delivery {number}: {problem}", err=True)
+    ctx.exit(1 if any(said.values()) else 0)

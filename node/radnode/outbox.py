@@ -57,7 +57,7 @@ class Batch:
 
 
 class Outbox:
-    """The only writer of delivery states, but for `results`, which owes and withdraws, and `withdrawals`."""
+    """The only writer of delivery states, but for `results`, which owes and withdraws, `withdrawals` and `resend`."""
 
     def __init__(self, database: Database, data: Path) -> None:
         self.database = database
@@ -272,23 +272,3 @@ def dead(database: Database, destination: str = "") -> tuple[Dead, ...]:
             Dead(id=d.id, study_uid=d.study_uid, destination=d.destination, kind=kind, error=d.error)
             for d, kind in session.execute(query)
         )
-
-
-def send_all_again(database: Database, destination: str, now: float) -> int:
-    """Everything that was given up there is owed once more; how many."""
-    return sum(send_again(database, d.id, now) for d in dead(database, destination))
-
-
-def send_again(database: Database, delivery_id: int, now: float) -> bool:
-    """A person asks once more for what was given up or not taken. False when that is not so, or the result not current."""
-    with database.transaction() as session:
-        row = session.get(DeliveryRow, delivery_id)
-        if row is None or row.state not in (DeliveryState.DEAD, DeliveryState.NOT_TAKEN):
-            return False
-        result = session.get(ResultRow, row.result_uid)
-        if result is None or not result.current:
-            return False
-        row.state, row.attempt, row.created_at, row.due_at = DeliveryState.OWED, 0, now, now
-        row.claimed_by, row.claimed_until = "", 0.0
-        tell(session, row.study_uid, now, f"The {result.kind} for {row.destination} is to be sent again.")
-        return True

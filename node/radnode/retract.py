@@ -78,18 +78,19 @@ def drop_findings(
 
     In the transaction that records `stored`, before it does: a server would else go on showing the Observations.
     """
-    from radnode_fhir.retraction import dropped, retraction
+    from radnode_fhir.retraction import dropped, retraction, with_owners
 
     query = select(ReportRow).where(ReportRow.study_uid == study_uid, ReportRow.model == model)
     report = session.scalars(query).one_or_none()
     new = next((r for r in stored if r.kind == "fhir"), None)
     if new is None or report is None or report.status == ENTERED_IN_ERROR:
         return
-    entries = dropped(cast(dict[str, Any], report.bundle), orjson.loads(new.path.read_bytes()))
+    old = cast(dict[str, Any], report.bundle)
+    entries = dropped(old, orjson.loads(new.path.read_bytes()))
     if not entries:
         return
     uid, issued = uid_from((RETRACTION, "findings", report.id, str(now))), datetime.fromtimestamp(now, UTC)
-    made = retraction([{"entry": entries}], uid, reason="", issued=issued)
+    made = retraction([{"entry": with_owners(entries, old)}], uid, reason="", issued=issued)
     fhir_transaction.keep(session, made, now)
     servers = {d.name for d in addresses.destinations(session, settings) if d.kind == "fhir"}
     gone = [s for s in sent(session, study_uid, model, now) if s[1].kind == "fhir" and s[0].destination in servers]

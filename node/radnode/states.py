@@ -63,7 +63,9 @@ DELIVERY: Mapping[DeliveryState, frozenset[DeliveryState]] = {
     # owed: current again, re-run, or not kept by the destination; dead: not kept for days
     DeliveryState.DELIVERED: frozenset({DeliveryState.OWED, DeliveryState.RETRACTED, DeliveryState.DEAD}),
     DeliveryState.RETRACTED: frozenset({DeliveryState.OWED}),
-    DeliveryState.DEAD: frozenset({DeliveryState.OWED}),
+    DeliveryState.DEAD: frozenset(
+        {DeliveryState.OWED, DeliveryState.WITHDRAWN}
+    ),  # withdrawn: a note that was overtaken
     DeliveryState.WITHDRAWN: frozenset({DeliveryState.OWED}),  # superseded before it left, and current again
     DeliveryState.NOT_TAKEN: frozenset({DeliveryState.OWED}),
 }

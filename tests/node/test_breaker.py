@@ -12,7 +12,7 @@ from support.orthanc import free_ports
 from support.pacs_scp import pacs_scp
 from support.results import add_job, add_study, four, prepare, record
 
-from radnode import breaker, outbox
+from radnode import breaker, outbox, resend
 from radnode.breaker import LIMIT, Breaker
 from radnode.database import Database
 from radnode.settings import Deliver, Destination, Settings
@@ -105,7 +105,7 @@ def test_what_was_given_up_is_counted_and_sent_again_at_one_word(tmp_path: Path)
         with database.reading() as session:
             assert outbox.counts(session)["out"] == outbox.Count(dead=8)
         assert {d.error for d in outbox.dead(database)} == {"refused"}
-        assert outbox.send_all_again(database, "elsewhere", 1.0) == 0
-        assert outbox.send_all_again(database, "out", 1.0) == 8
+        assert resend.send_all_again(database, settings, "elsewhere", 1.0) == ()
+        assert resend.send_all_again(database, settings, "out", 1.0) == ("",) * 8
         with delivering(settings):
             until(lambda: states(database, "out") == {"delivered"}, "another delivery")

@@ -18,7 +18,8 @@ from support.storage_scp import storage_scp
 
 from radnode import deliver
 from radnode.database import Database
-from radnode.outbox import Outbox, send_again
+from radnode.outbox import Outbox
+from radnode.resend import NOT_DEAD, send_again
 from radnode.settings import Deliver, Destination, Settings
 from radnode.tables import DeliveryRow, EventRow, ResultRow
 
@@ -212,9 +213,9 @@ def test_after_days_it_is_dead_and_a_person_can_send_it_again(tmp_path: Path, no
         until(lambda: states(database) == {"dead"})
         (tmp_path / "out").unlink()
         for row in rows(database):
-            assert send_again(database, row.id, time.time())
+            assert send_again(database, settings, row.id, time.time()) == ""
         until(lambda: states(database) == {"delivered"})
-    assert not send_again(database, rows(database)[0].id, time.time())
+    assert send_again(database, settings, rows(database)[0].id, time.time()) == NOT_DEAD
     assert "The sr for out was given up: see its delivery." in story(database)
 
 
@@ -226,7 +227,7 @@ def test_a_dead_delivery_of_a_superseded_result_is_not_sent_again(tmp_path: Path
             row.state = "dead"
         for result in session.scalars(select(ResultRow)):
             result.current = False
-    assert not send_again(database, rows(database)[0].id, 1.0)
+    assert send_again(database, settings, rows(database)[0].id, 1.0) == NOT_DEAD
     assert states(database) == {"dead"}
 
 

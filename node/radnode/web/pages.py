@@ -12,8 +12,8 @@ from radnode import (
     addresses,
     narrative_page,
     narratives,
-    outbox,
     readings,
+    resend,
     results,
     studies,
     verdicts,
@@ -46,6 +46,10 @@ from radnode.worklist import Reader
 
 ON_A_PAGE = 1000
 """Rows of the list of all studies."""
+NOT_DEAD = mark("This delivery is not dead, or its result is not current any more.")
+OVERTAKEN = mark(
+    "What this note takes back stands there anew: sent now, it would undo what is current. It is withdrawn."
+)
 MEDIA_TYPES = {"fhir": "application/fhir+json"}
 
 
@@ -153,8 +157,9 @@ def study_pages(made: APIRouter, render: Render, settings: Settings, database: D
 
     @made.post("/deliveries/{delivery_id}/send-again")
     def send_again(delivery_id: Number, study_uid: Annotated[str, Form(pattern=r"^[0-9.]{1,64}$")]) -> Response:
-        if not outbox.send_again(database, delivery_id, time.time()):
-            raise HTTPException(409, mark("This delivery is not dead, or its result is not current any more."))
+        problem = resend.send_again(database, settings, delivery_id, time.time())
+        if problem:
+            raise HTTPException(409, NOT_DEAD if problem == resend.NOT_DEAD else OVERTAKEN)
         return RedirectResponse(f"/studies/{study_uid}#deliveries", status_code=303)
 
 

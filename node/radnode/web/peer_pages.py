@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pydantic import TypeAdapter, ValidationError
 
-from radnode import addresses, breaker, capabilities, outbox, peer_changes, peer_ties, peers, profiles, tls
+from radnode import addresses, breaker, capabilities, outbox, peer_changes, peer_ties, peers, profiles, resend, tls
 from radnode.database import Database
 from radnode.peer import PROFILE, REFERENCES, RIGHTS, WAYS, Peer
 from radnode.peer_examine import examine
@@ -48,6 +48,7 @@ PATTERNS = {
 NO_PEER, NO_PACS = mark("There is no peer of this name."), mark("There is no PACS of this name among the destinations.")
 OF_SETTINGS = mark("This peer stands in the settings file: change it there.")
 NOTHING_DEAD = mark("Nothing that is current was given up there.")
+ALL_OVERTAKEN = mark("What was given up there takes back what stands there anew: it is withdrawn.")
 
 
 def peer_pages(made: APIRouter, render: Render, settings: Settings, database: Database) -> None:
@@ -157,8 +158,9 @@ def peer_pages(made: APIRouter, render: Render, settings: Settings, database: Da
     @made.post("/destinations/send-again")
     def send_again(name: Text = "") -> Response:
         """Everything that was given up there is owed once more."""
-        if not outbox.send_all_again(database, name, time.time()):
-            raise HTTPException(409, NOTHING_DEAD)
+        outcomes = resend.send_all_again(database, settings, name, time.time())
+        if "" not in outcomes:
+            raise HTTPException(409, ALL_OVERTAKEN if outcomes else NOTHING_DEAD)
         return RedirectResponse("/peers#destinations", status_code=303)
 
 
