@@ -370,3 +370,30 @@ def test_the_first_account_made_on_the_page_is_an_administrators(tmp_path: Path)
         assert client.get("/").url.path == "/", "still open: nobody was locked out"
         assert client.post("/users", data=form | {"role": "administrator"}).url.path == "/login"
     database.close()
+
+
+def test_lines_that_a_proxy_adds_are_believed_and_not_those_of_the_caller_before_them(tmp_path: Path) -> None:
+    """HAProxy's `option forwardfor` leaves the caller's X-Forwarded-For and adds one below it."""
+    here = people(tmp_path, behind_proxy=True)
+    with served(here) as client:
+        lines = [("x-forwarded-for", "203.0.113.66"), ("x-forwarded-proto", "http")]
+        lines += [("x-forwarded-for", "203.0.113.7, 192.0.2.7"), ("x-forwarded-proto", "https")]
+        form = {"name": READER, "password": "not this one"}
+        answer = client.post("/login", data=form, headers=[*client.headers.multi_items(), *lines])
+        assert (answer.status_code, "strict-transport-security" in answer.headers) == (401, True)
+        with here.database.reading() as session:
+            assert {row.address for row in session.scalars(select(AuditRow).where(AuditRow.who == READER))} == {
+                "192.0.2.7"
+            }
+    here.database.close()
+
+
+@pytest.mark.parametrize("name", ["x-forwarded-user", "x-forwarded-groups"])
+def test_who_a_proxy_says_is_there_is_nobody_when_the_caller_says_it_too(name: str, tmp_path: Path) -> None:
+    proxy = Web(login="off", behind_proxy=True, proxy_administrators=("pacs-admins",))
+    settings = Settings(data=tmp_path, web=proxy)
+    prepare(settings).close()
+    said = [("x-forwarded-user", "rita"), ("x-forwarded-groups", "radiology")]
+    with serving(settings) as client:
+        assert client.get("/", headers=said).status_code == 200
+        assert client.get("/", headers=[(name, "pacs-admins"), *said]).status_code == 401

@@ -138,9 +138,8 @@ class Door:
             )
         if not is_among(client, self._web.proxy_addresses):
             return "Call this node by its proxy." if self._web.login == "off" else ""
-        last = headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
-        scope["client"] = (last or client, 0)
-        if headers.get("x-forwarded-proto", "").lower() == "https":
+        scope["client"] = (last_said(headers, "x-forwarded-for") or client, 0)
+        if last_said(headers, "x-forwarded-proto").lower() == "https":
             scope["scheme"] = "https"
         return ""
 
@@ -174,8 +173,10 @@ class Door:
         return unauthorized("This token is not known, was revoked, or is too old.")
 
     def _of_proxy(self, headers: Headers) -> Person | None:
+        """Who a proxy says is there. Nobody when one of its headers came twice: the other one may be the caller's own."""
         name = headers.get(self._web.proxy_user_header, "").strip()
-        if not name:
+        said = (self._web.proxy_user_header, self._web.proxy_groups_header)
+        if not name or any(len(headers.getlist(header)) > 1 for header in said):
             return None
         groups = {g.strip() for g in headers.get(self._web.proxy_groups_header, "").replace(";", ",").split(",")}
         administers = bool(groups & set(self._web.proxy_administrators))
@@ -289,6 +290,11 @@ def cookie_of(headers: Headers) -> str:
     """The session's secret, "" without one. Another system's odd cookie on the same domain takes nothing away (RFC 6265 5.4)."""
     found = cookie_parser(headers.get("cookie", ""))
     return found.get(SECURE_COOKIE) or found.get(COOKIE, "")
+
+
+def last_said(headers: Headers, name: str) -> str:
+    """The last value of all lines of a header: what the proxy itself added, on the caller's line (nginx) or below it (HAProxy)."""
+    return ",".join(headers.getlist(name)).rpartition(",")[2].strip()
 
 
 def from_own_page(headers: Headers) -> bool:
