@@ -231,9 +231,13 @@ def walk(
 
 
 def skip_undefined(data: bytes | mmap.mmap, at: int, *, big: bool, implicit: bool) -> int:
-    """The position after a sequence of undefined length that begins at `at` (PS3.5 section 7.5)."""
+    """The position after a sequence of undefined length that begins at `at` (PS3.5 section 7.5).
+
+    What lies in a value of unknown VR (UN) and undefined length is implicit, whatever it lies in (PS3.5 section 6.2.2).
+    """
     order = ">" if big else "<"
     depth = 1  # open sequences and items of undefined length
+    unknown = 0  # the depth of the outermost open value of unknown VR
     while depth:
         group, element = struct.unpack_from(order + "HH", data, at)
         number = group << 16 | element
@@ -245,9 +249,10 @@ def skip_undefined(data: bytes | mmap.mmap, at: int, *, big: bool, implicit: boo
                 at += 0 if length == UNDEFINED else length
             else:
                 depth -= 1
+                unknown = unknown if depth >= unknown else 0
             continue
-        vr = b"" if implicit else data[at + 4 : at + 6]
-        if implicit:
+        vr = b"" if implicit or unknown else data[at + 4 : at + 6]
+        if not vr:
             (length,) = struct.unpack_from(order + "L", data, at + 4)
             at += 8
         elif vr in LONG_VRS:
@@ -258,6 +263,7 @@ def skip_undefined(data: bytes | mmap.mmap, at: int, *, big: bool, implicit: boo
             at += 8
         if length == UNDEFINED:
             depth += 1
+            unknown = unknown or (depth if vr == b"UN" else 0)
         else:
             at += length
         if at > len(data):

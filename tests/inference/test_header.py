@@ -130,6 +130,21 @@ def test_no_cut_of_a_file_makes_the_walk_fail_in_another_way(tmp_path: Path) -> 
     assert refused > 300
 
 
+def test_what_lies_in_a_value_of_unknown_vr_is_implicit_wherever_that_lies() -> None:
+    """A private sequence inside a functional group, as archives write it that make explicit of implicit."""
+    private, item, end_of_item, end = (bytes.fromhex(t) for t in ("05200f14", "feff00e0", "feff0de0", "feffdde0"))
+    unknown = private + b"UN\0\0" + b"\xff" * 4 + item + b"\xff" * 4
+    unknown += bytes.fromhex("05201000") + b"\4\0\0\0ACME" + bytes.fromhex("05200214") + b"\12\0\0\0ABCDEFGHIJ"
+    unknown += end_of_item + bytes(4) + end + bytes(4)
+    known = bytes.fromhex("05201200") + b"LO\4\0ACME"
+    group = bytes.fromhex("00522992") + b"SQ\0\0" + b"\xff" * 4 + item + b"\xff" * 4 + unknown + known
+    group += end_of_item + bytes(4) + end + bytes(4)
+    whole = group + bytes.fromhex("e07f1000") + b"OW\0\0" + b"\4\0\0\0" + bytes(4)
+    header = Header.parse_dataset(whole, 0, "1.2.840.10008.1.2.1")
+    assert (header.pixel_offset, header.pixel_length) == (len(whole) - 4, 4)
+    assert len(header.elements[0x52009229][1]) == len(group) - 12
+
+
 def test_text_holds_no_nul_and_a_number_is_finite() -> None:
     said = {
         0x00100010: (b"PN", b"DOE\0^JANE \0"),
