@@ -23,6 +23,7 @@ from radnode_fhir.confirm import CONFIRMED
 @dataclass(frozen=True, kw_only=True)
 class ReportText:
     """One report and its text. token: of what a person sees; another one means that something changed meanwhile.
+    version: of the text that a person wrote of these findings; "" where nobody did.
 
     source: template, language-model, saved or confirmed. written: the last word of the language model on these
     findings, None where it was not asked. person: the last step of a person. stands: a person confirmed it as it is now.
@@ -36,6 +37,7 @@ class ReportText:
     language: str
     source: str
     token: str
+    version: str
     written: Narrative | None
     person: Narrative | None
     stands: bool
@@ -82,6 +84,7 @@ def text_of(
         language=language,
         source=source_of(person, written),
         token=token(row, ruled),
+        version=version(person),
         written=written,
         person=person,
         stands=stands,
@@ -115,6 +118,11 @@ def source_of(person: Narrative | None, written: Narrative | None) -> str:
     if person is not None and person.step is not Step.RESET:
         return str(person.step)
     return "language-model" if written is not None and written.step is Step.WRITTEN else "template"
+
+
+def version(person: Narrative | None) -> str:
+    """Changes with every step of a person."""
+    return hashlib.sha256(repr((person.at, person.who, str(person.step))).encode()).hexdigest()[:32] if person else ""
 
 
 def token(row: ReportRow, rulings: Sequence[Verdict]) -> str:

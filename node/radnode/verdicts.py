@@ -43,6 +43,15 @@ class Verdict:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Remark:
+    """A remark on a study; text "" for none, or one that was taken away. at: UTC epoch seconds."""
+
+    text: str = ""
+    who: str = ""
+    at: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Agreement:
     """How people ruled on a model's findings in one month ("2026-11"), on images of one scanner ("" for all)."""
 
@@ -131,6 +140,13 @@ def in_force(session: Session, model: str = "") -> tuple[Verdict, ...]:
 def remark(session: Session, study_uid: str, text: str, who: str, at: float) -> None:
     """Put a remark on a study in place of the one before; "" takes it away."""
     session.add(RemarkRow(study_uid=study_uid, text=text[:REMARK_LENGTH], who=who, at=at))
+
+
+def newest_remark(session: Session, study_uid: str) -> Remark:
+    """The remark that holds of a study."""
+    query = select(RemarkRow).where(RemarkRow.study_uid == study_uid).order_by(RemarkRow.id.desc()).limit(1)
+    row = session.scalars(query).first()
+    return Remark() if row is None else Remark(text=row.text, who=row.who, at=row.at)
 
 
 def remarks(session: Session) -> Mapping[str, str]:

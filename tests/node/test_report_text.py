@@ -65,10 +65,10 @@ def study(settings: Settings, database: Database, folder: Path, seed: int, **mor
 def form(client: httpx.Client, study_uid: str) -> dict[str, str]:
     """The fields of the first report text on the study's page."""
     page = client.get(f"/studies/{study_uid}").text
-    card = page.partition('class="report text-card"')[2]
+    card = page.partition('class="report text-card"')[2].partition("</form>")[0]
     hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', card))
     text = card.partition("<textarea")[2].partition(">\n")[2].partition("</textarea>")[0]
-    return {"model": hidden["model"], "token": hidden["token"], "language": "en", "text": text, "name": "Dr Lin"}
+    return hidden | {"language": "en", "text": text, "name": "Dr Lin"}
 
 
 def send(client: httpx.Client, study_uid: str, action: str, **more: str) -> httpx.Response:
@@ -186,6 +186,34 @@ def test_nobody_confirms_without_a_name_or_what_changed_meanwhile(client: httpx.
     assert "still arriving" in refused.text
     assert form(client, node.lesion)["text"] == "My words."
     assert reported(client, node.lesion)["status"] == "preliminary", "nothing partial is final"
+
+
+def test_two_people_who_write_the_same_report_lose_neither_text(client: httpx.Client, node: Case) -> None:
+    first, second = form(client, node.lesion), form(client, node.lesion)
+    address = f"/studies/{node.lesion}/text"
+
+    def write(seen: dict[str, str], action: str, text: str, name: str) -> httpx.Response:
+        return client.post(address, data=seen | {"action": action, "text": text, "name": name})
+
+    assert write(first, "save", "Dr Lin's <words>.", "Dr Lin").status_code == 200
+    for action in ("save", "confirm"):
+        late = write(second, action, "Dr Wu's words.", "Dr Wu")
+        assert late.status_code == 409
+        assert "Dr Lin changed this while you wrote" in late.text
+        assert '<pre class="text" id="theirs">Dr Lin&#39;s &lt;words&gt;.</pre>' in late.text
+        assert "\nDr Wu&#39;s words.</textarea>" in late.text
+    assert write(second, "reset", "Dr Wu's words.", "Dr Wu").status_code == 409
+    assert form(client, node.lesion)["text"] == "Dr Lin&#39;s &lt;words&gt;."
+    assert reported(client, node.lesion)["status"] == "preliminary"
+
+    now = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', late.text))
+    assert now["name"] == "Dr Wu"
+    assert client.post(address, data=now | {"action": "confirm", "text": "Both."}).status_code == 200, "it was seen"
+    assert "Confirmed by Dr Wu" in client.get(f"/studies/{node.lesion}").text
+    late = write(first, "save", "Again.", "Dr Lin")
+    assert late.status_code == 409 and "Dr Wu changed this" in late.text, (
+        "a confirmed text is not replaced unseen either"
+    )
 
 
 def test_a_report_whose_findings_are_all_rejected_says_so_and_asserts_none(client: httpx.Client, node: Case) -> None:

@@ -39,7 +39,7 @@ def test_a_finding_is_corrected_with_words_and_undone_and_the_story_tells_it(tmp
         assert 'value="accepted"' in rule("undone").text
         assert client.post(f"{address}/remark", data={"text": "please <call>"}).status_code == 200
         assert "please &lt;call&gt;" in client.get("/").text
-        assert client.post(f"{address}/remark", data={"text": ""}).status_code == 200
+        assert client.post(f"{address}/remark", data={"text": "", "seen": "please <call>"}).status_code == 200
         assert "please" not in client.get("/").text
         assert client.post("/studies/1.2.3.99/remark", data={"text": "x"}).status_code == 404
         picture = client.get(f"{address}/findings/{found[1]}/slice.png")
@@ -54,6 +54,42 @@ def test_a_finding_is_corrected_with_words_and_undone_and_the_story_tells_it(tmp
         kept = verdicts.history(session, node.lesion)
     assert [v.ruling for v in kept] == ["edited", "undone", "undone"]
     assert verdicts.standing(kept) == {}
+    node.database.close()
+
+
+def test_what_a_colleague_said_meanwhile_is_not_replaced_unseen(tmp_path: Path) -> None:
+    node = fill(tmp_path)
+    address = f"/studies/{node.lesion}"
+    with serving(node.settings) as client:
+
+        def form(place: str, page: str) -> dict[str, str]:
+            part = page.partition(f'action="{address}/{place}"')[2].partition("</form>")[0]
+            return dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', part))
+
+        seen = client.get(address).text
+        remark, ruling = form("remark", seen), form("rulings", seen)
+        assert client.post(f"{address}/remark", data=remark | {"text": "call  the ward"}).status_code == 200
+        late = client.post(f"{address}/remark", data=remark | {"text": "<no> contrast"})
+        assert late.status_code == 409
+        assert "call  the ward" in late.text and "&lt;no&gt; contrast</textarea>" in late.text
+        assert "call  the ward" in client.get("/").text and "contrast" not in client.get("/").text
+        both = form("remark", late.text) | {"text": "call the ward, no contrast"}
+        assert client.post(f"{address}/remark", data=both).status_code == 200
+        assert "call the ward, no contrast" in client.get("/").text
+
+        said = {"ruling": "rejected", "comment": "a vessel"}
+        assert client.post(f"{address}/rulings", data=ruling | said).status_code == 200
+        late = client.post(f"{address}/rulings", data=ruling | {"ruling": "edited", "comment": "smaller"})
+        assert late.status_code == 409
+        assert "a vessel" in late.text and "smaller</textarea>" in late.text
+        with node.database.reading() as session:
+            assert [v.comment for v in verdicts.history(session, node.lesion)] == ["a vessel"]
+        undo = form("rulings", client.get(address).text)
+        again = form("rulings", late.text) | {"ruling": "edited", "comment": "a vessel; smaller"}
+        assert client.post(f"{address}/rulings", data=again).status_code == 200
+        assert client.post(f"{address}/rulings", data=undo | {"ruling": "undone"}).status_code == 409
+        with node.database.reading() as session:
+            assert [v.comment for v in verdicts.history(session, node.lesion)] == ["a vessel", "a vessel; smaller"]
     node.database.close()
 
 

@@ -20,7 +20,9 @@ from radnode.narratives import TEXT_LENGTH, Narrative, Step
 from radnode.settings import Settings
 from radnode.tables import ReportRow, StudyRow
 from radnode.verdicts import Ruling
+from radnode.web import conflicts
 from radnode.web.api import StudyUid
+from radnode.web.conflicts import Conflict
 from radnode.web.i18n import mark
 from radnode.web.life import Model
 from radnode.web.rulings import NOBODY, person
@@ -36,6 +38,7 @@ NOT_NOW = mark(
     "The report cannot be confirmed now: images of the study are still arriving, models still read it, or it was retracted. "
     "While the report stands, your text is kept as a draft."
 )
+OTHERS = mark("Somebody wrote another text meanwhile: read it before you take the draft again.")
 NOT_DONE = mark("Not done")
 
 
@@ -47,11 +50,12 @@ class Deed(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What a person asks for. token: of the text that the person saw. who: "" where nobody is known."""
+    """What a person asks for. token, version: of the report and the text that the person saw. who: "" where nobody is known."""
 
     study_uid: str
     model: str
     token: str
+    version: str
     action: Deed
     language: Language
     text: str
@@ -72,6 +76,7 @@ def text_pages(made: APIRouter, render: Render, settings: Settings, database: Da
         language: Annotated[Language, Form()],
         text: Annotated[str, Form(max_length=TEXT_LENGTH)] = "",
         name: Annotated[str, Form(max_length=64)] = "",
+        version: Annotated[str, Form(pattern=r"^[0-9a-f]{0,32}$")] = "",
     ) -> Response:
         account = person(request)
         who = account if account != NOBODY else cleaned(name).replace("\n", " ")
@@ -79,11 +84,16 @@ def text_pages(made: APIRouter, render: Render, settings: Settings, database: Da
         if action is not Deed.RESET and not said:
             return refused(422, EMPTY)
         asked = Asked(
-            study_uid=study_uid, model=model, token=token, action=action, language=language, text=said, who=who
-        )
+            study_uid=study_uid, model=model, token=token, version=version, action=action, language=language,
+            text=said, who=who,
+        )  # fmt: skip
         try:
             with database.transaction() as session:
-                problem = done(session, settings, asked)
+                session.get(StudyRow, study_uid, with_for_update=True)  # nothing changes between the look and the deed
+                seen = shown(session, settings, asked)
+                if seen.person is not None and seen.version != version and seen.text != said:
+                    return refused(409, OTHERS) if action is Deed.RESET else conflicts.page(render, both(asked, seen))
+                problem = done(session, settings, asked, seen)
         except RefusedError:
             return refused(409, NOT_NOW)
         if problem:
@@ -91,13 +101,26 @@ def text_pages(made: APIRouter, render: Render, settings: Settings, database: Da
         return RedirectResponse(f"/studies/{study_uid}#texts", status_code=303)
 
 
-def done(session: Session, settings: Settings, asked: Asked) -> str:
-    """Do what a person asked for; why a text could not be confirmed, which is then kept as a draft.
+def both(asked: Asked, seen: ReportText) -> Conflict:
+    """A text that somebody saved or confirmed, and the one that came after it from who had not seen it."""
+    assert seen.person is not None
+    fields = {"model": asked.model, "token": seen.token, "version": seen.version, "language": asked.language}
+    return Conflict(
+        study_uid=asked.study_uid,
+        address=f"/studies/{asked.study_uid}/text",
+        who=seen.person.who,
+        at=seen.person.at,
+        theirs=seen.text,
+        mine=asked.text,
+        text_field="text",
+        length=TEXT_LENGTH,
+        hidden=fields | {"name": asked.who},
+        buttons=[("action", Deed.CONFIRM, conflicts.CONFIRM), ("action", Deed.SAVE, conflicts.SAVE_DRAFT)],
+    )
 
-    Raises RefusedError where the report does not stand any more.
-    """
-    session.get(StudyRow, asked.study_uid, with_for_update=True)  # no result changes between the look and the deed
-    seen = shown(session, settings, asked)
+
+def done(session: Session, settings: Settings, asked: Asked, seen: ReportText) -> str:
+    """Do what a person asked for; why a text could not be confirmed, which is then kept as a draft. seen: as it stands."""
     step, text, problem = Step.RESET if asked.action is Deed.RESET else Step.SAVED, asked.text, ""
     if asked.action is Deed.CONFIRM:
         problem = NO_NAME if not asked.who else CHANGED if seen.token != asked.token else ""
