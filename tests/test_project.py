@@ -4,9 +4,11 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from radnode import settings
 from radnode.settings import Settings
@@ -87,6 +89,18 @@ def test_the_lock_pins_every_package_to_one_version() -> None:
     lines = (ROOT / "requirements.lock").read_text().split()
     assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][A-Za-z0-9.+!]*", line)] == []
     assert len({normal(line.split("==")[0]) for line in lines}) == len(lines)
+
+
+def test_every_locked_package_is_one_for_the_oldest_python_that_we_name() -> None:
+    """Debian 12 has 3.11.2, and our own Python may be a later one."""
+    text = (ROOT / "pyproject.toml").read_text()
+    oldest = re.search(r'^requires-python = ">=([0-9.]+)"', text, re.MULTILINE)
+    assert oldest
+    wants = {
+        line: metadata(line.split("==")[0])["Requires-Python"] or ""
+        for line in (ROOT / "requirements.lock").read_text().split()
+    }
+    assert {line: want for line, want in wants.items() if oldest.group(1) not in SpecifierSet(want)} == {}
 
 
 def normal(name: str) -> str:

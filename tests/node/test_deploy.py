@@ -215,6 +215,16 @@ def test_the_dockerfile_copies_what_there_is() -> None:
     assert re.search(r"^TORCH := torch==", (DEPLOY.parent / "Makefile").read_text(), re.MULTILINE)
 
 
+def test_the_image_is_built_from_what_it_needs_and_nothing_else_of_the_folder() -> None:
+    """Neither patients' images in a data folder nor a virtual environment go to Docker."""
+    text = (DEPLOY / "compose" / "Dockerfile").read_text()
+    names = {n for line in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE) for n in line.split()}
+    lines = [line for line in (DEPLOY.parent / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
+    assert lines[0] == "*"
+    assert {line.removeprefix("!") for line in lines if line.startswith("!")} == names
+    assert "install --requirement needed.txt --constraint requirements.lock" in text, "tests and documents stay outside"
+
+
 def test_the_example_for_kubernetes_has_settings_that_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = list(yaml.safe_load_all((DEPLOY / "kubernetes" / "radnode.yaml").read_text()))
     config, stateful, service, outside = parts
