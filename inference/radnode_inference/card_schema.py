@@ -70,6 +70,7 @@ class Card(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow")
     model: Text
+    task: str = ""
     name: Text
     version: Annotated[str, Field(pattern=f"^{VERSION.pattern}$")]
     intended_use: Text

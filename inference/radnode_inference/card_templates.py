@@ -23,11 +23,16 @@ def in_words(name: str) -> str:
     return f"{card['model']}, {len(card['classes']) - 1} classes, {low} to {high} HU, {card['input']['spacing_mm']} mm"
 
 
-def text(name: str, weights_name: str = "", version: str = "1") -> str:
-    """A template as TOML, with the name of the weights in it. Raises KeyError with the names there are, or why there is none."""
+def text(name: str, weights_name: str = "", version: str = "1", task: str = "") -> str:
+    """A template as TOML, with the name of the weights in it. task: makes them a model of their own (`weights_tasks`).
+
+    Raises KeyError with the names there are, or why there is none; ValueError for a task of a template that has its own.
+    """
     file = MOME / f"{name.removeprefix('mome-')}.toml"
     if not name.startswith("mome-") or not file.is_file():
-        return voco_templates.as_toml(voco_templates.template(name, weights_name, version))
+        return voco_templates.as_toml(voco_templates.template(name, weights_name, version, task))
+    if task:
+        raise ValueError(f"{name} says its task itself")
     given = file.read_text(encoding="utf-8")
     for key, said in (("name", weights_name), ("version", version)):
         line = f"{key} = {json.dumps(said, ensure_ascii=False)}".replace("\\", r"\\")

@@ -47,6 +47,7 @@ class ModelCard:
     takes_weights: False for training-free methods. weights: the folder of the version in use, None without one.
     engines_key: what comparisons of engines hold for (`WeightsFile.engines_key`), "" without weights.
     about: what the card of the weights says besides.
+    region: words for what a model of a site's own task reads, as its card's gate has them: it is asked for such studies where no rule names it.
     """
 
     identity: ModelIdentity
@@ -60,6 +61,7 @@ class ModelCard:
     takes_weights: bool = False
     engines_key: str = ""
     about: About = NOTHING
+    region: tuple[str, ...] = ()
 
     def unavailable_because(self, *, generated: bool) -> str | None:
         """Why this model may not run on a study (`generated`: marked by the node's own generator), or None."""

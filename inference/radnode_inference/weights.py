@@ -18,6 +18,7 @@ from radnode_inference import card_about
 from radnode_inference.findings import Code, ModelIdentity
 from radnode_inference.model import Availability, DeclinedError, ModelCard
 from radnode_inference.study import Study
+from radnode_inference.weights_tasks import network_of, region_of
 
 CARD_NAMES = ("card.json", "card.toml")
 SUFFIXES = (".safetensors", ".pt", ".pth")
@@ -167,8 +168,8 @@ def read_card(model: str, card: Path) -> WeightsFile:
     given = read_settings(card)
     if lacking := [key for key in NEEDED if not given.get(key)]:
         raise WeightsError(f"{card} lacks {', '.join(lacking)}")
-    if given.get("model", model) != model:
-        raise WeightsError(f"{card} is for the model {given['model']}, not {model}")
+    if (said := given.get("model", network_of(model))) != model:
+        raise WeightsError(f"{card} is for the model {said}, not {model}")
     file = str(given["file"])
     if Path(file).name != file or Path(file).suffix not in SUFFIXES:
         raise WeightsError(f"{card}: file must be the plain name of a {', '.join(SUFFIXES)} file beside it")
@@ -281,4 +282,5 @@ def weights_card(
         takes_weights=True,
         engines_key=found.engines_key if found else "",
         about=card_about.about(found.settings) if found else card_about.NOTHING,
+        region=region_of(found.settings) if found and network_of(name) != name else (),
     )

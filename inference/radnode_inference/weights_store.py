@@ -20,6 +20,7 @@ from radnode_inference import card_schema, registry
 from radnode_inference.model import ModelCard
 from radnode_inference.state_dict import StateDictError, named, read_tensors
 from radnode_inference.weights import WeightsError, WeightsFile, digest, read_card, read_settings
+from radnode_inference.weights_tasks import NETWORKS, model_of, network_of, task_of
 
 CONTAINERS = ("state_dict", "network_weights", "net", "student", "model")
 """Where checkpoints keep the state dictionary (PyTorch's habit, nnU-Net, VoCo's self-training, BEiT-3)."""
@@ -30,17 +31,20 @@ READ_ONLY_FILE, READ_ONLY_FOLDER = 0o444, 0o555
 def add(files: Sequence[Path], model: str, card: Path, site: Path, *, sha256: str = "") -> WeightsFile:
     """Check, convert and store the weights in `files` for `model`, described by `card`; what was stored.
 
-    files: one, or the folds of an ensemble. sha256: what the first must have; "": as the card says, if it does. The files
-    are mapped, not read into memory.
+    model: the network, or the task of it that the card names. files: one, or the folds of an ensemble; they are mapped, not
+    read into memory. sha256: what the first must have; "": as the card says, if it does.
     Raises WeightsError or StateDictError that says why nothing was stored, KeyError for an unknown model.
     """
-    registered = registry.card(model, site)
+    there = {c.identity.name: c for c in registry.cards(site)}
+    registered = there.get(model) or registry.card(network_of(model), site)
     if not registered.takes_weights:
         raise WeightsError(f"{model} takes no weights")
     given = {"model": model} | read_settings(card)
     checked = card_schema.check(given, card.name)
-    if checked.model != model:
-        raise WeightsError(f"{card.name} is for the model {checked.model}, not {model}")
+    model = meant(model, checked, card.name)
+    if model in there and not there[model].takes_weights:
+        raise WeightsError(f"there is a model {model} already, which takes no weights: give the task another name")
+    given |= {"model": model} | ({"task": task_of(model)} if task_of(model) else {})
     into = site / model / checked.version
     if into.exists():
         raise WeightsError(f"the version {checked.version} of {model} is there already; a stored version never changes")
@@ -55,6 +59,19 @@ def add(files: Sequence[Path], model: str, card: Path, site: Path, *, sha256: st
         accepted(registered, making)
         keep(making, into)
     return read_card(model, into / "card.json")
+
+
+def meant(model: str, card: card_schema.Card, where: str) -> str:
+    """The model that a card given for `model` is for: a task of the network where it names one. Raises WeightsError."""
+    network = network_of(model)
+    own = model if network not in NETWORKS else model_of(network, card.task or task_of(card.model))
+    if network_of(own) != network:
+        raise WeightsError(f"{where}: the task {card.task!r} is no name of small letters, digits and '-', at most 32")
+    if card.model not in (network, own):
+        raise WeightsError(f"{where} is for the model {card.model}, not {model if own == network else own}")
+    if model not in (network, own):
+        raise WeightsError(f"{where} is for the model {own}, not {model}: its task makes the name")
+    return own
 
 
 def pinned(file: Path, wanted: str) -> str:

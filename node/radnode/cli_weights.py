@@ -15,6 +15,7 @@ from radnode.cli_peers import opened
 if TYPE_CHECKING:
     from radnode.database import Database
     from radnode.settings import Settings
+    from radnode_inference.weights import WeightsFile
 
 WHO = click.option("--who", default="", help="Who decides this, for the history; left out: the system's user.")
 
@@ -48,6 +49,7 @@ def weights() -> None:
 @click.option("--card", type=click.Path(path_type=Path), help="What the weights are (TOML or JSON).")
 @click.option("--template", default="", help="Instead of a card: the published task they were trained for.")
 @click.option("--name", default="", help="With --template: what the weights are called.")
+@click.option("--task", default="", help="With --template: a name that makes them a model of their own, ct-voco-NAME.")
 @click.option("--version", default="", help="With --template; left out: the lowest number that is free.")
 @click.option("--sha256", default="", help="What the file must have, as its publisher says.")
 @click.option(
@@ -60,6 +62,7 @@ def add(
     card: Path | None,
     template: str,
     name: str,
+    task: str,
     version: str,
     sha256: str,
     use: str | None,
@@ -67,22 +70,29 @@ def add(
 ) -> None:
     """Check FILE (or the folds of an ensemble), convert it to safetensors and store it beside its card.
 
-    Nothing is stored that the network refuses.
+    Nothing is stored that the network refuses. A card that names a task makes the weights a model of their own,
+    MODEL-TASK, whose live version is beside those of others.
     """
     from radnode import weights_use
     from radnode_inference import weights_store
+    from radnode_inference.weights_tasks import model_of, network_of, task_of
 
-    with (
-        refusals() as settings, opened() as database,
-        card_of(card, template, name, version or free_number(database, model, settings), given=bool(version)) as described,
-    ):  # fmt: skip
-        stored = weights_store.add(files, model, described, settings.weights_folder, sha256=sha256)
+    with refusals() as settings, opened() as database:
+        if card is not None and task:
+            raise ValueError("--task goes with --template; a card says its task itself")
+        task = task or task_of(model)
+        number = version or free_number(database, model_of(network_of(model), task), settings)
+        with card_of(card, template, name, number, given=bool(version), task=task) as described:
+            stored = weights_store.add(files, model, described, settings.weights_folder, sha256=sha256)
         with database.reading() as session:
-            first = not any(m == model for m, _ in weights_use.uses(weights_use.history(session)))
+            first = not any(m == stored.model for m, _ in weights_use.uses(weights_use.history(session)))
         chosen = weights_use.Use(use or ("live" if first else "off"))
-        went = weights_use.put(database, settings, model, stored.version, chosen, person(who))
-    click.echo(f"{model} {stored.version} ({stored.name}) is stored, SHA-256 {stored.sha256}; it is {chosen}.")
-    tell_off(model, went)
+        went = weights_use.put(database, settings, stored.model, stored.version, chosen, person(who))
+        read = what_it_reads(stored, settings)
+    click.echo(f"{stored.model} {stored.version} ({stored.name}) is stored, SHA-256 {stored.sha256}; it is {chosen}.")
+    tell_off(stored.model, went)
+    if read:
+        click.echo(read)
 
 
 def free_number(database: "Database", model: str, settings: "Settings") -> str:
@@ -95,6 +105,17 @@ def free_number(database: "Database", model: str, settings: "Settings") -> str:
     return next(str(n) for n in range(1, len(known) + 2) if str(n) not in known)
 
 
+def what_it_reads(stored: "WeightsFile", settings: "Settings") -> str:
+    """Which studies go to a task's model, where no rule of the site's says it; "" where one does, and for every other model."""
+    from radnode_inference.weights_tasks import region_of, task_of
+
+    if not task_of(stored.model) or any(stored.model in r.models for r in settings.rules or ()):
+        return ""
+    if region := region_of(stored.settings):
+        return f"Studies that show {' or '.join(region)} go to it, as its card says; a rule in radnode.toml that names it takes the place of that."
+    return f'It reads nothing yet, its card names no region. In radnode.toml: [[rules]] with name, models = ["{stored.model}"] and when.'
+
+
 def tell_off(model: str, versions: Sequence[str]) -> None:
     """Say which versions went off because another became live."""
     for version in versions:
@@ -102,8 +123,13 @@ def tell_off(model: str, versions: Sequence[str]) -> None:
 
 
 @contextmanager
-def card_of(card: Path | None, template: str, name: str, version: str, *, given: bool) -> Iterator[Path]:
-    """The card that was given, or that of a template. given: the version was asked for. Raises ValueError when it is neither or both."""
+def card_of(
+    card: Path | None, template: str, name: str, version: str, *, given: bool, task: str = ""
+) -> Iterator[Path]:
+    """The card that was given, or that of a template. given: the version was asked for. task: of a template's weights.
+
+    Raises ValueError when it is neither or both.
+    """
     from radnode_inference import card_templates
 
     if card is not None and given:
@@ -115,7 +141,7 @@ def card_of(card: Path | None, template: str, name: str, version: str, *, given:
         raise ValueError("give --card, or --template with --name")
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / f"{template}.toml"
-        made.write_text(card_templates.text(template, name, version), encoding="utf-8")
+        made.write_text(card_templates.text(template, name, version, task), encoding="utf-8")
         yield made
 
 

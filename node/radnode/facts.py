@@ -3,12 +3,15 @@
 from collections.abc import Iterable, Sequence
 
 from radnode.route import SeriesFacts, StudyFacts, attributes_of, excluded_because
-from radnode.rules import EXCLUSIONS, MODELS
+from radnode.rules import EXCLUSIONS, MODELS, TEXTS
 from radnode.settings import Rule
 from radnode_inference.header import Header
 from radnode_inference.study import Series, Study
 
-ALWAYS = ("Modality", "SeriesNumber", "SeriesDescription", "SOPClassUID", "ImageType")
+ALWAYS = (
+    "Modality", "SeriesNumber", "SeriesDescription", "SOPClassUID", "ImageType",
+    *TEXTS.split("|"),  # what a model's card may ask for where no rule names the model
+)  # fmt: skip
 COMPUTED = ("Images", "Orientation", "CallingAE", "CalledAE")
 AXES = ("SAGITTAL", "CORONAL", "AXIAL")
 OBLIQUE_BEYOND = 0.9  # cosine: about 25 degrees between the slice normal and the patient's axis

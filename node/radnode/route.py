@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from radnode.rules import EXCLUSIONS, MODELS
+from radnode.rules import EXCLUSIONS, MODELS, by_cards
 from radnode.settings import Condition, Rule
 from radnode_inference.model import ModelCard
 
@@ -72,7 +72,7 @@ def decide(study: StudyFacts, cards: Sequence[ModelCard], rules: Sequence[Rule] 
     """
     rules = MODELS if rules is None else rules
     exclusions = (*EXCLUSIONS, *(r for r in rules if not r.models))
-    sending = [r for r in rules if r.models]
+    sending = [*(r for r in rules if r.models), *by_cards(cards, rules)]
     why_excluded = {s.series_uid: excluded_because(s, study, exclusions) for s in study.series}
     inputs = [s for s in study.series if not why_excluded[s.series_uid]]
     if not inputs:
@@ -101,12 +101,14 @@ def one(
 ) -> Route:
     """The decision about one model."""
     asking = [(rule, why) for rule, why in matched if name in rule.models]
+    card = next((c for c in cards if c.identity.name == name), None)
     if not asking:
         own = [r.name for r in sending if name in r.models]
-        rules = f"rule {' or '.join(own)} did not match" if own else "no rule names this model"
+        lacking = card.unavailable_because(generated=study.generated) if card else None
+        unnamed = "no rule names this model" + (f" ({lacking})" if lacking else "")
+        rules = f"rule {' or '.join(own)} did not match" if own else unnamed
         return not_chosen(study.study_uid, name, f"{rules}. Looked at {seen(inputs, sending)}.")
     rule, why = max(asking, key=lambda pair: pair[0].urgency)
-    card = next((c for c in cards if c.identity.name == name), None)
     reason = f"rule {rule.name}: {why}" + (f"; {rule.note}" if rule.note else "")
     if card is None:
         return not_chosen(study.study_uid, name, f"there is no model of this name here ({reason})")

@@ -3,7 +3,10 @@
 Read by `radnode.route`. A site replaces MODELS in its settings; EXCLUSIONS always hold.
 """
 
+from collections.abc import Sequence
+
 from radnode.settings import Condition, Rule
+from radnode_inference.model import ModelCard
 
 TEXTS = "BodyPartExamined|StudyDescription|SeriesDescription|ProtocolName"
 CHEST = ("CHEST", "THORAX", "TORAX", "LUNG", "PULMON", "POUMON", "BRUSTKORB", "CTPA", "TÓRAX", "TORACE", "胸部", "胸腔")
@@ -93,3 +96,18 @@ MODELS: tuple[Rule, ...] = (
         note="nothing names the body part; the model's own gates decide whether this is a chest",
     ),
 )
+
+
+def by_cards(cards: Sequence[ModelCard], rules: Sequence[Rule]) -> tuple[Rule, ...]:
+    """A rule for each model of a site's own task that none of `rules` names: series that show what the card's region says."""
+    named = {model for rule in rules for model in rule.models}
+    return tuple(
+        Rule(
+            name=f"card-of-{card.identity.name}",
+            models=(card.identity.name,),
+            when=(when("Modality", "equals", card.modality), when(TEXTS, "contains", *card.region)),
+            note="by the region on its card: no rule names this model",
+        )
+        for card in cards
+        if card.region and card.identity.name not in named
+    )

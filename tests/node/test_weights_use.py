@@ -5,27 +5,24 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from pydicom import dcmread
 from safetensors import SafetensorError
 from sqlalchemy import select
+from support.chests import arrive
 from support.core import Node
 from support.weights import bring
 
-from radnode import complete, pipeline, shadow, weights_use
+from radnode import shadow, weights_use
 from radnode.cli import cli
 from radnode.cli_weights import card_of, free_number
 from radnode.database import Database
 from radnode.engine import Engine
 from radnode.settings import Condition, Destination, Rule, Settings, load
 from radnode.states import JobState
-from radnode.tables import InstanceRow, JobRow, ShadowRow
+from radnode.tables import JobRow, ShadowRow
 from radnode.weights_use import Use, UseError
 from radnode.work import Worker
 from radnode.worklist import Reader
 from radnode_inference import weights_store
-from radnode_inference.generator import chest
-from radnode_inference.generator.dicom_parts import Order
-from radnode_inference.generator.dicom_writer import write_chest
 from radnode_inference.model import Availability
 
 VOCO = "ct-voco"
@@ -202,28 +199,6 @@ def test_a_refusal_is_one_line_and_exit_code_1(data: Path, tmp_path: Path) -> No
         assert reason in refused.output
         assert len(refused.output.splitlines()) == 1
     assert weights("list").output == ""
-
-
-def arrive(node: Node, folder: Path, seed: int) -> str:
-    """A generated chest CT is complete; its Study Instance UID."""
-    made = chest.phantom(seed, nodules=False, shape=(48, 40, 40))
-    write_chest(made, folder, Order(patient_name="T", patient_id=str(seed), body_part="CHEST"))
-    study_uid = ""
-    for path in sorted(folder.rglob("*.dcm")):
-        ds = dcmread(path, stop_before_pixels=True)
-        study_uid = str(ds.StudyInstanceUID)
-        row = InstanceRow(
-            sop_uid=ds.SOPInstanceUID, sha256=str(ds.SOPInstanceUID)[-40:], study_uid=study_uid,
-            series_uid=ds.SeriesInstanceUID, sop_class_uid=ds.SOPClassUID, transfer_syntax_uid="1.2.840.10008.1.2.1",
-            calling_ae="PACS", called_ae="RADNODE", address="127.0.0.1", file=str(path.relative_to(node.settings.data)),
-            size=path.stat().st_size, received_at=1.0,
-        )  # fmt: skip
-        with node.database.transaction() as session:
-            session.add(row)
-    complete.settle(node.database, node.settings, since=0.0, now=1.0)
-    complete.complete(node.database, now=1e6)
-    assert pipeline.route(node.database, node.settings) == 1
-    return study_uid
 
 
 def made_by(node: Node, study_uid: str) -> str:

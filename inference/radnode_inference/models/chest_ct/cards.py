@@ -7,6 +7,7 @@ from radnode_inference.findings import ModelIdentity
 from radnode_inference.model import Availability, ModelCard
 from radnode_inference.models.chest_ct.lung_codes import AIRWAYS, EMPHYSEMA, LUNG
 from radnode_inference.weights import weights_card
+from radnode_inference.weights_tasks import models, task_of
 
 LUNG_IDENTITY = ModelIdentity(
     name="ct-lung",
@@ -25,7 +26,8 @@ PACKAGED = Path(__file__).with_name("demo.json")
 
 def cards(weights: Path, in_use: Mapping[str, str]) -> tuple[ModelCard, ...]:
     """Every model of the family, with the weights in the folder `weights` that are in use."""
-    return (lung_card(), voco_card(weights, in_use.get(VOCO)))
+    names = (VOCO, *models(VOCO, weights, in_use))
+    return (lung_card(), *(voco_card(weights, in_use.get(name), name) for name in names))
 
 
 def lung_card() -> ModelCard:
@@ -40,15 +42,17 @@ def lung_card() -> ModelCard:
     )
 
 
-def voco_card(weights: Path, in_use: str | None = None) -> ModelCard:
+def voco_card(weights: Path, in_use: str | None = None, name: str = VOCO) -> ModelCard:
+    """The network, or a task of it that the site named in a card: it has no demonstration weights."""
+    task = task_of(name)
     return weights_card(
-        name=VOCO,
+        name=name,
         version=VOCO_VERSION,
-        title="VoCo segmentation of chest CT",
+        title=f"VoCo on CT, the task {task}" if task else "VoCo segmentation of chest CT",
         modality="CT",
-        inputs=("one CT series of the chest",),
+        inputs=("one CT series that its input gates admit" if task else "one CT series of the chest",),
         factory="radnode_inference.models.chest_ct.voco_model:create",
         site=weights,
-        packaged=PACKAGED,
+        packaged=None if task else PACKAGED,
         in_use=in_use,
     )

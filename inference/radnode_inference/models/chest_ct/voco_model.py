@@ -25,7 +25,8 @@ from radnode_inference.preprocess import Box
 from radnode_inference.state_dict import read_tensors
 from radnode_inference.study import Study
 from radnode_inference.volume import BoolArray, Volume
-from radnode_inference.weights import WeightsError, WeightsFile, verified
+from radnode_inference.weights import WeightsError, WeightsFile, card_in, read_settings, verified
+from radnode_inference.weights_tasks import network_of
 from radnode_inference.window import slide
 
 CHECK_WINDOWS = 4
@@ -34,11 +35,13 @@ DIAMETERS_BELOW_MM3 = 3e5
 
 
 def create(device: str, weights: Path) -> "VocoModel | VocoClassifier":
-    """The model with the weights found in the folder `weights`, else with the demonstration weights.
+    """The model with the weights found in the folder `weights`, under the name that their card says, else with the demonstration weights.
 
     Raises WeightsError when there are none or they are not what their card says.
     """
-    found, on = verified(VOCO, weights, PACKAGED), devices.resolve(device)
+    own = card_in(weights)
+    name = str(read_settings(own).get("model", VOCO)) if own else VOCO
+    found, on = verified(name if network_of(name) == VOCO else VOCO, weights, PACKAGED), devices.resolve(device)
     return VocoClassifier(found, on) if VocoSettings.from_weights(found).whole else VocoModel(found, on)
 
 

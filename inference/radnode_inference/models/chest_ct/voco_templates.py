@@ -19,6 +19,9 @@ SMALLEST_ORGAN_MM3, SMALLEST_LESION_MM3 = 500.0, 30.0
 """Connected parts below these are specks. Chosen here: upstream drops nothing."""
 LIKELY = 0.5
 """A class of the whole examination is reported from this probability on: below it others are likelier. Chosen here."""
+OWN_TASK = (
+    f'# task = "abdomen"  # such a name makes these weights a model of their own, {VOCO}-abdomen, live beside others'
+)
 LICENCE = "to be stated by whoever trained these weights; VoCo's own are Apache-2.0"
 
 
@@ -37,8 +40,11 @@ def without() -> Mapping[str, str]:
     return found
 
 
-def template(name: str, weights_name: str = "", version: str = "1") -> dict[str, Any]:
-    """The card of a task. Raises KeyError with the reason, or with the names there are."""
+def template(name: str, weights_name: str = "", version: str = "1", own: str = "") -> dict[str, Any]:
+    """The card of a task. own: the name of the task here, which makes its weights a model of their own (`weights_tasks`).
+
+    Raises KeyError with the reason, or with the names there are.
+    """
     if name in without():
         raise KeyError(f"there is no template {name}: {without()[name]}")
     if name not in published()["tasks"]:
@@ -46,6 +52,7 @@ def template(name: str, weights_name: str = "", version: str = "1") -> dict[str,
     task = published()["tasks"][name]
     return {
         "model": VOCO,
+        **({"task": own} if own else {}),
         "name": weights_name,
         "version": version,
         "intended_use": f"{'Classification' if 'size' in task else 'Segmentation'} on CT as in VoCo's task {name}, beside the radiologist's reading. Not validated at this site.",
@@ -111,6 +118,7 @@ def code(said: str, name: str) -> dict[str, str]:
 def as_toml(card: Mapping[str, Any]) -> str:
     """A template as people fill it in."""
     lines = ["# What is empty is yours to say; docs/adding-a-model.md explains each key."]
+    lines += [] if "task" in card else [OWN_TASK]
     lines += [f"{key} = {value(v)}" for key, v in card.items() if not isinstance(v, dict) and key != "classes"]
     for key in ("input", "gates"):
         lines += ["", f"[{key}]", *(f"{k} = {value(v)}" for k, v in card[key].items())]
