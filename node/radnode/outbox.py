@@ -88,8 +88,13 @@ class Outbox:
         with self.database.transaction() as session:
             session.execute(
                 update(DeliveryRow)
-                .where(DeliveryRow.destination == destination, DeliveryRow.study_uid == study_uid, free(now))
-                .values(claimed_by=token, claimed_until=now + lease_s)
+                .where(
+                    DeliveryRow.destination == destination,
+                    DeliveryRow.study_uid == study_uid,
+                    DeliveryRow.study_uid.not_in(busy),  # another was quicker, and more of the study is owed since
+                    free(now),
+                )
+                .values(claimed_by=token, claimed_until=now + lease_s, reached=True)
             )
             rows = session.execute(
                 select(DeliveryRow, ResultRow)
@@ -139,7 +144,7 @@ class Outbox:
     def give_back(self, token: str) -> None:
         """What was claimed and not tried is anybody's again."""
         with self.database.transaction() as session:
-            change = update(DeliveryRow).where(DeliveryRow.claimed_by == token, DeliveryRow.state == DeliveryState.OWED)
+            change = update(DeliveryRow).where(DeliveryRow.claimed_by == token)
             session.execute(change.values(claimed_by="", claimed_until=0.0))
 
     def postpone(self, token: str, deliveries: Sequence[Delivery], error: str, due_at: float) -> None:
@@ -199,11 +204,13 @@ def free(now: float) -> ColumnElement[bool]:
 
 
 def settle(session: Session, token: str, delivery: Delivery, **values: object) -> bool:
-    """Compare-and-set: only the holder of the claim changes the row. Returns whether it did."""
-    change = update(DeliveryRow).where(
-        DeliveryRow.id == delivery.id, DeliveryRow.claimed_by == token, DeliveryRow.state == DeliveryState.OWED
-    )
-    return changed(session.execute(change.values(claimed_by="", claimed_until=0.0, **values))) == 1
+    """Compare-and-set: only the holder of the claim changes the row. Returns whether it did; it has it in hand no longer."""
+    change = update(DeliveryRow).where(DeliveryRow.id == delivery.id, DeliveryRow.claimed_by == token)
+    let_go = {"claimed_by": "", "claimed_until": 0.0}
+    if changed(session.execute(change.where(DeliveryRow.state == DeliveryState.OWED).values(**let_go, **values))) == 1:
+        return True
+    session.execute(change.values(**let_go))  # withdrawn meanwhile: what comes after it waits for it no more
+    return False
 
 
 def changed(result: object) -> int:

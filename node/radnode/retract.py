@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import orjson
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from radnode import addresses, capabilities, events, fhir_transaction, profiles, results
@@ -39,7 +39,7 @@ def retract(session: Session, settings: Settings, study_uid: str, model: str, co
     Within the caller's transaction: results are not current, what had not left is withdrawn, the report says
     entered-in-error, and whoever has (or may have) something of it is owed a note that takes it back.
     """
-    gone = sent(session, study_uid, model, now)
+    gone = sent(session, study_uid, model)
     stood = results.supersede(session, study_uid, model)
     report = session.scalars(
         select(ReportRow).where(ReportRow.study_uid == study_uid, ReportRow.model == model)
@@ -93,7 +93,7 @@ def drop_findings(
     made = retraction([{"entry": with_owners(entries, old)}], uid, reason="", issued=issued)
     fhir_transaction.keep(session, made, now)
     servers = {d.name for d in addresses.destinations(session, settings) if d.kind == "fhir"}
-    gone = [s for s in sent(session, study_uid, model, now) if s[1].kind == "fhir" and s[0].destination in servers]
+    gone = [s for s in sent(session, study_uid, model) if s[1].kind == "fhir" and s[0].destination in servers]
     body = orjson.dumps(made, option=orjson.OPT_SORT_KEYS)
     note = Result(kind=RETRACTION, uid=uid, sop_class_uid="", series_uid="", digest=new.digest, body=body)
     told = owe(session, settings, note, gone, now) if gone else []
@@ -128,6 +128,7 @@ def standing_models(session: Session, study_uid: str) -> tuple[str, ...]:
     return tuple(session.scalars(select(ResultRow.model).where(*mine).distinct().order_by(ResultRow.model)))
 
 
+MAYBE = (DeliveryState.OWED, DeliveryState.WITHDRAWN)
 Sent = tuple[DeliveryRow, ResultRow]
 
 
@@ -140,8 +141,9 @@ class Origin:
     model: str
 
 
-def sent(session: Session, study_uid: str, model: str, now: float) -> list[Sent]:
-    """What destinations have, or may have because it was tried or is on its way, and was not taken back yet."""
+def sent(session: Session, study_uid: str, model: str) -> list[Sent]:
+    """What destinations have, or may have because it was tried, also before it was owed anew or withdrawn, and that was not
+    taken back yet."""
     query = (
         select(DeliveryRow, ResultRow)
         .join(ResultRow, ResultRow.uid == DeliveryRow.result_uid)
@@ -149,15 +151,11 @@ def sent(session: Session, study_uid: str, model: str, now: float) -> list[Sent]
             ResultRow.study_uid == study_uid,
             ResultRow.model == model,
             ResultRow.kind.not_in(NOTES),
-            DeliveryRow.state.in_((DeliveryState.DELIVERED, DeliveryState.OWED)),
+            or_(DeliveryRow.state == DeliveryState.DELIVERED, DeliveryRow.state.in_(MAYBE) & DeliveryRow.reached),
         )
         .order_by(ResultRow.created_at, ResultRow.uid)
     )
-    return [
-        (delivery, result)
-        for delivery, result in session.execute(query).all()
-        if delivery.state == DeliveryState.DELIVERED or delivery.attempt > 0 or delivery.claimed_until > now
-    ]
+    return [(delivery, result) for delivery, result in session.execute(query).all()]
 
 
 def take_back(session: Session, settings: Settings, gone: Sequence[Sent], why: str, now: float) -> list[str]:
@@ -205,7 +203,7 @@ def reject_status(
     session: Session, settings: Settings, study_uid: str, model: str, but: Collection[str], now: float
 ) -> None:
     """A run has another outcome now: status objects of earlier ones, but for those named, do not stand any more."""
-    gone = [s for s in sent(session, study_uid, model, now) if s[1].kind == "status" and s[1].uid not in but]
+    gone = [s for s in sent(session, study_uid, model) if s[1].kind == "status" and s[1].uid not in but]
     if gone:
         reject(session, settings, gone, REASONS["quality"], f"{model} has been run again", now)
         mark(gone)
@@ -213,6 +211,7 @@ def reject_status(
 
 def mark(gone: Sequence[Sent]) -> None:
     for delivery, _ in gone:
+        delivery.reached = False
         if delivery.state == DeliveryState.DELIVERED:
             delivery.state = DeliveryState.RETRACTED
 

@@ -225,6 +225,9 @@ class DeliveryRow(Table):
     due_at: Mapped[float] = mapped_column(Float)
     claimed_by: Mapped[str] = mapped_column(String(128), default="")
     claimed_until: Mapped[float] = mapped_column(Float, default=0.0)
+    reached: Mapped[bool] = mapped_column(
+        default=False
+    )  # it is there, or may be: it was tried, and not taken back since
     delivered_at: Mapped[float | None] = mapped_column(Float)
     error: Mapped[str] = mapped_column(Text, default="")
     __table_args__ = (

@@ -202,6 +202,7 @@ def upgrade() -> None:
         sa.Column("due_at", sa.Float(), nullable=False),
         sa.Column("claimed_by", sa.String(length=128), nullable=False),
         sa.Column("claimed_until", sa.Float(), nullable=False),
+        sa.Column("reached", sa.Boolean(), nullable=False),
         sa.Column("delivered_at", sa.Float(), nullable=True),
         sa.Column("error", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(["result_uid"], ["results.uid"], name=op.f("fk_deliveries_result_uid_results")),
