@@ -166,6 +166,7 @@ def let_go(database: Database, settings: Settings, candidate: Candidate, now: fl
     """Say so in the rows and the study's story, then delete the files. False: something happened to it meanwhile."""
     with database.transaction() as session:
         study = jobs.lock_study(session, candidate.study_uid)
+        no_object_arrives(session)  # one that came between the look and the rows would go with them
         if study is None or kept_because(session, study):
             return False
         there = (InstanceRow.study_uid == candidate.study_uid, InstanceRow.gone_at.is_(None))
@@ -180,8 +181,7 @@ def let_go(database: Database, settings: Settings, candidate: Candidate, now: fl
 def delete_files(database: Database, data: Path, study_uid: str) -> None:
     """Delete the files of rows that say so. Nobody can index an object meanwhile; one that is just arriving stays."""
     with database.transaction() as session:
-        if session.get_bind().dialect.name == "postgresql":
-            session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
+        no_object_arrives(session)
         gone = (InstanceRow.study_uid == study_uid, InstanceRow.gone_at.is_not(None))
         for name in session.scalars(select(InstanceRow.file).where(*gone)):
             delete_unless_arriving(data / name)
@@ -189,6 +189,12 @@ def delete_files(database: Database, data: Path, study_uid: str) -> None:
     for empty in (*folder.glob("*"), folder):
         with suppress(OSError):
             empty.rmdir()
+
+
+def no_object_arrives(session: Session) -> None:
+    """Nobody can index an object until the transaction ends. On SQLite it holds the only write lock anyway."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
 
 
 def delete_unless_arriving(file: Path) -> None:

@@ -1,12 +1,14 @@
 """Images are let go by rule and by the disk's watermark, and never while anything of their study is still to be done."""
 
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import update
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 from support.core import Node
 from support.objects import encoded, image
 from support.results import add_job, add_study, dicom_result, record
@@ -268,6 +270,33 @@ def test_an_object_that_is_just_arriving_is_not_deleted(node: Node) -> None:
     linked.unlink()
     upload.discard()
     store.close()
+
+
+def test_an_image_that_comes_while_its_study_is_let_go_stays(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    uid = study(node)
+    late, kept_because = image(seed=7, StudyInstanceUID=uid), retention.kept_because
+
+    def receive() -> None:
+        store = Store(node.settings, Database(node.settings.url))
+        store.put(arrival_of(late), [encoded(late)])
+        store.close()
+
+    sender = threading.Thread(target=receive)
+
+    def looked(session: Session, row: StudyRow) -> str:
+        why = kept_because(session, row)
+        sender.start()  # PostgreSQL: from here on another transaction may commit
+        sender.join(0.5)
+        return why
+
+    candidates = retention.plan(node.database, settings_of(node, keep_days=1), NOW)
+    monkeypatch.setattr(retention, "kept_because", looked)
+    for candidate in candidates:
+        retention.let_go(node.database, node.settings, candidate, NOW)
+    sender.join()
+    with node.database.reading() as session:
+        row = session.scalars(select(InstanceRow).where(InstanceRow.sop_uid == late.SOPInstanceUID)).one()
+    assert row.gone_at is None and (node.settings.data / row.file).is_file()
 
 
 def test_retention_waits_for_a_backup(node: Node) -> None:
