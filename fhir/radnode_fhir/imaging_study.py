@@ -9,6 +9,8 @@ from radnode_inference.findings import Code
 from radnode_inference.header import Header
 from radnode_inference.study import Study
 
+MADE_HERE = {"system": "urn:radnode", "code": "made-here"}
+"""The tag of an ImagingStudy that this node made: only such a one may it correct at another server."""
 MODALITIES = {"sr": "SR", "seg": "SEG", "key-image": "OT"}
 
 
@@ -30,6 +32,7 @@ def imaging_study(study: Study, header: Header, objects: Sequence[ResultObject])
     listed = [*source_series(study), *result_series(objects)]
     made: Json = {
         "resourceType": "ImagingStudy",
+        "meta": {"tag": [MADE_HERE]},
         "identifier": [identifier(study.study_uid, DICOM_UID)],
         "status": "available",
         "subject": patient(header) or {"type": "Patient", "display": "not named in the images"},

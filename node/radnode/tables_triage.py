@@ -74,6 +74,7 @@ class NoticeRow(Table):
     level: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str] = mapped_column(Text)
     at: Mapped[float] = mapped_column(Float)
+    whose: Mapped[str] = mapped_column(String(64), default="")  # of which patient and order: see radnode.notify_moved
 
 
 class PolicyRow(Table):

@@ -1,8 +1,9 @@
-"""A changed priority at a FHIR server: its own order is raised and taken back, and a Task of the reading stands beside it."""
+"""What the node changes at a FHIR server beside its reports: the priority of an order, the patient of a study that it made."""
 
 import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import httpx
 import pytest
 from support.fhir_node import FhirNode, fhir_node
 from support.fhir_server import FhirServer
+from support.findings import findings, lesion, scene
 
 from radnode.destinations import PRIORITY, open_destination, takes
 from radnode.destinations.fhir_rest import Transactions
@@ -17,6 +19,7 @@ from radnode.destinations.fhir_rest_priority import NothingToChangeError, change
 from radnode.errors import DeliveryError
 from radnode.settings import Destination
 from radnode_fhir import check
+from radnode_fhir.bundle import transaction
 
 HEADERS = {"Content-Type": "application/fhir+json"}
 NOTICE = {
@@ -139,3 +142,37 @@ def test_a_server_gets_priorities_only_where_the_settings_say_so() -> None:
     assert PRIORITY not in takes(plain)
     assert PRIORITY in takes(plain.model_copy(update={"results": ("fhir", "priority")}))
     assert PRIORITY in takes(Destination(name="ris", kind="hl7", host="h"))
+
+
+class Result(Sent):
+    kind = "fhir"
+
+
+def report(server: Server, folder: Path, patient_id: str) -> str:
+    """The report of one and the same study, which is this patient's; the remark."""
+    place = scene(folder / patient_id, shape=(2, 8, 8), change=lambda ds: setattr(ds, "PatientID", patient_id))
+    made = findings(place, (lesion(place, patient_id, (0, 0, 0), 2),))
+    issued = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
+    file = folder / "bundle.json"
+    file.write_text(json.dumps(transaction(made, place.study, (), status="preliminary", issued=issued)))
+    address = Destination(name="ehr", kind="fhir", url=server.url)
+    with open_destination(address, calling_ae="N", timeout_s=60).open([]) as sender:
+        return sender.send(Result(file))
+
+
+@pytest.mark.system
+def test_an_imaging_study_that_the_node_made_follows_a_corrected_patient_and_another_systems_stays(
+    server: Server, tmp_path: Path
+) -> None:
+    assert [report(server, tmp_path, patient) for patient in ("WRONG", "RIGHT", "RIGHT")] == ["", "", ""]
+    (study,) = server.search("ImagingStudy")
+    assert study["subject"]["identifier"]["value"] == "RIGHT"
+    assert study["series"], "it is the server's own but for its patient"
+    (made,) = server.search("DiagnosticReport")
+    assert made["subject"]["identifier"]["value"] == "RIGHT"
+    httpx.put(
+        f"{server.url}/ImagingStudy/{study['id']}", json={k: v for k, v in study.items() if k != "meta"},
+        headers=HEADERS, timeout=60,
+    ).raise_for_status()  # fmt: skip
+    assert "left as it is" in report(server, tmp_path, "THIRD")
+    assert server.search("ImagingStudy")[0]["subject"]["identifier"]["value"] == "RIGHT"

@@ -14,6 +14,7 @@ from radnode.destinations import PRIORITY, Outgoing
 from radnode.destinations.fhir_rest_auth import client
 from radnode.destinations.fhir_rest_lookup import linked
 from radnode.destinations.fhir_rest_priority import NothingToChangeError, changed
+from radnode.destinations.fhir_rest_subject import followed
 from radnode.errors import DeliveryError
 from radnode.settings import Destination as Address
 
@@ -43,8 +44,12 @@ class Transactions:
         if result.kind == PRIORITY:
             return self.tell_priority(orjson.loads(result.path.read_bytes()))
         systems = {"patient_system": self.address.patient_system, "order_system": self.address.order_system}
-        self.post(linked(orjson.loads(result.path.read_bytes()), self.search, **systems))
-        return ""
+        bundle, remark = linked(orjson.loads(result.path.read_bytes()), self.search, **systems), ""
+        if result.kind == "fhir":  # a note speaks of what was sent, as it was
+            bundle, remark = followed(bundle, self.search)
+        versions = any("ifMatch" in entry["request"] for entry in bundle["entry"])
+        self.post(bundle, may_pass=MAY_PASS | ({412} if versions else set()))  # 412: somebody changed it meanwhile
+        return remark
 
     def tell_priority(self, notice: dict[str, Any]) -> str:
         """Change the priority of the server's own order; the remark where there is nothing to change."""

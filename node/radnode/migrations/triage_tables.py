@@ -69,6 +69,7 @@ def create() -> None:
         sa.Column("level", sa.String(length=16), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("at", sa.Float(), nullable=False),
+        sa.Column("whose", sa.String(length=64), nullable=False),
         sa.PrimaryKeyConstraint("study_uid", name=op.f("pk_notices")),
     )
     op.create_table(
