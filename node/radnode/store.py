@@ -34,7 +34,7 @@ from radnode.store_check import (
     check_announced,
     identify,
 )
-from radnode.store_index import Entry, Index, flush
+from radnode.store_index import Entry, Index, UnsureError, flush
 from radnode.tables import InstanceRow
 
 __all__ = ["Arrival", "Instance", "Store", "Upload", "instances", "study_files"]
@@ -183,6 +183,8 @@ class Upload:
             crash_point(Point.FILE_BEFORE_ROW)
             entry = Entry(identity=identity, arrival=self._arrival, sha256=sha256, file=file, size=self._size)
             kept = self._store.index.add(entry)
+        except UnsureError:  # `recover` gives it its row, where it has none
+            raise
         except BaseException:
             with suppress(OSError):
                 file.unlink()

@@ -57,6 +57,10 @@ class Entry:
     error: Exception | None = field(default=None)
 
 
+class UnsureError(StoreError):
+    """The database did not say whether it committed: the row may stand, so its file has to."""
+
+
 class Statement:
     """A statement compiled once and run on the driver's own cursor: SQLAlchemy's way costs more than SQLite does."""
 
@@ -107,7 +111,8 @@ class Index:
             while entry.kept is None and entry.error is None:
                 self._commit_waiting()
         if entry.error is not None:
-            raise StoreError(OUT_OF_RESOURCES, "The index of the node cannot be written.") from entry.error
+            kind = UnsureError if isinstance(entry.error, UnsureError) else StoreError
+            raise kind(OUT_OF_RESOURCES, "The index of the node cannot be written.") from entry.error
         assert entry.kept is not None
         return entry.kept
 
@@ -138,8 +143,7 @@ class Index:
             connection = self._connection = self._connection or self._database.engine.connect()
             connection.connection.cursor().execute(self._begin)
             yield connection
-            # SQLAlchemy knows only of what went through it: the usual insert goes past it, which is quicker
-            (connection if connection.in_transaction() else connection.connection).commit()
+            self._commit(connection)
         except BaseException:
             self._disconnect()
             raise
@@ -147,6 +151,16 @@ class Index:
             fcntl.flock(self._turn, fcntl.LOCK_UN)
         if self._database.engine.dialect.name != "sqlite":
             self._disconnect()  # a server may end an idle connection: the pool finds out
+
+    def _commit(self, connection: Connection) -> None:
+        """Raises UnsureError where a server, unlike SQLite, may have committed and not have said so."""
+        try:
+            # SQLAlchemy knows only of what went through it: the usual insert goes past it, which is quicker
+            (connection if connection.in_transaction() else connection.connection).commit()
+        except Exception as e:
+            if self._database.engine.dialect.name == "sqlite":
+                raise
+            raise UnsureError(OUT_OF_RESOURCES, "The commit of the index was not answered.") from e
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

@@ -1,14 +1,17 @@
 """The same store on PostgreSQL, with four processes' worth of connections."""
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
+import psycopg
 import pytest
 from support.objects import encoded, image
 from support.postgres import Postgres
 from support.store import arrival_of, files, forget_rows, rows
 
 from radnode.database import Database
+from radnode.errors import StoreError
 from radnode.settings import Receive, Settings
 from radnode.store import Store
 from radnode.store_recover import recover
@@ -48,3 +51,36 @@ def test_objects_conflicts_and_recovery_are_the_same_on_postgresql(postgres: Pos
     for store in stores:
         store.close()
     first.close()
+
+
+def broken(commit: Callable[[psycopg.Connection], None], *, committed: bool) -> Callable[[psycopg.Connection], None]:
+    """A commit whose connection breaks: after the server has done it, or before."""
+
+    def fail(connection: psycopg.Connection) -> None:
+        if committed:
+            commit(connection)
+        raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+    return fail
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_commit_that_was_not_answered_leaves_no_row_without_its_file(
+    committed: bool, postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgres.new_database()
+    settings = Settings(data=tmp_path / "data", database_url=url, receive=Receive(disk_free_min_mb=0))
+    store = Store(settings, Database(url))
+    Table.metadata.create_all(store.database.engine)
+    ds = image(seed=1)
+    with monkeypatch.context() as wire:
+        wire.setattr(psycopg.Connection, "commit", broken(psycopg.Connection.commit, committed=committed))
+        with pytest.raises(StoreError, match="index of the node"):
+            store.put(arrival_of(ds), [encoded(ds)])
+    assert len(files(store)) == 1, "the sender may have given it up, and its row may stand"
+    assert recover(store, store.database).missing == ()
+    assert len(rows(store)) == 1
+    store.put(arrival_of(ds), [encoded(ds)])  # as most senders do
+    assert (len(rows(store)), len(files(store))) == (1, 1)
+    store.close()
