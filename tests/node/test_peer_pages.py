@@ -12,7 +12,7 @@ from support.orthanc import free_ports
 from support.pages import serving
 from support.results import add_job, add_study, four, record
 
-from radnode import fetches, migrations, outbox, peers, reconcile
+from radnode import evidence, fetches, migrations, outbox, peers, reconcile
 from radnode.cli import cli
 from radnode.database import Database
 from radnode.destinations.dimse_find import MOST, Finder, Found
@@ -127,6 +127,54 @@ def test_a_study_that_the_node_never_saw_is_listed_and_wanted_once(beside: Besid
         assert page.status_code == 200 and "212" in page.text
     with database.reading() as session:
         assert [(f.study_uid, f.why, f.state) for f in fetches.latest(session)] == [("1.2.9", "reconcile", "queued")]
+
+
+def test_that_the_node_has_everything_is_said_only_where_every_peer_answered(beside: Beside) -> None:
+    client, database, _ = beside
+    everything, not_every = "The node has everything", "not every peer has answered"
+    for name in ("pacs", "archive"):
+        peers.add_peer(
+            database, peers.Peer(name=name, ae_title=name.upper(), address="127.0.0.1", port=1, may=("query",))
+        )
+    assert everything not in client.get("/reconcile").text
+    evidence.keep(database, "", reconcile.SOURCE, "pacs", 100.0)
+    page = client.get("/reconcile").text
+    assert not_every in page and everything not in page, "one was never asked"
+    evidence.keep(database, "", reconcile.SOURCE, "archive", 100.0, error="no connection: Connection refused")
+    page = client.get("/reconcile").text
+    assert not_every in page and everything not in page and "Connection refused" in page
+    evidence.keep(database, "", reconcile.SOURCE, "archive", 200.0)
+    page = client.get("/reconcile").text
+    assert everything in page and not_every not in page
+
+
+@pytest.mark.parametrize(
+    ("field", "typed", "said"),
+    [("port", "11x", "the port is a number, not “11x”"), ("quiet_s", "abc", "the quiet time is a number, not “abc”")],
+)
+def test_a_number_that_is_none_is_refused_in_plain_words_and_everything_typed_stays(
+    beside: Beside, field: str, typed: str, said: str
+) -> None:
+    answer = beside[0].post("/peers", data={"name": "ct", "ae_title": "CT1", "address": "10.1.2.3", field: typed})
+    assert answer.status_code == 422 and said in answer.text and "literal" not in answer.text
+    for value in ("ct", "CT1", "10.1.2.3", typed):
+        assert f'value="{value}"' in answer.text
+
+
+@pytest.mark.parametrize(
+    ("address", "page"),
+    [("/peers/test", "/peers"), ("/rules/try", "/rules"), ("/studies/1.2.3/rulings", "/studies/1.2.3"), ("/destinations/probe", "/")],
+)  # fmt: skip
+def test_a_language_chosen_on_what_a_form_answered_leads_to_the_page_of_the_form(
+    beside: Beside, address: str, page: str
+) -> None:
+    client, _, _ = beside
+    answer = client.get(f"{address}?lang=zh-TW", headers={"accept": "text/html"}, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, page)
+    assert "lang=zh-TW" in answer.headers["set-cookie"]
+    assert client.get(address, headers={"accept": "application/json"}).status_code == 405, "a program is told"
+    nowhere = client.get("/nowhere?lang=en", headers={"accept": "text/html"})
+    assert nowhere.status_code == 404 and "Nothing has this address." in nowhere.text
 
 
 def test_a_fetch_by_hand_says_why_it_cannot_be(beside: Beside) -> None:

@@ -29,9 +29,11 @@ def fetch_pages(made: APIRouter, render: Render, settings: Settings, database: D
         known = list_peers(database)
         with database.reading() as session:
             lacking, asked, fetched = reconcile.unseen(session), reconcile.asked(session), fetches.latest(session)
+        queried = [p for p in known if "query" in p.may]
+        silent = any(p.name not in asked or asked[p.name].error for p in queried)
         return render(
             "reconcile.html", "Reconciliation", "reconcile", status, problem=problem, unseen=lacking, asked=asked,
-            fetches=fetched, sources=reconcile.sources(known), queried=[p for p in known if "query" in p.may],
+            fetches=fetched, sources=reconcile.sources(known), queried=queried, silent=silent,
             days=settings.reconcile.days, every_h=settings.reconcile.every_h,
         )  # fmt: skip
 

@@ -1,8 +1,8 @@
 """The peers: who may send and be asked, tests of them, their history, callers turned away, and where results go."""
 
 import time
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -41,6 +41,7 @@ EMPTY: dict[str, Any] = dict.fromkeys(FIELDS, "") | {
     "asks": "",
 }
 Text = Annotated[str, Form(max_length=1024)]
+N = TypeVar("N", int, float)
 PATTERNS = {
     "name": "it has 1 to 64 letters, digits and . _ -, and begins with a letter or digit",
     "AE title": "it has 1 to 16 letters, digits and signs, without a backslash and without blanks at its ends",
@@ -184,6 +185,14 @@ def free_name(ae_title: str, known: Sequence[Peer]) -> str:
     return next(n for n in (name, *(f"{name}-{i}" for i in range(2, len(taken) + 3))) if n not in taken)
 
 
+def number(what: str, text: str, kind: Callable[[str], N]) -> N | None:
+    """The number that was typed, None where nothing was. Raises ValueError."""
+    try:
+        return kind(text) if text else None
+    except ValueError as e:
+        raise ValueError(f"the {what} is a number, not “{text[:64]}”") from e
+
+
 def read(database: Database, form: dict[str, Any]) -> tuple[Peer | None, str]:
     """The peer that these fields make, or why they make none, in one sentence. The settings file has the same rules."""
     plain = {k: v.strip() if isinstance(v, str) else v for k, v in form.items()}
@@ -192,8 +201,8 @@ def read(database: Database, form: dict[str, Any]) -> tuple[Peer | None, str]:
             TypeAdapter(AeTitle).validate_python(plain["ae_title"])
         given = {k: v for k, v in plain.items() if k not in ("old", "port", "quiet_s")}
         wanted = PeerSetting(
-            port=int(plain["port"]) if plain["port"] else None,
-            quiet_s=float(plain["quiet_s"]) if plain["quiet_s"] else None,
+            port=number("port", plain["port"], int),
+            quiet_s=number("quiet time", plain["quiet_s"], float),
             **given,
         )
         peer = Peer(**wanted.model_dump())

@@ -1,13 +1,15 @@
 """What a person sees when a page refuses: the sentence on a page, with the way back. Programs get it as JSON, as ever."""
 
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request
 from fastapi.exception_handlers import http_exception_handler, request_validation_exception_handler
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, PlainTextResponse, Response
+from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from radnode.settings import Settings
 from radnode.web import views
@@ -20,6 +22,9 @@ NOT_HERE, NOT_DONE = mark("Not here"), mark("Not done")
 WRONG_FORM = mark("The form was not filled in as it must be: nothing was changed.")
 NO_ADDRESS = mark("Nothing has this address.")
 FAILED = mark("The node failed at this; its log says why. Look whether it was done before you try again.")
+NO_FORM = mark("This address takes no form: nothing was changed.")
+UNNAMED = {404: NO_ADDRESS, 405: NO_FORM}
+"""For what no route of this node refused in words of its own."""
 IN_ADDRESS = frozenset({"path", "query"})
 
 
@@ -39,7 +44,12 @@ def refusals(app: FastAPI, settings: Settings) -> Refuse:
     async def refused(request: Request, error: HTTPException) -> Response:
         if not is_a_person(request):
             return await http_exception_handler(request, error)
-        shown = page(request, error.status_code, str(error.detail))
+        if error.status_code == 405 and request.method == "GET":  # the language was changed on what a form answered
+            return RedirectResponse(page_above(request), status_code=303)
+        fixed = error.detail == HTTPStatus(error.status_code).phrase
+        shown = page(
+            request, error.status_code, UNNAMED.get(error.status_code, error.detail) if fixed else error.detail
+        )
         shown.headers.update(error.headers or {})
         return shown
 
@@ -64,6 +74,14 @@ def refusals(app: FastAPI, settings: Settings) -> Refuse:
         return answer
 
     return at_the_door
+
+
+def page_above(request: Request) -> str:
+    """The nearest page above an address that only takes forms: /peers for /peers/test."""
+    routes, path = request.app.routes, request.url.path.rpartition("/")[0]
+    while path and not any(r.matches({**request.scope, "path": path})[0] is Match.FULL for r in routes):
+        path = path.rpartition("/")[0]
+    return path or "/"
 
 
 def is_a_person(request: Request) -> bool:
