@@ -292,6 +292,30 @@ def test_a_study_that_was_marked_as_read_is_named_and_can_be_taken_back_at_once(
     assert row.count() == 1
 
 
+def test_a_very_long_name_leaves_the_results_of_the_others_on_the_screen(tmp_path: Path, browser: Browser) -> None:
+    """Five components of 64 characters (PS3.5 table 6.2-1), an identifier and a description as long: the row grows, not the table."""
+    settings = Settings(data=tmp_path)
+    database = prepare(settings)
+    long = "^".join(letter * 64 for letter in "VWXYZ")
+    for number, (name, said) in enumerate((("SHORT^Name", "CT Chest"), (long, "D" * 64))):
+        add_study(
+            database, f"1.2.8.{number}", state="read", patient_name=name, patient_id=said[:1] * 64, study_description=said,
+            modalities="CT", first_instance_at=time.time(), last_instance_at=time.time(),
+        )  # fmt: skip
+    with serving(settings) as client:
+        page = browser.new_page(viewport={"width": 1500, "height": 900})
+        page.goto(str(client.base_url))
+        right = page.locator("ul.answers").first.bounding_box()
+        assert right is not None and right["x"] + right["width"] <= 1500
+        phone = browser.new_page(viewport={"width": 390, "height": 800})
+        for path in ("/", "/studies/1.2.8.1", "/rules", "/reconcile", "/peers"):
+            phone.goto(f"{client.base_url}{path}")
+            assert phone.evaluate("document.documentElement.scrollWidth") <= 390, path
+        page.close()
+        phone.close()
+    database.close()
+
+
 def test_outlines_are_switched_off_and_lie_where_the_finding_is(filled: Filled, url: str, page: Page) -> None:
     page.goto(f"{url}/studies/{filled.lesion}")
     outline = page.locator("img.outline").first

@@ -22,6 +22,7 @@ from radnode import fhir_search, studies
 from radnode.cli import cli
 from radnode.settings import Settings, TriageRule, Web
 from radnode.tables import DeliveryRow, InstanceRow, ReportRow, ResultRow, StudyRow
+from radnode.web import views
 from radnode.web.pixels import Decoder
 from radnode.worklist import Reader
 
@@ -190,6 +191,22 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
         wrong = client.post("/peers", data={"name": bad, "ae_title": bad}).text
     assert "<script>alert" not in wrong
     database.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("MÜLLER^Anna^Maria^Dr^MD", "MÜLLER, Anna Maria"),
+        ("Wang^XiaoDong=王^小東", "Wang, XiaoDong (王, 小東)"),
+        ("Yamada^Tarou=山田^太郎=やまだ^たろう", "Yamada, Tarou (山田, 太郎)"),
+        ("=山田^太郎=やまだ^たろう", "山田, 太郎"),
+        ("==やまだ^たろう", "やまだ, たろう"),
+        ("^^^^=^", "–"),
+        ("", "–"),
+    ],
+)
+def test_a_name_is_shown_in_letters_and_ideographs_whichever_it_has(name: str, shown: str) -> None:
+    assert views.person(name) == shown
 
 
 def test_an_empty_node_says_what_to_do(tmp_path: Path) -> None:

@@ -121,10 +121,20 @@ def environment(settings: Settings) -> Environment:
 
 
 def person(name: str) -> str:
-    """ "MÜLLER, Anna" for the DICOM name MÜLLER^Anna (PS3.5 section 6.2.1); other groups than the first are left out."""
-    parts = [p.strip() for p in name.split("=")[0].split("^")]
+    """ "MÜLLER, Anna" for the DICOM name MÜLLER^Anna, "Wang, XiaoDong (王, 小東)" for one that is also written in ideographs.
+
+    A name may have its second group alone (PS3.5 section 6.2.1.2); the third, how it sounds, stands only for want of others.
+    """
+    written = [shown for shown in map(name_group, name.split("=")) if shown]
+    first = written[0] if written else "–"
+    return f"{first} ({written[1]})" if len(written) > 1 and name.split("=")[0].strip("^ ") else first
+
+
+def name_group(group: str) -> str:
+    """Family name, given and middle names; "" where the group is empty."""
+    parts = [p.strip() for p in group.split("^")]
     family, given = parts[0], " ".join(p for p in parts[1:3] if p)
-    return ", ".join(p for p in (family, given) if p) or "–"
+    return ", ".join(p for p in (family, given) if p)
 
 
 def date(value: str) -> str:
