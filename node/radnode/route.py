@@ -193,9 +193,12 @@ def attributes_of(rules: Sequence[Rule]) -> tuple[str, ...]:
 
 
 def seen(series: Sequence[SeriesFacts], rules: Sequence[Rule]) -> str:
-    """What the rules saw, in words: each series with the attributes that the rules look at."""
+    """What the rules saw, in words: of the attributes that they look at what all series have alike, then what is of each."""
     shown = [a for a in attributes_of(rules) if a not in PRIVATE and a not in ("CallingAE", "CalledAE")]
-    return listed(["; ".join(f"{a} {s.shown(a)}" for a in shown) for s in series])
+    own = [a for a in shown if len({s.shown(a) for s in series}) > 1]
+    alike = "; ".join(f"{a} {series[0].shown(a)}" for a in shown if a not in own)
+    each = listed(["; ".join(f"{a} {s.shown(a)}" for a in own) for s in series])
+    return "; in its series: ".join(part for part in (alike, each) if part)
 
 
 def listed(sentences: Sequence[str]) -> str:

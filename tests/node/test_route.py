@@ -158,6 +158,17 @@ def test_a_generated_study_named_as_phantom_is_one(tmp_path: Path) -> None:
     assert chosen(decide(facts(tmp_path, {"StudyDescription": "CT phantom"}, generated=True), CARDS)) == set()
 
 
+def test_what_the_rules_saw_is_said_once_and_only_what_differs_of_each_series(tmp_path: Path) -> None:
+    elements = {"Modality": "CT", "BodyPartExamined": "KNEE", "StudyDescription": "CT KNEE"}
+    one, other = elements | {"SeriesDescription": "bone"}, elements | {"SeriesDescription": "soft"}
+    reason = by_model(decide(facts(tmp_path, one, other), CARDS))[""].reason
+    assert reason.count("BodyPartExamined KNEE") == reason.count("StudyDescription CT KNEE") == 1
+    assert reason.endswith("; in its series: SeriesDescription bone | SeriesDescription soft.")
+    (tmp_path / "alone").mkdir()
+    alone = by_model(decide(facts(tmp_path / "alone", one), CARDS))[""].reason
+    assert "SeriesDescription bone" in alone and "in its series" not in alone
+
+
 def test_a_name_never_stands_in_a_reason(tmp_path: Path) -> None:
     routes = decide(facts(tmp_path, {"PatientName": "MUSTER PHANTOM^X", "PatientID": "77"}), CARDS)
     assert all("MUSTER" not in r.reason and "77" not in r.reason for r in routes)
