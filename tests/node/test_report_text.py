@@ -170,7 +170,9 @@ def test_a_confirmed_report_is_final_with_the_person_s_name_here_and_wherever_re
 
 
 def test_nobody_confirms_without_a_name_or_what_changed_meanwhile(client: httpx.Client, node: Case) -> None:
-    assert send(client, node.lesion, "confirm", name=" ", text="Mine.").status_code == 422
+    nameless = send(client, node.lesion, "confirm", name=" ", text="Mine.")
+    assert nameless.status_code == 422 and "without a name" in nameless.text
+    assert f'href="/studies/{node.lesion}#texts"' in nameless.text, "the way back"
     assert form(client, node.lesion)["text"] == "Mine.", "what was typed is not lost"
     old = form(client, node.lesion)
     rule(client, node.lesion, "rejected")

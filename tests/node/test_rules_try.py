@@ -95,6 +95,9 @@ def client(two: Node) -> Iterator[httpx.Client]:
 def test_the_page_and_the_command_say_the_same(two: Node, client: httpx.Client, tmp_path: Path) -> None:
     page = client.post("/rules/replay", data={"draft": DRAFT, "days": "3660"})
     assert page.status_code == 422  # more than a year
+    page = client.post("/rules/replay", data={"draft": DRAFT, "days": "many", "study_uid": STUDY})
+    for typed in ("a number above 0", 'value="many"', f'value="{STUDY}"', "[[rules]]"):
+        assert typed in page.text, "what was typed stays"
     page = client.post("/rules/replay", data={"draft": "[[rules", "days": "30"})
     assert page.status_code == 422 and "The draft is not TOML" in page.text
     tried = client.post("/rules/try", data={"draft": DRAFT, "study_uid": STUDY})

@@ -63,8 +63,9 @@ class Asked:
 
 
 def text_pages(made: APIRouter, render: Render, settings: Settings, database: Database) -> None:
-    def refused(status: int, sentence: str) -> Response:
-        return render("missing.html", NOT_DONE, "studies", status, what=sentence)
+    def refused(study_uid: str, status: int, sentence: str) -> Response:
+        back = f"/studies/{study_uid}#texts"
+        return render("refused.html", NOT_DONE, "studies", status, what=sentence, back=back, over=False)
 
     @made.post("/studies/{study_uid}/text")
     def text(
@@ -82,7 +83,7 @@ def text_pages(made: APIRouter, render: Render, settings: Settings, database: Da
         who = account if account != NOBODY else cleaned(name).replace("\n", " ")
         said = cleaned(text)
         if action is not Deed.RESET and not said:
-            return refused(422, EMPTY)
+            return refused(study_uid, 422, EMPTY)
         asked = Asked(
             study_uid=study_uid, model=model, token=token, version=version, action=action, language=language,
             text=said, who=who,
@@ -92,12 +93,16 @@ def text_pages(made: APIRouter, render: Render, settings: Settings, database: Da
                 session.get(StudyRow, study_uid, with_for_update=True)  # nothing changes between the look and the deed
                 seen = shown(session, settings, asked)
                 if seen.person is not None and seen.version != version and seen.text != said:
-                    return refused(409, OTHERS) if action is Deed.RESET else conflicts.page(render, both(asked, seen))
+                    return (
+                        refused(study_uid, 409, OTHERS)
+                        if action is Deed.RESET
+                        else conflicts.page(render, both(asked, seen))
+                    )
                 problem = done(session, settings, asked, seen)
         except RefusedError:
-            return refused(409, NOT_NOW)
+            return refused(study_uid, 409, NOT_NOW)
         if problem:
-            return refused(422 if problem == NO_NAME else 409, problem)
+            return refused(study_uid, 422 if problem == NO_NAME else 409, problem)
         return RedirectResponse(f"/studies/{study_uid}#texts", status_code=303)
 
 
