@@ -1,5 +1,7 @@
 """State dictionaries: read from a file without running code, unwrapped, and put into a network without a second copy."""
 
+import re
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,12 +34,19 @@ def read_tensors(path: Path) -> dict[str, Any]:
         except SafetensorError as e:
             raise StateDictError(f"{path.name} is not a safetensors file: {e}") from e
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
+        with warnings.catch_warnings(action="ignore"):  # of a pickle protocol that torch does not write
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except Exception as e:  # torch raises many types here; each means that the file is not plain tensors
-        raise StateDictError(f"{path.name} cannot be read as plain tensors: {type(e).__name__}") from e
+        raise StateDictError(f"{path.name} cannot be read as plain tensors: {type(e).__name__}{asked_for(e)}") from e
     if not isinstance(loaded, dict):
         raise StateDictError(f"{path.name} holds a {type(loaded).__name__}, not a state dictionary")
     return loaded
+
+
+def asked_for(error: Exception) -> str:
+    """What a pickle would have had run or made that is no tensor, in words; else that torch did not write the file."""
+    found = re.search(r"GLOBAL ([\w.]+)", str(error))
+    return f", it asks for {found[1]}" if found else ", it is no file that torch wrote"
 
 
 def unwrap(loaded: Mapping[str, Any], containers: Iterable[str], prefixes: Iterable[str]) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from radnode.errors import RadnodeError
 
-STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 QUOTING = "pydicom"
 """Its warnings hold the values of elements."""
 QUOTING_HL7 = "hl7"

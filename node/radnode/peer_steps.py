@@ -121,7 +121,7 @@ def in_words(error: str, address: Destination, settings: Settings) -> str:
     if "rejected" in said:
         return f"It refuses the association: {error.rpartition(': ')[2]}."
     if "alert" in said or "certificate" in said or "tls" in said:
-        return f"The TLS connection fails: {error.partition(': ')[2] or error}."
+        return f"The TLS connection fails: {(error.partition(': ')[2] or error).rstrip('.')}."
     if not address.tls and speaks_tls(address):
         return "It expects TLS, and this node calls it without: switch TLS on for it."
     return "It listens, but ended the association without an answer: it may be no DICOM system, or refuse this address."

@@ -1,6 +1,7 @@
 """Weights are found, checked against their card, and refused with the reason."""
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +175,13 @@ class Malicious:
 def test_a_pickle_that_asks_for_code_is_refused_and_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"a": Malicious()}, tmp_path / "bad.pt")
+    with pytest.raises(StateDictError, match=r"cannot be read as plain tensors: UnpicklingError, it asks for getattr"):
+        read_tensors(tmp_path / "bad.pt")
+    (tmp_path / "bad.pt").write_bytes(pickle.dumps(Malicious(), protocol=4))  # of which torch warns
     with pytest.raises(StateDictError, match="cannot be read as plain tensors"):
+        read_tensors(tmp_path / "bad.pt")
+    (tmp_path / "bad.pt").write_text("hello")
+    with pytest.raises(StateDictError, match="it is no file that torch wrote"):
         read_tensors(tmp_path / "bad.pt")
     assert not (tmp_path / "ran-the-pickle").exists()
 

@@ -198,6 +198,12 @@ def test_errors_of_libraries_are_logged_without_the_values_that_they_quote() -> 
         assert "ValueError" in written and "in stumble" in written and "it cannot be sent" in written
 
 
+def test_a_line_of_the_log_holds_no_colours() -> None:
+    record = logging.makeLogRecord({"msg": "It runs.", "levelname": "INFO", "color_message": "\x1b[1mIt runs.\x1b[0m"})
+    for written in (Sentences(), JsonLines()):
+        assert "color" not in written.format(record)
+
+
 def test_warnings_that_quote_elements_are_not_written(tmp_path: Path) -> None:
     program = f"""
 import sys
