@@ -47,13 +47,15 @@ class DeliveryError(RadnodeError):
     """`permanent`: sending the same bytes again cannot help.
 
     quoted: what the other system said in its own words, which may name a patient. It belongs to the message, for those
-    who may see the study; `sentence` is the message without it, for logs.
+    who may see the study; `sentence` is the message without it, for logs. brought: of a fetch, how many objects came before
+    it failed; None: nobody can say.
     """
 
-    def __init__(self, sentence: str, *, permanent: bool = False, quoted: str = "") -> None:
+    def __init__(self, sentence: str, *, permanent: bool = False, quoted: str = "", brought: int | None = None) -> None:
         super().__init__(f"{sentence}: {quoted[:300]}" if quoted else sentence)
         self.sentence = sentence
         self.permanent = permanent
+        self.brought = brought
 
 
 class NotTakenError(DeliveryError):

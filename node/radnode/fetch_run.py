@@ -33,21 +33,27 @@ log = logging.getLogger(__name__)
 def fetch(peer: Peer, study_uid: str, settings: Settings, store: Store) -> Brought:
     """Fetch a study from a peer in its way. Raises DeliveryError."""
     if "retrieve" not in peer.may:
-        raise DeliveryError(f"{peer.name} is no peer that studies may be fetched from")
+        raise DeliveryError(f"{peer.name} is no peer that studies may be fetched from", brought=0)
     own, timeout_s = settings.receive.ae_title, settings.deliver.timeout_s
     if peer.way == "move":
         many = dimse_fetch.move(address_of(peer, settings), study_uid, calling_ae=own, timeout_s=timeout_s)
         return Brought(many=many)
-    if peer.way == "get":
-
-        def keep(arrival: Arrival, body: bytes) -> None:
-            store.put(arrival, [body])
-
-        return dimse_fetch.get(address_of(peer, settings), study_uid, keep, calling_ae=own, timeout_s=timeout_s)
     many = 0
-    for file in files(peer, study_uid, settings):
-        keep_file(store, file, peer, own, study_uid)
-        many += 1
+    try:
+        if peer.way == "get":
+
+            def keep(arrival: Arrival, body: bytes) -> None:
+                nonlocal many
+                store.put(arrival, [body])
+                many += 1
+
+            return dimse_fetch.get(address_of(peer, settings), study_uid, keep, calling_ae=own, timeout_s=timeout_s)
+        for file in files(peer, study_uid, settings):
+            keep_file(store, file, peer, own, study_uid)
+            many += 1
+    except DeliveryError as e:
+        e.brought = many
+        raise
     return Brought(many=many)
 
 
@@ -133,17 +139,17 @@ class Fetcher:
     def one(self, wanted: Fetch, peer: Peer | None) -> None:
         try:
             if peer is None:
-                raise DeliveryError(f"there is no peer {wanted.peer} any more")
+                raise DeliveryError(f"there is no peer {wanted.peer} any more", brought=0)
             self._store = self._store or Store(self._settings, self._database)
             brought = fetch(peer, wanted.study_uid, self._settings, self._store)
             if not brought.many:
-                raise DeliveryError(f"{peer.name} has no such study")
+                raise DeliveryError(f"{peer.name} has no such study", brought=0)
         except Exception as e:  # whatever a peer, a library or the database does, the queue goes on
-            reason = str(e)
+            reason, came = str(e), e.brought if isinstance(e, DeliveryError) else None
             if not isinstance(e, DeliveryError):
                 log.exception("A study cannot be fetched.", extra={"action": "fetch", "study_uid": wanted.study_uid})
                 reason = f"{type(e).__name__}: see the log"
-            fetches.failed(self._database, wanted, reason, time.time(), RETRY_S)
+            fetches.failed(self._database, wanted, reason, time.time(), RETRY_S, brought=came)
             return
         crash_point(Point.FETCHED_BEFORE_DONE)
         fetches.done(self._database, wanted, brought.many, time.time(), without=brought.without)

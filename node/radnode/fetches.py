@@ -14,7 +14,7 @@ from radnode.claims import is_alive, new_token, own_machine
 from radnode.database import Database
 from radnode.events import Action
 from radnode.jobs import changed
-from radnode.tables import InstanceRow, StudyRow
+from radnode.tables import InstanceRow, PeerRow, StudyRow
 from radnode.tables_pacs import EvidenceRow, FetchRow
 
 QUEUED, RUNNING, DONE, FAILED = "queued", "running", "done", "failed"
@@ -134,12 +134,16 @@ def done(database: Database, fetch: Fetch, instances: int, now: float, *, withou
         events.write(session, told, Action.FETCHED, sentence, now)
 
 
-def failed(database: Database, fetch: Fetch, reason: str, now: float, retry_s: float) -> None:
-    """It did not come: tried again a few times, ever later, then told."""
+def failed(
+    database: Database, fetch: Fetch, reason: str, now: float, retry_s: float, *, brought: int | None = None
+) -> None:
+    """It did not come: tried again a few times, ever later, then told. brought: objects that came all the same; None: not known."""
     with database.transaction() as session:
         row = held(session, fetch)
         if row is None:
             return
+        before = row.instances if fetch.attempt else 0
+        row.instances = None if before is None or brought is None else before + brought
         row.attempt, row.reason = fetch.attempt + 1, reason
         row.state = QUEUED if row.attempt < ATTEMPTS else FAILED
         row.due_at = now + retry_s * 2.0**fetch.attempt
@@ -148,6 +152,8 @@ def failed(database: Database, fetch: Fetch, reason: str, now: float, retry_s: f
             audit_of(session, fetch, reason, Outcome.FAILED)
             told = fetch.wanted_by if fetch.why == PRIOR else fetch.study_uid
             sentence = f"{fetch.study_uid} could not be fetched from {fetch.peer}: {reason}."
+            if row.instances == 0 and fetch.why != PRIOR:
+                sentence += " Nothing of it came from there: what others sent counts by itself."
             events.write(session, told, Action.FETCHED, sentence, now)
 
 
@@ -201,9 +207,33 @@ def unfinished(session: Session, study: StudyRow) -> str:
     for row in rows:
         if row.state == RUNNING or (row.state == QUEUED and row.attempt > 0):
             return f"it is still being fetched from {row.peer}"
-        if row.state == FAILED and (row.ended_at or 0.0) >= study.last_instance_at:
+        late = row.state == FAILED and (row.ended_at or 0.0) >= study.last_instance_at
+        if late and not (brought_nothing(session, row) or is_all_that_it_has(session, study, row)):
             return f"it could not be fetched whole from {row.peer}"
     return ""
+
+
+def brought_nothing(session: Session, row: FetchRow) -> bool:
+    """Whether a fetch that was given up left no part of the study here: then what others sent counts by itself."""
+    peer = session.scalars(select(PeerRow).where(PeerRow.name == row.peer)).one_or_none()
+    if row.instances != 0 or peer is None:
+        return row.instances == 0
+    since = (InstanceRow.study_uid == row.study_uid, InstanceRow.received_at >= row.created_at)
+    its = InstanceRow.calling_ae.in_({peer.ae_title, peer.name} - {""})
+    return session.scalar(select(InstanceRow.id).where(*since, its).limit(1)) is None
+
+
+def is_all_that_it_has(session: Session, study: StudyRow, row: FetchRow) -> bool:
+    """Whether the peer itself counted, after the last image came, no more than is here."""
+    of_it = (
+        EvidenceRow.study_uid == study.study_uid,
+        EvidenceRow.source == evidence.QUERY,
+        EvidenceRow.key == row.peer,
+    )
+    said = session.scalars(select(EvidenceRow).where(*of_it)).one_or_none()
+    if said is None or said.error or said.at < study.last_instance_at or not said.instances:
+        return False
+    return evidence.surplus(session, study, said) == 0
 
 
 def may_have_priors(now: float) -> tuple[ColumnElement[bool], ...]:

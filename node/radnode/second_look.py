@@ -25,9 +25,8 @@ def amend(database: Database, now: float) -> tuple[str, ...]:
         EvidenceRow.source.in_((evidence.STEP, evidence.NOTICE)),  # counts are asked for while a study is received
         EvidenceRow.at > StudyRow.due_at,
     )
-    brought = exists().where(
-        FetchRow.study_uid == StudyRow.study_uid, FetchRow.state == fetches.DONE, FetchRow.ended_at > StudyRow.due_at
-    )
+    ended = FetchRow.state.in_((fetches.DONE, fetches.FAILED))  # one that was given up may have brought nothing
+    brought = exists().where(FetchRow.study_uid == StudyRow.study_uid, ended, FetchRow.ended_at > StudyRow.due_at)
     read = (StudyRow.state == StudyState.READ, StudyRow.provisional != "", StudyRow.due_at > now - WEEK_S)
     with database.reading() as session:
         wanted = session.scalars(select(StudyRow.study_uid).where(*read, or_(said, brought))).all()

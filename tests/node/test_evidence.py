@@ -333,6 +333,58 @@ def test_a_study_whose_fetch_goes_on_is_waited_for_and_one_whose_fetch_broke_off
     assert row(node).provisional == "it could not be fetched whole from pacs"
 
 
+def test_a_fetch_that_was_given_up_and_brought_nothing_ends_what_it_held_up(node: Node) -> None:
+    add_peer(node.database, Peer(name="pacs", ae_title="PACS", address="192.0.2.1", port=104, may=("retrieve",)))
+    arrive(node, 2)
+    fetched(node, fetches.RUNNING)
+    with node.database.transaction() as session:
+        session.execute(update(FetchRow).values(attempt=0))
+    assert turn(node, 171.0) == (STUDY,), "the wait is over"
+    is_read(node)
+    for attempt in range(fetches.ATTEMPTS):
+        wanted = fetches.claim(node.database, "pacs", 1e6)
+        assert wanted is not None and row(node).provisional == "it is still being fetched from pacs"
+        assert second_look.amend(node.database, 180.0 + attempt) == ()
+        fetches.failed(node.database, wanted, "no connection", 180.0 + attempt, 0.0, brought=0)
+    told = [e.sentence for e in node.story(STUDY).events]
+    assert (
+        f"{STUDY} could not be fetched from pacs: no connection. Nothing of it came from there: what others sent counts by itself."
+        in told
+    )
+    assert second_look.amend(node.database, 190.0) == (STUDY,)
+    assert turn(node, 191.0) == (STUDY,) and row(node).provisional == "", "the same images, as whole"
+
+
+@pytest.mark.parametrize("brought", [(1, 0, 0, 0, 0), (None, 0, 0, 0, 0), (0, 0, 0, 0, 2)])
+def test_a_fetch_that_may_have_brought_a_part_stays_provisional_until_its_peer_counts_no_more(
+    node: Node, brought: tuple[int | None, ...]
+) -> None:
+    arrive(node, 2)
+    fetched(node, fetches.QUEUED)
+    with node.database.transaction() as session:
+        session.execute(update(FetchRow).values(attempt=0))
+    for many in brought:
+        wanted = fetches.claim(node.database, "pacs", 1e6)
+        assert wanted is not None
+        fetches.failed(node.database, wanted, "it broke off", 105.0, 0.0, brought=many)
+    assert turn(node, 111.0) == ()
+    evidence.keep(node.database, STUDY, evidence.QUERY, "pacs", 112.0, instances=3)
+    assert turn(node, 113.0) == (), "the peer has more"
+    evidence.keep(node.database, STUDY, evidence.QUERY, "pacs", 114.0, instances=2)
+    assert turn(node, 115.0) == (STUDY,) and row(node).provisional == ""
+
+
+def test_images_under_the_name_of_the_peer_are_a_part_whatever_the_fetch_says(node: Node) -> None:
+    add_peer(node.database, Peer(name="pacs", ae_title="PACS", address="192.0.2.1", port=104, may=("retrieve",)))
+    arrive(node, 2)
+    fetched(node, fetches.FAILED, ended_at=105.0)
+    with node.database.transaction() as session:
+        session.execute(update(FetchRow).values(instances=0))
+        session.execute(update(InstanceRow).values(calling_ae="PACS"))
+    assert turn(node, 171.0) == (STUDY,)
+    assert row(node).provisional == "it could not be fetched whole from pacs"
+
+
 def test_a_fetch_that_brought_all_or_failed_before_the_images_came_says_nothing(node: Node) -> None:
     arrive(node, 2)
     for state, ended_at in ((fetches.DONE, 105.0), (fetches.FAILED, 99.0)):

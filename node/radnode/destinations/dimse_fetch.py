@@ -75,10 +75,14 @@ class Brought:
 
 def move(address: Address, study_uid: str, *, calling_ae: str, timeout_s: float) -> int:
     """Have a study sent to the node by its AE title; how many objects were. Raises DeliveryError."""
-    association = Pacs(address, calling_ae, timeout_s).associate([(MOVE, s) for s in UNCOMPRESSED])
+    try:
+        association = Pacs(address, calling_ae, timeout_s).associate([(MOVE, s) for s in UNCOMPRESSED])
+    except DeliveryError as e:
+        e.brought = 0  # it was asked for nothing
+        raise
     try:
         if not association.accepted_contexts:
-            raise DeliveryError("it sends nothing on request (C-MOVE)")
+            raise DeliveryError("it sends nothing on request (C-MOVE)", brought=0)
         be_patient(association, timeout_s)
         return outcome(association.send_c_move(wanted(study_uid), calling_ae, MOVE), "C-MOVE")
     finally:
@@ -161,12 +165,14 @@ def outcome(answers: Any, what: str, is_a_part_enough: Callable[[], bool] = lamb
     )
     done += int(status.get("NumberOfWarningSuboperations") or 0)
     if status.Status == 0xA801:
-        raise DeliveryError("it does not know this node as a destination of C-MOVE (0xA801)")
+        raise DeliveryError("it does not know this node as a destination of C-MOVE (0xA801)", brought=0)
     if status.Status == SOME_FAILED and done and is_a_part_enough():
         return done
     if status.Status != 0 or failed:
         said = str(status.get("ErrorComment") or "")
-        raise DeliveryError(f"{what} ended with 0x{status.Status:04X}: {done} came, {failed} failed", quoted=said)
+        counted = done if "NumberOfCompletedSuboperations" in status else None
+        sentence = f"{what} ended with 0x{status.Status:04X}: {done} came, {failed} failed"
+        raise DeliveryError(sentence, quoted=said, brought=counted)
     return done
 
 
