@@ -334,7 +334,7 @@ def test_a_study_whose_fetch_goes_on_is_waited_for_and_one_whose_fetch_broke_off
 
 
 def test_a_fetch_that_was_given_up_and_brought_nothing_ends_what_it_held_up(node: Node) -> None:
-    add_peer(node.database, Peer(name="pacs", ae_title="PACS", address="192.0.2.1", port=104, may=("retrieve",)))
+    add_peer(node.database, Peer(name="pacs", ae_title="ARCHIVE", address="192.0.2.1", port=104, may=("retrieve",)))
     arrive(node, 2)
     fetched(node, fetches.RUNNING)
     with node.database.transaction() as session:
