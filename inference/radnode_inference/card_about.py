@@ -6,7 +6,7 @@ from typing import Any
 
 GATES = {
     "modality": "modality", "region": "region", "slice_mm": "slices (mm)", "pixel_mm": "pixels (mm)",
-    "coverage_mm": "coverage (mm) at least", "kernel": "kernel", "age_years": "age (years)", "sex": "sex",
+    "coverage_mm": "coverage (mm) at least", "kernel": "kernel", "contrast": "contrast agent", "age_years": "age (years)", "sex": "sex",
 }  # fmt: skip
 GROUPS = "by_modalities"
 """The metrics of MOME's cards stand under it, a group for each choice of modalities."""

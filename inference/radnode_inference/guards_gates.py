@@ -3,13 +3,13 @@
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from radnode_inference.header import Header
-from radnode_inference.match import is_sharp, thickness_of
+from radnode_inference.match import GIVEN, contrast_of, is_sharp, thickness_of
 from radnode_inference.model import DeclinedError
 from radnode_inference.volume import Volume
 
@@ -24,7 +24,8 @@ class Gates(BaseModel):
     modality: the DICOM Modality. region: words, one of which the body part, series, protocol or study description must
     hold (nothing stated at all is a doubt, not a refusal). slice_mm: of the larger of slice distance and thickness.
     pixel_mm: of the pixel spacing. coverage_mm: along the slices, at least. kernel: "soft", or the names allowed.
-    age_years, sex (M, F or O): of the patient.
+    contrast: "given" or "none", by the contrast agent that the images state; an image made with one must state it (PS3.3 table
+    A.3-1). age_years, sex (M, F or O): of the patient.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,6 +36,7 @@ class Gates(BaseModel):
     pixel_mm: Bounds | None = None
     coverage_mm: Annotated[float, Field(gt=0)] | None = None
     kernel: str | tuple[str, ...] | None = None
+    contrast: Literal["given", "none"] | None = None
     age_years: Bounds | None = None
     sex: str | None = None
 
@@ -43,7 +45,7 @@ class Gates(BaseModel):
         asked = [
             self.asked_modality(header), self.asked_region(header), self.asked_slices(header, volume),
             self.asked_pixels(volume), self.asked_coverage(volume), self.asked_kernel(header),
-            self.asked_age(header), self.asked_sex(header),
+            self.asked_contrast(header), self.asked_age(header), self.asked_sex(header),
         ]  # fmt: skip
         unasked = [words for words in asked if words and words.startswith("Gate ")]
         passed = [words for words in asked if words and not words.startswith("Gate ")]
@@ -93,6 +95,15 @@ class Gates(BaseModel):
         if self.kernel == "soft" and is_sharp(name) is None:
             return f"Gate kernel: it is not known whether the kernel {name} is soft."
         return f"kernel ({name})"
+
+    def asked_contrast(self, header: Header) -> str | None:
+        if self.contrast is None:
+            return None
+        agent = contrast_of(header)
+        if bool(agent) != (self.contrast == GIVEN):
+            found = f"were made with the contrast agent {agent}" if agent else "state no contrast agent"
+            raise DeclinedError("contrast", f"the images {found}, the weights need {'one' if not agent else 'none'}")
+        return f"contrast ({agent or 'none stated'})"
 
     def asked_age(self, header: Header) -> str | None:
         if self.age_years is None:

@@ -26,6 +26,7 @@ FEWEST_SLICES = 10
 THICKEST_MM = 10.0
 PARTIAL_MM = 150.0
 """A series that covers less than this does not show the lungs whole, whatever else speaks for it."""
+GIVEN = "given"
 NO_AGENT = frozenset(("", "NO", "NONE", "NATIVE", "UNENHANCED"))
 
 
@@ -73,16 +74,17 @@ def name(series: Series) -> str:
     return f"series {number or series.series_uid} {series.description!r}".replace(" ''", "")
 
 
-def best_ct(study: Study, region: Sequence[str] = ()) -> Match:
+def best_ct(study: Study, region: Sequence[str] = (), contrast: str | None = None) -> Match:
     """The CT series that shows the chest best: original before reformatted, longest coverage, soft kernel, thin slices.
 
-    region: words for the parts that are wanted in place of the chest, as a card's gate has them.
+    region: words for the parts that are wanted in place of the chest, as a card's gate has them. contrast: "given" or "none", as
+    a card's gate has it: only such series.
     """
-    return choose(study, refuse_ct, partial(rank_ct, region=region), describe_ct)
+    return choose(study, partial(refuse_ct, contrast=contrast), partial(rank_ct, region=region), describe_ct)
 
 
-def refuse_ct(series: Series) -> str | None:
-    """Why a series is not a stack of CT slices with Hounsfield units, or None."""
+def refuse_ct(series: Series, contrast: str | None = None) -> str | None:
+    """Why a series is not a stack of CT slices with Hounsfield units, or not one with or without contrast; or None."""
     header = series.headers[0]
     kind = header.text("SOPClassUID")
     words = image_words(header)
@@ -103,6 +105,12 @@ def refuse_ct(series: Series) -> str | None:
     count = slice_count(series)
     if count < FEWEST_SLICES:
         return f"only {count} slices"
+    if contrast is not None and bool(contrast_of(header)) != (contrast == GIVEN):
+        return (
+            "no contrast agent is stated"
+            if contrast == GIVEN
+            else f"made with the contrast agent {contrast_of(header)}"
+        )
     return None
 
 

@@ -65,6 +65,9 @@ def test_an_input_that_meets_every_gate_is_admitted_and_every_gate_is_named(tmp_
         ("age", {"PatientAge": "009Y"}, {}),
         ("age", {"PatientAge": "011M"}, {"age_years": [1, 100]}),
         ("sex", {"PatientSex": "M"}, {}),
+        ("contrast", {"ContrastBolusAgent": "Iomeron 400"}, {"contrast": "none"}),
+        ("contrast", {"ContrastBolusAgent": "NONE"}, {"contrast": "given"}),
+        ("contrast", {}, {"contrast": "given"}),
     ],
 )
 def test_an_input_beyond_a_gate_is_declined_by_its_name(
@@ -73,6 +76,13 @@ def test_an_input_beyond_a_gate_is_declined_by_its_name(
     with pytest.raises(DeclinedError) as declined:
         Guards.from_card({"gates": CHEST | card}).admit(*study_of(tmp_path, **attributes))
     assert declined.value.gate == gate
+
+
+@pytest.mark.parametrize(("wanted", "agent"), [("given", "Iomeron 400"), ("none", ""), ("none", "NONE")])
+def test_a_contrast_agent_that_is_as_wanted_is_named(wanted: str, agent: str, tmp_path: Path) -> None:
+    guards = Guards.from_card({"gates": {"contrast": wanted}})
+    (sentence,) = guards.admit(*study_of(tmp_path, ContrastBolusAgent=agent))
+    assert f"contrast ({agent if wanted == 'given' else 'none stated'})" in sentence
 
 
 def test_what_the_header_does_not_say_is_a_doubt_and_no_refusal(tmp_path: Path) -> None:

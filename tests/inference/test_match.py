@@ -6,6 +6,7 @@ import pytest
 from pydicom.dataset import Dataset
 from support.series import CORONAL, ENHANCED_CT, Stack, items
 
+from radnode_inference.bundles.series import best as bundle_series
 from radnode_inference.header import Header
 from radnode_inference.match import best_ct, contrast_of, is_sharp, kernel_of, refuse_ct, thickness_of
 from radnode_inference.model import DeclinedError
@@ -104,6 +105,18 @@ def test_the_region_of_the_weights_comes_before_the_chest(tmp_path: Path) -> Non
     study = Study.from_folder(tmp_path)
     for region, first in (((), "1"), (("ABDOM", "LIVER"), "2"), (("HEAD",), "3"), (("Chest",), "1")):
         assert best_ct(study, region).series.headers[0].text("SeriesNumber") == first, region
+
+
+def test_of_a_native_and_an_enhanced_series_the_weights_get_theirs_or_none(tmp_path: Path) -> None:
+    add(tmp_path, 1, slices=40, SeriesDescription="native")
+    add(tmp_path, 2, SeriesDescription="CTPA", ContrastBolusAgent="Iomeron 400")
+    study = Study.from_folder(tmp_path)
+    for contrast, first in ((None, "1"), ("given", "2"), ("none", "1")):
+        assert best_ct(study, (), contrast).series.headers[0].text("SeriesNumber") == first, contrast
+        assert bundle_series(study, "CT", "", ("CHEST",), contrast).series.headers[0].text("SeriesNumber") == first
+    alone = Study(study_uid=study.study_uid, series=study.series[:1])
+    with pytest.raises(DeclinedError, match="series 1 'native': no contrast agent is stated"):
+        best_ct(alone, (), "given")
 
 
 @pytest.mark.parametrize(

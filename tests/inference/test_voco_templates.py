@@ -52,6 +52,19 @@ def test_no_task_is_forgotten() -> None:
         voco_templates.template("nothing")
 
 
+def test_what_is_seen_by_contrast_alone_asks_for_it_and_a_bleeding_for_none() -> None:
+    asked = {n: voco_templates.template(n)["gates"].get("contrast") for n in voco_templates.names()}
+    given = {"ASOCA", "Aorta", "FUMPE", "Kipa", "MM-WHS", "PANORAMA", "Parse22", "Vessel"}
+    assert {n for n, contrast in asked.items() if contrast == "given"} == given
+    assert {n for n, contrast in asked.items() if contrast == "none"} == {"BHSD"}
+
+
+def test_the_order_of_the_classes_is_called_unsure_only_where_no_list_states_it() -> None:
+    said = {n: voco_templates.template(n)["limitations"] for n in ("BTCV", "Spleen", "Word", "Amos", "Kipa")}
+    assert [len(said[n]) for n in said] == [0, 0, 1, 2, 1]
+    assert "FLARE22" in said["Amos"][1] and said["Kipa"][0].startswith("The data set's values are HU + 1000")
+
+
 def test_a_classification_has_its_size_and_says_what_is_not_published() -> None:
     card = voco_templates.template("CC-CCII", "mine")
     assert card["input"]["size"][:2] == [384, 384] and card["input"]["repeat_depth"] == 2

@@ -82,7 +82,8 @@ class BundleModel:
         changed, IsolationError when it went beyond its limits, BundleAnswerError when it failed or answered nonsense.
         """
         progress(0.0, "choosing the series")
-        match = best(study, self.bundle.described.modality, self.bundle.series_word, self.bundle.gates.region)
+        gates = self.bundle.gates
+        match = best(study, self.bundle.described.modality, self.bundle.series_word, gates.region, gates.contrast)
         volume = load(match.series.headers, match.series.series_uid)
         admitted = self.bundle.gates.admit(match.series.headers[0], volume)
         progress(0.1, "checking the bundle's files")

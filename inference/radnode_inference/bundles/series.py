@@ -20,8 +20,8 @@ from radnode_inference.model import DeclinedError
 from radnode_inference.study import Series, Study
 
 
-def best(study: Study, modality: str, word: str, region: Sequence[str] = ()) -> Match:
-    """The series for a bundle. word: has to stand in the description, "" for any. region: words of its gate, () for none.
+def best(study: Study, modality: str, word: str, region: Sequence[str] = (), contrast: str | None = None) -> Match:
+    """The series for a bundle. word: has to stand in the description, "" for any. region, contrast: of its gates, for CT.
 
     Raises DeclinedError `no-suitable-series`, or `ambiguous-series` when several MR or PET series suit, or CT series of several body parts
     and no region says which: which of them the bundle was trained on cannot be told from its card.
@@ -30,7 +30,7 @@ def best(study: Study, modality: str, word: str, region: Sequence[str] = ()) -> 
     def refuse(series: Series) -> str | None:
         if word and word.upper() not in series.description.upper():
             return f"its description has no {word!r}"
-        return refuse_ct(series) if modality == "CT" else refuse_stack(series, modality)
+        return refuse_ct(series, contrast) if modality == "CT" else refuse_stack(series, modality)
 
     found = choose(study, refuse, partial(rank_ct, region=region), describe_ct if modality == "CT" else describe)
     parts = {s.headers[0].text("BodyPartExamined").upper() for s in found.candidates} - {""}

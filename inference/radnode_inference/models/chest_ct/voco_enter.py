@@ -32,7 +32,7 @@ def enter(
     """The series, its volume, and what the network is shown. Raises DeclinedError as `match`, `load` and `guards` do."""
     weights.admit(study)
     progress(0.0, "choosing the series")
-    match = best_ct(study, guards.gates.region)
+    match = best_ct(study, guards.gates.region, guards.gates.contrast)
     series, volume, passed_over = first_loadable(match)
     progress(0.1, "reading the volume")
     admitted = guards.admit(study, volume)

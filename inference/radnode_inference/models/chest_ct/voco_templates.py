@@ -61,7 +61,7 @@ def template(name: str, weights_name: str = "", version: str = "1", own: str = "
         "template": name,
         "limitations": limitations(name),
         "input": {key: task[key] for key in INPUT if key in task},
-        "gates": {"modality": "CT"} | ({"region": task["region"]} if task["region"] else {}),
+        "gates": {"modality": "CT"} | {key: task[key] for key in ("region", "contrast") if task.get(key)},
         "classes": classes(task),
     }
 
@@ -77,7 +77,8 @@ def classes(task: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def limitations(name: str) -> list[str]:
     """What a user of the template must check."""
-    unsure = [] if name in published()["fixed"]["names"] else [
+    alone = len(published()["tasks"][name]["classes"]) == 1
+    unsure = [] if alone or name in published()["fixed"]["names"] else [
         "The order of the classes is the usual one of the data set: compare it with the order of your training."
     ]  # fmt: skip
     shift = published()["tasks"][name].get("offset_hu")
