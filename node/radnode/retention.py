@@ -1,15 +1,15 @@
 """Which studies' images may be let go, by rule and by the disk's watermark, and letting them go.
 
 Only images go, a whole study's at once; rows, results and the story stay, and the story says so. Nothing goes that is
-still arriving, being read or owed, that a model failed on, that the node committed itself to keep for another system,
-or that an open study of the patient may be compared with.
+still arriving, being read or owed to a destination that there is, that a model failed on, that the node committed itself
+to keep for another system, or that an open study of the patient may be compared with.
 First the rows say that the files are gone, then the files go: a crash between leaves files, which the next run removes.
 """
 
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from sqlalchemy import exists, func, select, text, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
-from radnode import events, jobs
+from radnode import addresses, events, jobs
 from radnode.database import Database
 from radnode.errors import RefusedError
 from radnode.events import Action
@@ -26,7 +26,7 @@ from radnode.faults import Point, crash_point
 from radnode.settings import Retention, RetentionRule, Settings
 from radnode.states import DeliveryState, JobState, StudyState
 from radnode.store_index import ADVISORY_LOCK
-from radnode.tables import DeliveryRow, InstanceRow, JobRow, SendingRow, ShadowRow, StudyRow
+from radnode.tables import DeliveryRow, InstanceRow, JobRow, ResultRow, SendingRow, ShadowRow, StudyRow
 from radnode.tables_pacs import PromiseRow
 
 DAY_S = 86400.0
@@ -55,13 +55,14 @@ def plan(database: Database, settings: Settings, now: float, *, free_bytes: int 
     missing = settings.retention.free_mb * MB - free if settings.retention.free_mb else 0
     found = []
     with database.reading() as session:
+        there = places(session, settings)
         oldest_first = select(StudyRow).where(has_images()).order_by(StudyRow.last_instance_at, StudyRow.study_uid)
         for study in session.scalars(oldest_first):
             if not may_go(settings.retention, now - study.last_instance_at, low=missing > 0):
                 break  # every later one is younger than any rule asks for
             why = over(study, settings, now, low=missing > 0)
             if why:
-                candidate = weigh(session, study, why)
+                candidate = weigh(session, study, why, there, now)
                 found.append(candidate)
                 missing -= 0 if candidate.kept else candidate.bytes
     return tuple(found)
@@ -95,7 +96,12 @@ def fits(rule: RetentionRule, study: StudyRow) -> bool:
     )
 
 
-def weigh(session: Session, study: StudyRow, why: str) -> Candidate:
+def places(session: Session, settings: Settings) -> frozenset[str]:
+    """The names of where results go."""
+    return frozenset(d.name for d in addresses.destinations(session, settings))
+
+
+def weigh(session: Session, study: StudyRow, why: str, places: Collection[str], now: float) -> Candidate:
     there = (InstanceRow.study_uid == study.study_uid, InstanceRow.gone_at.is_(None))
     images, size = session.execute(
         select(func.count(), func.coalesce(func.sum(InstanceRow.size), 0)).where(*there)
@@ -106,12 +112,16 @@ def weigh(session: Session, study: StudyRow, why: str) -> Candidate:
         images=images,
         bytes=int(size),
         why=why,
-        kept=kept_because(session, study),
+        kept=kept_because(session, study, places, now),
     )
 
 
-def kept_because(session: Session, study: StudyRow) -> str:
-    """Why the images of a study must stay whatever its age; "" when they may go."""
+def kept_because(session: Session, study: StudyRow, places: Collection[str], now: float) -> str:
+    """Why the images of a study must stay whatever its age; "" when they may go. places: the names of where results go.
+
+    What can never end holds nothing: a sender that is not heard of any more, what is owed to a name that leads nowhere,
+    what was given up of a result that is not current.
+    """
     if study.state != StudyState.READ:
         return "it is still being received or read"
     uid, revision = study.study_uid, study.revision
@@ -120,9 +130,10 @@ def kept_because(session: Session, study: StudyRow) -> str:
         StudyRow.study_uid != uid,
         StudyRow.state != StudyState.READ,
     )
+    to_go = (DeliveryRow.study_uid == uid, DeliveryRow.destination.in_(places))
     reasons: Sequence[tuple[str, ColumnElement[bool]]] = (
         ("images arrived that are not counted yet", exists().where(InstanceRow.study_uid == uid, ~InstanceRow.settled)),
-        ("it is being sent", exists().where(SendingRow.study_uid == uid)),
+        ("it is being sent", exists().where(SendingRow.study_uid == uid, SendingRow.alive_until > now)),
         (
             "a model has not read it to the end",
             exists().where(JobRow.study_uid == uid, JobRow.revision == revision, JobRow.state.in_(UNFINISHED)),
@@ -131,10 +142,15 @@ def kept_because(session: Session, study: StudyRow) -> str:
             "a version in shadow is to read it",
             exists().where(ShadowRow.study_uid == uid, ShadowRow.state.in_((JobState.QUEUED, JobState.RUNNING))),
         ),
-        ("a result is owed", exists().where(DeliveryRow.study_uid == uid, DeliveryRow.state == DeliveryState.OWED)),
+        ("a result is owed", exists().where(*to_go, DeliveryRow.state == DeliveryState.OWED)),
         (
             "a result was given up and not delivered",
-            exists().where(DeliveryRow.study_uid == uid, DeliveryRow.state == DeliveryState.DEAD),
+            exists().where(
+                *to_go,
+                DeliveryRow.state == DeliveryState.DEAD,
+                ResultRow.uid == DeliveryRow.result_uid,
+                ResultRow.current,
+            ),
         ),
         ("the node committed itself to keep it for another system", exists().where(PromiseRow.study_uid == uid)),
         (
@@ -146,6 +162,14 @@ def kept_because(session: Session, study: StudyRow) -> str:
         if session.scalar(select(StudyRow.study_uid).where(StudyRow.study_uid == uid, holds)) is not None:
             return reason
     return ""
+
+
+def owed_to_nobody(session: Session, study_uid: str) -> list[str]:
+    """The names that something of a study is owed to still; where its images go, none of them leads anywhere."""
+    owed = (DeliveryRow.study_uid == study_uid, DeliveryRow.state == DeliveryState.OWED)
+    return list(
+        session.scalars(select(DeliveryRow.destination).where(*owed).distinct().order_by(DeliveryRow.destination))
+    )
 
 
 def has_images() -> ColumnElement[bool]:
@@ -167,11 +191,13 @@ def let_go(database: Database, settings: Settings, candidate: Candidate, now: fl
     with database.transaction() as session:
         study = jobs.lock_study(session, candidate.study_uid)
         no_object_arrives(session)  # one that came between the look and the rows would go with them
-        if study is None or kept_because(session, study):
+        if study is None or kept_because(session, study, places(session, settings), now):
             return False
         there = (InstanceRow.study_uid == candidate.study_uid, InstanceRow.gone_at.is_(None))
         session.execute(update(InstanceRow).where(*there).values(gone_at=now))
         sentence = f"Its {candidate.images} images ({candidate.bytes / MB:.1f} MB) were deleted here: {candidate.why}."
+        if lost := owed_to_nobody(session, candidate.study_uid):
+            sentence += f" Results are still owed to {', '.join(lost)}, which is no destination any more: that held them no longer."
         events.write(session, candidate.study_uid, Action.LET_GO, sentence, now)
     crash_point(Point.ROWS_GONE_BEFORE_FILES)
     delete_files(database, settings.data.resolve(), candidate.study_uid)

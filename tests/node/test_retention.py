@@ -24,7 +24,7 @@ from radnode.settings import Destination, Retention, RetentionRule, Settings
 from radnode.states import DeliveryState, JobState, StudyState
 from radnode.store import Store
 from radnode.store_recover import recover
-from radnode.tables import DeliveryRow, InstanceRow, RouteRow, SendingRow, ShadowRow, StudyRow
+from radnode.tables import DeliveryRow, InstanceRow, ResultRow, RouteRow, SendingRow, ShadowRow, StudyRow
 from radnode.tables_pacs import PromiseRow
 
 DAY = 86400.0
@@ -105,7 +105,7 @@ def hinder(node: Node, uid: str, what: str) -> None:
             elif what == "unsettled":
                 session.execute(update(InstanceRow).where(InstanceRow.study_uid == uid).values(settled=False))
             elif what == "sending":
-                session.add(SendingRow(association="a", study_uid=uid, slot=0, alive_until=NOW))
+                session.add(SendingRow(association="a", study_uid=uid, slot=0, alive_until=NOW + 1))
             elif what == "shadow":
                 run = {"revision": 1, "model": "m", "version": "2", "state": JobState.QUEUED, "created_at": 0.0}
                 session.add(ShadowRow(study_uid=uid, **run))
@@ -137,6 +137,24 @@ def test_nothing_goes_while_something_is_still_to_be_done(node: Node) -> None:
         assert not retention.let_go(node.database, settings, replace(found[uid], kept=""), NOW)  # it came in between
     assert len({found[uid].kept for uid in uids.values()}) == 9  # a reason of its own for each kind
     assert turn(node, settings) == [] and {on_disk(node, uid) for uid in uids.values()} == {2}
+
+
+def test_what_can_never_end_holds_nothing_up_and_the_story_says_so(node: Node) -> None:
+    """A receiving process that is no more, a destination that was taken out of the settings, a result that was superseded."""
+    silent, nowhere, old = (study(node, days=10, seed=n) for n in range(3))
+    with node.database.transaction() as session:
+        session.add(SendingRow(association="a", study_uid=silent, slot=17, alive_until=NOW - 1))
+    owe(node, nowhere, DeliveryState.OWED)
+    owe(node, old, DeliveryState.DEAD)
+    settings = settings_of(node, keep_days=1)
+    assert {c.study_uid for c in retention.plan(node.database, settings, NOW) if c.kept} == {nowhere, old}
+    with node.database.transaction() as session:
+        session.execute(update(ResultRow).where(ResultRow.study_uid == old).values(current=False))
+    without = settings.model_copy(update={"destinations": ()})
+    assert set(turn(node, without)) == {silent, nowhere, old}
+    told = node.story(nowhere).events[-1].sentence
+    assert told.endswith("Results are still owed to pacs, which is no destination any more: that held them no longer.")
+    assert "owed" not in node.story(silent).events[-1].sentence
 
 
 def test_what_was_delivered_or_withdrawn_holds_nothing_up(node: Node) -> None:
@@ -283,8 +301,8 @@ def test_an_image_that_comes_while_its_study_is_let_go_stays(node: Node, monkeyp
 
     sender = threading.Thread(target=receive)
 
-    def looked(session: Session, row: StudyRow) -> str:
-        why = kept_because(session, row)
+    def looked(session: Session, row: StudyRow, places: frozenset[str], now: float) -> str:
+        why = kept_because(session, row, places, now)
         sender.start()  # PostgreSQL: from here on another transaction may commit
         sender.join(0.5)
         return why
