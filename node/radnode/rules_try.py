@@ -73,8 +73,9 @@ def draft(text: str) -> tuple[Rule, ...]:
         raise RefusedError("The draft is nested too deeply.") from e
     except ValidationError as e:
         first = e.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise RefusedError(f"The draft's rule {where} is wrong: {first['msg']}.") from e
+        number, *inside = (part + 1 if isinstance(part, int) else part for part in first["loc"] or (0,))
+        where = ", ".join((f"rule {number}", " ".join(map(str, inside)))).removesuffix(", ")
+        raise RefusedError(f"The draft's {where} is wrong: {first['msg']}.") from e
     if not rules:
         raise RefusedError("The draft has no [[rules]].")
     return rules

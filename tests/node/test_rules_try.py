@@ -75,7 +75,8 @@ def test_another_urgency_alone_is_a_change_too(two: Node) -> None:
     ("text", "said"),
     [
         ("rules = 3", "is wrong"),
-        ("[[rules]]\nname = 'x'", "when is wrong"),
+        ("[[rules]]\nname = 'x'", "rule 1, when is wrong"),
+        ("[[rules]]\nname = 'x'\nwhen = [{ attribute = 'Modality', test = 'is' }]", "rule 1, when 1 test is wrong"),
         ("[[rules", "not TOML"),
         ("", "has no"),
         ("#" * 300_000, "too long"),

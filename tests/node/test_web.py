@@ -209,6 +209,25 @@ def test_a_name_is_shown_in_letters_and_ideographs_whichever_it_has(name: str, s
     assert views.person(name) == shown
 
 
+@pytest.mark.parametrize(
+    ("instant", "shown"),
+    [
+        ("2026-11-23T02:41:55.824+00:00", "2026-11-23 02:41:55"),
+        ("2026-11-23T10:41:55+08:00", "2026-11-23 02:41:55"),
+        ("2026-11-23T02:41:55Z", "2026-11-23 02:41:55"),
+        ("2026", "2026"),
+    ],
+)
+def test_when_a_report_was_made_is_shown_in_utc_whatever_zone_it_was_written_in(instant: str, shown: str) -> None:
+    assert views.issued(instant) == shown
+
+
+def test_the_policy_is_shown_in_the_names_of_findings_beside_their_codes(client: httpx.Client) -> None:
+    for page in ("/", "/triage"):
+        assert "pulmonary embolism (59282003), pneumothorax (36118008)" in client.get(page).text
+        assert "肺栓塞 (59282003)" in client.get(page, headers={"accept-language": "zh-TW"}).text
+
+
 def test_an_empty_node_says_what_to_do(tmp_path: Path) -> None:
     settings = Settings(data=tmp_path)
     prepare(settings).close()

@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from pydicom.uid import UID
 
+from radnode import narrative_words
 from radnode.narratives import Step
 from radnode.settings import Settings, Viewer
 from radnode.shadow import in_words
@@ -103,6 +104,8 @@ def environment(settings: Settings) -> Environment:
         "person": person,
         "date": date,
         "clock": clock,
+        "issued": issued,
+        "concept": lambda code: concept(code, LANGUAGE.get()),
         "at": at,
         "duration": lambda seconds: duration(seconds, texts.gettext),
         "modalities": modalities,
@@ -145,6 +148,21 @@ def date(value: str) -> str:
 def at(epoch: float | None) -> str:
     """UTC to the second."""
     return "–" if epoch is None else datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def issued(value: str) -> str:
+    """A FHIR instant as `at` shows a time, whatever zone its system wrote it in; what is none as it stands."""
+    try:
+        when = datetime.fromisoformat(value)
+    except ValueError:
+        return value
+    return at(when.timestamp()) if when.tzinfo else value
+
+
+def concept(code: str, language: str) -> str:
+    """ "pulmonary embolism (59282003)": a code as people call it; one without a name here alone."""
+    known = narrative_words.NAMES.get(code)
+    return f"{known[0] if language == narrative_words.CHINESE else known[1][0]} ({code})" if known else code
 
 
 def clock(value: str) -> str:
