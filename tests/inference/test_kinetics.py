@@ -231,6 +231,8 @@ def test_a_series_of_one_breast_is_declined(small: breast.BreastPhantom, tmp_pat
     for path in files:
         ds = pydicom.dcmread(path)
         ds.Laterality = "L"
+        ds.PixelSpacing = [float(v) / 2 for v in ds.PixelSpacing]  # wider ones show both, whatever is typed
+        ds.ImagePositionPatient[0] = float(ds.ImagePositionPatient[0]) / 2
         ds.save_as(path)
     with pytest.raises(DeclinedError, match="left breast only") as declined:
         read(Study.from_files(files))

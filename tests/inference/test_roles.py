@@ -246,6 +246,8 @@ def test_the_side_comes_from_laterality_or_from_where_the_images_lie(
 ) -> None:
     def tell(ds: pydicom.Dataset) -> None:
         ds.Laterality = laterality
+        ds.PixelSpacing = [float(v) / 2 for v in ds.PixelSpacing]  # so wide may the images of one breast be
+        ds.ImagePositionPatient[0] = float(ds.ImagePositionPatient[0]) / 2
 
     roles = roles_of(study(made, tmp_path, edit=tell))
     assert roles.side == side

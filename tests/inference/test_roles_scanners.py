@@ -119,8 +119,12 @@ def test_phases_kept_with_and_without_distortion_correction_count_once(
 def test_phases_stored_twice_without_a_word_that_tells_them_apart_are_declined(
     written: Callable[[Layout], Path],
 ) -> None:
+    def filtered(ds: pydicom.Dataset) -> None:
+        later(ds)
+        ds.PixelData = (ds.pixel_array // 2 * 2).tobytes()
+
     folder = written(Layout.SIEMENS)
-    add(folder, is_phase, later)
+    add(folder, is_phase, filtered)
     with pytest.raises(DeclinedError, match="each AcquisitionTime is that of 2 phases") as declined:
         roles_of(Study.from_folder(folder))
     assert declined.value.gate == "timing"

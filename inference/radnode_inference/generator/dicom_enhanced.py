@@ -63,6 +63,8 @@ def write_enhanced(series: Written, folder: Path, order: Order) -> Path:
     ]
     pixel_format(ds, (first.pixels.shape[1], first.pixels.shape[2]), first.bits)
     pixels = np.stack([stacks[position].pixels[index] for position, index in frame_order(series)])
+    for edit in series.edits:
+        edit(ds)
     return save(ds, pixels, ENHANCED_MR, folder / f"{number:02d}" / "00001.dcm", order.compression)
 
 

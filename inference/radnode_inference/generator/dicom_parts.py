@@ -47,7 +47,7 @@ class Order:
     """Whose study it is and how it is written.
 
     identity: makes the UIDs together with the pixels' seed and the layout; equal orders give equal files.
-    states_injection: whether the images say when contrast was given.
+    states_injection: whether the images say when contrast was given. quirks: names of what is odd about them (quirks.py).
     """
 
     patient_name: str
@@ -63,10 +63,11 @@ class Order:
     began: datetime = datetime(2026, 3, 2, 9, 30)
     quality_control: bool = False
     states_injection: bool = True
+    quirks: tuple[str, ...] = ()
 
     def uid(self, *parts: str) -> str:
         """A UID for a part of this study, the same at every writing."""
-        how = (self.layout, self.compression, self.patient_position, self.patient_id, self.identity)
+        how = (self.layout, self.compression, self.patient_position, self.patient_id, self.identity, *self.quirks)
         return uid_from(("generated", VERSION, *how, *parts))
 
 

@@ -1,5 +1,6 @@
 """Generated patients as DICOM files, in the layouts that scanners use. Every image carries the generator's mark."""
 
+from copy import deepcopy
 from pathlib import Path
 
 from radnode_inference.generator import chest_vendors, vendors
@@ -19,6 +20,7 @@ from radnode_inference.generator.dicom_parts import (
     save,
     time,
 )
+from radnode_inference.generator.quirks import BREAST, CHEST, quirked
 from radnode_inference.generator.stacks import Written, breast_series
 
 CT_IMAGE, MR_IMAGE = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4"
@@ -36,7 +38,7 @@ def write_breast(
 ) -> tuple[Path, ...]:
     """The files of a breast MR, below `folder`, one folder for each series; the phase before contrast can be missing."""
     make = BREAST_SERIES.get(order.layout, breast_series)
-    series = make(phantom, order, first_phase=0 if before_contrast else 1)
+    series = quirked(make(phantom, order, first_phase=0 if before_contrast else 1), order, BREAST)
     if order.layout in MULTI_FRAME:
         return tuple(write_enhanced(s, folder, order) for s in series)
     return tuple(path for s in series for path in write_classic(s, folder, order, MR_IMAGE))
@@ -47,7 +49,7 @@ def write_chest(phantom: ChestPhantom, folder: Path, order: Order, *, leave_out:
 
     In a maker's layout: a localizer, and the same slices with a soft and with a sharp kernel.
     """
-    series = chest_vendors.chest_series(phantom, order)
+    series = quirked(chest_vendors.chest_series(phantom, order), order, CHEST)
     return tuple(p for s in series for p in write_classic(s, folder, order, CT_IMAGE, leave_out=leave_out))
 
 
@@ -55,7 +57,8 @@ def write_classic(
     series: Written, folder: Path, order: Order, sop_class: str, *, leave_out: range = range(0)
 ) -> tuple[Path, ...]:
     """One single-frame object for each slice of each stack (PS3.3 A.3, A.4)."""
-    written = []
+    written: list[Path] = []
+    before = 0
     for number, stack in enumerate(series.stacks):
         ds = common(order, "CT" if sop_class == CT_IMAGE else "MR")
         ds.SOPClassUID, ds.SeriesInstanceUID = sop_class, order.uid("series", str(series.number))
@@ -76,9 +79,13 @@ def write_classic(
         for index, pixels in enumerate(stack.pixels):
             if index in leave_out:
                 continue
-            ds.InstanceNumber = number * len(stack.pixels) + index + 1
+            ds.InstanceNumber = before + index + 1
             ds.SOPInstanceUID = order.uid("image", str(series.number), str(ds.InstanceNumber))
             ds.ImagePositionPatient = numbers(corner(stack.grid, index))
             path = folder / f"{series.number:02d}" / f"{ds.InstanceNumber:05d}.dcm"
-            written.append(save(ds.copy(), pixels, sop_class, path, order.compression))
+            image = deepcopy(ds) if stack.edits else ds.copy()
+            for edit in stack.edits:
+                edit(image, index)
+            written.append(save(image, pixels, image.SOPClassUID, path, order.compression))
+        before += len(stack.pixels)
     return tuple(written)

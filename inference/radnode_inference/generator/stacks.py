@@ -1,9 +1,11 @@
 """What is to be written as DICOM: series made of stacks of slices, with the attributes that tell them apart."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from pydicom import Dataset
 
 from radnode_inference.generator.breast import BreastPhantom, Image
 from radnode_inference.generator.dicom_parts import Layout, Order, Private, Stored, after, time
@@ -28,13 +30,16 @@ DYNAMIC_ATTRIBUTES = {
     "MRAcquisitionType": "3D", "RepetitionTime": "4.5", "EchoTime": "1.7", "EchoTrainLength": "1", "FlipAngle": "12",
 }  # fmt: skip
 
+Edit = Callable[[Dataset, int], None]
+"""Changes one image after all else is written; the number is that of its slice in its stack."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Stack:
     """Slices of one time point and kind. begins_s: start of its acquisition after the study began.
 
     written_s: what the images give as their acquisition time; None: begins_s. slope: stored value -> signal.
-    private: elements of the maker.
+    private: elements of the maker. edits: of single-frame images.
     """
 
     pixels: Stored
@@ -46,6 +51,7 @@ class Stack:
     written_s: float | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
     private: tuple[Private, ...] = ()
+    edits: tuple[Edit, ...] = ()
 
     @property
     def says_s(self) -> float:
@@ -56,18 +62,23 @@ class Stack:
         merged = {k: v for k, v in {**self.attributes, **attributes}.items() if v is not None}
         return replace(self, attributes=merged, private=(*self.private, *private))
 
+    def edited(self, *edits: Edit) -> "Stack":
+        return replace(self, edits=(*self.edits, *edits))
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Written:
     """One series to write: its number, description and stacks (several: time points or b values).
 
     by_place: all stacks of one slice before the next slice, as Philips orders the frames of an enhanced image.
+    edits: of an enhanced image.
     """
 
     number: int
     description: str
     stacks: tuple[Stack, ...]
     by_place: bool = False
+    edits: tuple[Callable[[Dataset], None], ...] = ()
 
 
 def stack_of(image: Image, begins_s: float, attributes: dict[str, Any], slope: float = 1.0) -> Stack:

@@ -152,7 +152,8 @@ def median_adc(mask: BoolArray, pre: Volume, adc: Volume) -> float | None:
     if len(inside) < 0.5 * len(values):
         return None
     value = float(np.median(inside))
-    for low, high, factor in ((100, 5000, 1e-6), (0.1, 5, 1e-3), (1e-4, 5e-3, 1.0)):  # 1e-6, 1e-3 or 1 mm2/s
+    # in 1e-6, 1e-3 or 1 mm2/s; a map in 1e-5 would be taken for the first were less than 0.3e-3 believed of any tissue
+    for low, high, factor in ((300, 5000, 1e-6), (0.3, 5, 1e-3), (3e-4, 5e-3, 1.0)):
         if low <= value <= high:
             return value * factor
     return None

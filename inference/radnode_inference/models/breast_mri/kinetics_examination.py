@@ -6,6 +6,7 @@ import numpy as np
 
 from radnode_inference.model import DeclinedError, Progress
 from radnode_inference.models.breast_mri.kinetics_adc import Adc, adc_of
+from radnode_inference.models.breast_mri.kinetics_arrival import check_arrival
 from radnode_inference.models.breast_mri.kinetics_given import Drawn, drawn_regions
 from radnode_inference.models.breast_mri.kinetics_lesions import EARLY_S, LATE_S, around
 from radnode_inference.models.breast_mri.kinetics_motion import Motion, check_motion, moved_back
@@ -61,13 +62,16 @@ class Examination:
 def examine(study: Study, roles: Roles, progress: Progress) -> Examination:
     """The phases read, cut to the breasts. Raises DeclinedError `grids-differ`, `timing`, `coverage`, `motion`."""
     if roles.side in ("L", "R"):
-        raise DeclinedError("coverage", f"the dynamic series shows the {SIDES[roles.side]} only; both are needed")
+        raise DeclinedError(
+            "coverage", f"the dynamic series shows the {SIDES[roles.side]} only (by {roles.side_by}); both are needed"
+        )
     early, late = chosen(roles.posts)
     pre = roles.pre.images.volume()
     volumes = read_phases(roles, pre, progress)
     after = [v.voxels for v in volumes]
     progress(0.6, "finding the breasts")
     region = breast_region(mean_of(pre, after))
+    check_arrival(roles, pre, after, region.body)
     drawn, remarks = drawn_regions(study, pre)
     box = around(np.any([region.mask, *(d.mask for d in drawn)], axis=0), 0.0, pre.spacing)
     motion = check_motion(pre.voxels, after, region.mask, box, pre.spacing)
@@ -106,7 +110,11 @@ def read_phases(roles: Roles, pre: Volume, progress: Progress) -> list[Volume]:
         progress(0.05 + 0.5 * n / len(roles.posts), f"reading phase {n + 1} of {len(roles.posts)}")
         volume = phase.images.volume()
         if volume.shape != pre.shape or not np.allclose(volume.affine, pre.affine, atol=0.05):
-            raise DeclinedError("grids-differ", "the dynamic phases do not lie on the same grid")
+            raise DeclinedError(
+                "grids-differ",
+                "the dynamic phases do not lie on the same grid:"
+                f" the one at {phase.after_injection_s:.0f} s has {len(volume.voxels)} slices, the one before contrast {len(pre.voxels)}",
+            )
         after.append(volume)
     return after
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from radnode_inference.model import DeclinedError, Progress
+from radnode_inference.models.breast_mri.kinetics_arrival import check_arrival
 from radnode_inference.models.breast_mri.kinetics_examination import mean_of
 from radnode_inference.models.breast_mri.kinetics_lesions import around
 from radnode_inference.models.breast_mri.kinetics_motion import check_motion, moved_back, said_of_motion
@@ -139,7 +140,7 @@ def without_dynamic(roles: OtherRoles, why: str) -> Examination:
 
 
 def read_dynamic(roles: OrderedRoles, progress: Progress) -> Dynamic:
-    """Raises DeclinedError `dynamic-grid` and `motion`."""
+    """Raises DeclinedError `dynamic-grid`, `motion`, and `timing` where contrast shows elsewhere than stated."""
     pre = roles.pre.images.volume()
     posts: list[Volume] = []
     for number, phase in enumerate(roles.posts, 1):
@@ -149,10 +150,10 @@ def read_dynamic(roles: OrderedRoles, progress: Progress) -> Dynamic:
             raise DeclinedError(
                 "dynamic-grid", f"phase {number} after contrast lies on another grid than the one before it"
             )
-    return still(pre, posts, roles.times_s)
+    return still(roles, pre, posts)
 
 
-def still(pre: Volume, posts: list[Volume], times_s: tuple[float, ...]) -> Dynamic:
+def still(roles: OrderedRoles, pre: Volume, posts: list[Volume]) -> Dynamic:
     """The phases moved back where the patient moved, as for the kinetics, and what to say of it.
 
     The result lies on the first phase after contrast, which readers look at; on the one before it where that one shows
@@ -164,6 +165,7 @@ def still(pre: Volume, posts: list[Volume], times_s: tuple[float, ...]) -> Dynam
     except DeclinedError as e:
         unchecked = f"Whether the patient moved between the phases was not checked: {e.sentence}."
         return Dynamic(pre=pre, posts=tuple(posts), carrier=posts[0], statements=(unchecked,))
+    check_arrival(roles, pre, after, region.body)
     breasts = around(region.mask, 0.0, pre.spacing)
     motion = check_motion(pre.voxels, after, region.mask, breasts, pre.spacing, LEAST_SHIFT_MM)
     everything = tuple(slice(0, n) for n in pre.shape)
@@ -177,7 +179,7 @@ def still(pre: Volume, posts: list[Volume], times_s: tuple[float, ...]) -> Dynam
         pre=pre,
         posts=moved,
         carrier=pre if 1 in motion.corrected else posts[0],
-        statements=said_of_motion(motion, times_s, "the subtractions that the network is shown"),
+        statements=said_of_motion(motion, roles.times_s, "the subtractions that the network is shown"),
     )
 
 

@@ -1,28 +1,37 @@
 """Which images of a breast MR are T2, diffusion, ADC, before contrast and each phase after it, and why."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from radnode_inference.frames import Frame
+from radnode_inference.geometry import stack
 from radnode_inference.match import name
 from radnode_inference.model import DeclinedError
-from radnode_inference.models.breast_mri.roles_diffusion import TRACE, diffusion
+from radnode_inference.models.breast_mri.roles_diffusion import diffusion
 from radnode_inference.models.breast_mri.roles_dixon import is_water, not_water
 from radnode_inference.models.breast_mri.roles_dynamic import dynamic, quantitative
 from radnode_inference.models.breast_mri.roles_images import ImageSet, whole
 from radnode_inference.models.breast_mri.roles_points import TimePoint
-from radnode_inference.models.breast_mri.roles_series import SIDES, Seen, see, word_set
+from radnode_inference.models.breast_mri.roles_series import SIDES, Seen, see
 from radnode_inference.models.breast_mri.roles_times import Ordered, Timed, in_order, timed
+from radnode_inference.models.breast_mri.roles_words import (
+    NOT_MAGNITUDE,
+    SAID_ADC,
+    SAID_DIFFUSION,
+    SAID_DYNAMIC,
+    SAID_EXPONENTIAL,
+    SAID_MAP,
+    SUBTRACTED,
+    TRACE,
+    is_projection,
+    names_subtraction,
+    word_set,
+)
 from radnode_inference.study import Study
 
 FEWEST_SLICES = 8
 T2_ECHO_MS, T2_REPETITION_MS = 60.0, 1500.0
 T1_REPETITION_MS, T1_ECHO_MS = 30.0, 10.0
-NOT_SOURCES = frozenset(
-    ("LOCALIZER", "SCOUT", "MIP", "MAX_IP", "MIN_IP", "PROJECTION IMAGE", "MPR", "SCREEN SAVE", "POSDISP")
-)
-SUBTRACTED = frozenset(("SUB", "SUBTRACT", "SUBTRACTION", "SUBTRACTED"))
-SAID_DYNAMIC = frozenset(("DYN", "DYNAMIC", "DCE", "VIBRANT", "THRIVE", "ETHRIVE", "FLASH3D"))
-SAID_DIFFUSION = frozenset(("DWI", "DIFF", "DIFFUSION", "TRACEW"))
-SAID_ADC = frozenset(("ADC", "APPARENT", "DADC"))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,14 +70,18 @@ class OtherRoles:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OrderedRoles(OtherRoles):
-    """The roles of a study whose phases are in order. posts: at least two.
+    """The roles of a study whose phases are in order. pre: the last one before contrast; before: what lies before it.
 
-    assumptions: what the headers did not state and was taken as true.
+    posts: at least two. assumptions: what the headers did not state and was taken as true. contrast_stated: whether they
+    say which phases are after contrast; injection_stated: whether by the time of the injection.
     """
 
     pre: Ranked
+    before: tuple[Ranked, ...]
     posts: tuple[Ranked, ...]
     assumptions: tuple[str, ...]
+    contrast_stated: bool
+    injection_stated: bool
 
     @property
     def times_s(self) -> tuple[float, ...]:
@@ -80,13 +93,15 @@ class OrderedRoles(OtherRoles):
 class Roles(OrderedRoles):
     """All roles of a study, the phases in time.
 
-    side: L, R, B or "" (unknown): which breast the dynamic series shows. fat_suppressed: of the dynamic series; None: not
+    side: L, R, B or "" (unknown): which breast the dynamic series shows, and what says so. fat_suppressed: of the dynamic series; None: not
     stated.
     """
 
     pre: Phase
+    before: tuple[Phase, ...]
     posts: tuple[Phase, ...]
     side: str
+    side_by: str
     fat_suppressed: bool | None
 
     @property
@@ -102,7 +117,7 @@ def roles_of(study: Study) -> Roles:
     """
     seen, reasons = sorted_by_role(study)
     try:
-        points, one = dynamic(seen["dynamic"], reasons)
+        points, one, known = dynamic(seen["dynamic"], reasons)
         points, scaled = quantitative(points)
         found = timed(points)
     except DeclinedError as e:
@@ -112,9 +127,13 @@ def roles_of(study: Study) -> Roles:
     return Roles(
         **vars(others),
         pre=phase(found, found.before[-1]),
+        before=tuple(phase(found, p) for p in found.before[:-1]),
         posts=tuple(phase(found, p) for p in found.after),
         side=one.side,
-        assumptions=(*found.assumptions, *scaled),
+        side_by=one.side_by,
+        assumptions=(*found.assumptions, *scaled, *known),
+        contrast_stated=found.contrast_stated,
+        injection_stated=found.injection_stated,
         fat_suppressed=is_water(one.technique.words, one.series.description) or one.technique.fat_suppressed,
     )
 
@@ -126,7 +145,8 @@ def roles_in_order(study: Study) -> OrderedRoles:
     """
     seen, reasons = sorted_by_role(study)
     try:
-        points, scaled = quantitative(dynamic(seen["dynamic"], reasons)[0])
+        points, _, known = dynamic(seen["dynamic"], reasons)
+        points, scaled = quantitative(points)
         found = in_order(points)
     except DeclinedError as e:
         raise DeclinedError(e.gate, e.sentence, tuple(reasons.values())) from e
@@ -134,8 +154,11 @@ def roles_in_order(study: Study) -> OrderedRoles:
     return OrderedRoles(
         **vars(beside(seen, reasons)),
         pre=Ranked(images=images_of(found.before[-1])),
+        before=tuple(Ranked(images=images_of(p)) for p in found.before[:-1]),
         posts=tuple(Ranked(images=images_of(p)) for p in found.after),
-        assumptions=(*found.assumptions, *scaled),
+        assumptions=(*found.assumptions, *scaled, *known),
+        contrast_stated=found.contrast_stated,
+        injection_stated=found.injection_stated,
     )
 
 
@@ -165,25 +188,33 @@ def sorted_by_role(study: Study) -> tuple[dict[str, list[Seen]], dict[str, str]]
             reasons[series.series_uid] = f"{name(series)}: not used, modality {series.modality or 'unknown'}"
             continue
         try:
-            one = see(series)
+            parts = see(series)
         except DeclinedError as e:
             reasons[series.series_uid] = f"{name(series)}: not used, {e.sentence}"
             continue
-        role, reason = role_of(one)
-        side = f"; {SIDES[one.side]}" + (f" by {one.side_by}" if one.side else "") if role else ""
-        reasons[series.series_uid] = f"{name(series)}: {role or 'not used'}, {reason}{side}"
-        if role:
-            seen[role].append(one)
+        told: list[str] = []
+        for one in parts:
+            role, reason = role_of(one)
+            side = f"; {SIDES[one.side]}" + (f" by {one.side_by}" if one.side else "") if role else ""
+            count = f"{len(one.frames)} images " if len(parts) > 1 else ""
+            told.append(f"{count}{role or 'not used'}, {reason}{side}")
+            if role:
+                seen[role].append(one)
+        reasons[series.series_uid] = f"{name(series)}: {'; '.join(told)}"
     return seen, reasons
 
 
 def role_of(seen: Seen) -> tuple[str, str]:
     """The role that a series' attributes speak for, "" for none, and the reason. Descriptions count last."""
     t, count = seen.technique, len(seen.frames)
-    if t.words & NOT_SOURCES or any(w.startswith("MIP") for w in t.words):
+    if is_projection(t.words):
         return "", "a localizer, projection or reformatted image by ImageType"
     if t.words & SUBTRACTED:
         return "subtraction", "a subtraction by ImageType"
+    if (t.words | word_set(seen.series.description)) & SAID_EXPONENTIAL:
+        return "", "an exponential map, not of the coefficient"
+    if t.words & NOT_MAGNITUDE and "M" not in t.words:
+        return "", "phase, real or imaginary images by ImageType"
     if "ADC" in t.words:
         return "adc", "an ADC map by ImageType"
     if "DERIVED" in t.words and TRACE not in t.words and word_set(seen.series.description) & SAID_ADC:
@@ -211,10 +242,9 @@ def by_b_value(seen: Seen) -> bool:
 
 def derived_role(seen: Seen) -> tuple[str, str]:
     """Of images computed from others: the attributes do not say from what, so the description has to."""
-    words = seen.technique.said
-    if words & SUBTRACTED:
+    if names_subtraction(seen.series.description):
         return "subtraction", "a derived image, a subtraction by its description"
-    if words & SAID_ADC:
+    if seen.technique.said & SAID_ADC:
         return "adc", "a derived image, an ADC map by its description"
     return "", "a derived image that no attribute names"
 
@@ -223,8 +253,10 @@ def original_role(seen: Seen) -> tuple[str, str]:
     """Of acquired images, by how they were acquired; where no attribute says that, by the description."""
     t = seen.technique
     by = "by the sequence's name" if t.by_name else "by ScanningSequence"
-    if t.said & SUBTRACTED:
+    if names_subtraction(seen.series.description):
         return "subtraction", "a subtraction by its description (ImageType does not say so)"
+    if word_set(seen.series.description) & SAID_MAP:
+        return "", "a projection or a map by its description (ImageType does not say so)"
     if t.said & SAID_ADC:
         return "adc", "an ADC map by its description (ImageType does not say so)"
     if "EP" in t.kinds or "DIFFUSION" in t.words:
@@ -270,9 +302,18 @@ def images_of(point: TimePoint) -> ImageSet:
 
 
 def best(candidates: list[Seen]) -> ImageSet | None:
-    """The series with most slices that is one volume."""
+    """The series with most slices that is one volume; where none lies as one, of those in which no place repeats."""
     volumes = [s for s in candidates if whole(s.frames)]
     if not volumes:
         return None
-    chosen = max(volumes, key=lambda s: len(s.frames))
+    chosen = max(volumes, key=lambda s: (is_stack(s.frames), len(s.frames)))
     return ImageSet(series_uid=chosen.series.series_uid, frames=chosen.frames)
+
+
+def is_stack(frames: Sequence[Frame]) -> bool:
+    """Whether frames lie as one volume. A scout in three planes does not."""
+    try:
+        stack(frames)
+    except DeclinedError:
+        return False
+    return True

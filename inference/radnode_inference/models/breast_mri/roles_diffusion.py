@@ -7,8 +7,7 @@ from radnode_inference.frames import Frame
 from radnode_inference.match import name
 from radnode_inference.models.breast_mri.roles_images import ImageSet, whole
 from radnode_inference.models.breast_mri.roles_series import Seen
-
-TRACE = "TRACEW"
+from radnode_inference.models.breast_mri.roles_words import TRACE
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,20 +25,20 @@ def diffusion(candidates: Sequence[Seen], reasons: dict[str, str]) -> Weighted:
     the series with most b values and most slices. One whose places repeat in every series (directions not averaged) is
     left out.
     """
-    shown = {one.series.series_uid: b_values(one) for one in candidates}
-    order = sorted(candidates, key=lambda one: rank(one, shown[one.series.series_uid]))
+    shown = [(one, b_values(one)) for one in candidates]
+    shown.sort(key=lambda pair: rank(*pair))
     images: dict[float, ImageSet] = {}
-    for b in sorted({b for values in shown.values() for b in values}):
-        of = ((one.series.series_uid, shown[one.series.series_uid].get(b, ())) for one in order)
+    for b in sorted({b for _, values in shown for b in values}):
+        of = ((one.series.series_uid, values.get(b, ())) for one, values in shown)
         chosen = next(((uid, frames) for uid, frames in of if frames and whole(frames)), None)
         if chosen:
             images[b] = ImageSet(series_uid=chosen[0], frames=chosen[1])
     used = {found.series_uid for found in images.values()}
-    taken = " and ".join(name(one.series) for one in order if one.series.series_uid in used)
-    for one in order:
+    taken = " and ".join(dict.fromkeys(name(one.series) for one, _ in shown if one.series.series_uid in used))
+    for one, values in shown:
         if (uid := one.series.series_uid) not in used:
-            reasons[uid] += f"; not used, {left_out(shown[uid], taken)}"
-    return Weighted(images=images, unused=unused(candidates, shown, images))
+            reasons[uid] += f"; not used, {left_out(values, taken)}"
+    return Weighted(images=images, unused=unused([values for _, values in shown], images))
 
 
 def b_values(one: Seen) -> dict[float, tuple[Frame, ...]]:
@@ -66,12 +65,10 @@ def left_out(values: dict[float, tuple[Frame, ...]], taken: str) -> str:
     return f"the same b values are taken from {taken}"
 
 
-def unused(
-    candidates: Sequence[Seen], shown: dict[str, dict[float, tuple[Frame, ...]]], images: dict[float, ImageSet]
-) -> str:
+def unused(shown: Sequence[dict[float, tuple[Frame, ...]]], images: dict[float, ImageSet]) -> str:
     """In words, why diffusion images that are there have no b value among `images`; "" where all have."""
-    repeated = sorted({b for values in shown.values() for b in values} - set(images))
+    repeated = sorted({b for values in shown for b in values} - set(images))
     if repeated:
         listed = " and ".join(f"{b:g}" for b in repeated)
         return f"places repeat at b {listed} s/mm2, directions not averaged"
-    return "no b value is stated" if candidates and not images else ""
+    return "no b value is stated" if shown and not images else ""

@@ -17,7 +17,11 @@ DAY_S = 86400.0
 SIEMENS, GE, PHILIPS = "SIEMENS MR HEADER", "GEMS", "PHILIPS"
 PHILIPS_B, PHILIPS_BEGIN, PHILIPS_SCALE, PHILIPS_FRAME = 0x200103, 0x2005A0, 0x20050E, 0x20050F
 SIEMENS_B, GE_B = 0x00190C, 0x004339
-NO_AGENT = ("", "NO", "NONE", "OFF")
+NO_AGENT = re.compile(
+    r"|NO|NONE|OFF|NATIVE|N/?A|-+|0|(WITHOUT|NO|W/O|UN)[ _-]*(CONTRAST|CM|KM|ENHANCED)?", re.IGNORECASE
+)
+SHORTEST_MS = 1000.0
+"""No volume of the breasts is acquired in less: a smaller Temporal Resolution is written in another unit."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,7 +31,8 @@ class Facts:
     acquired_s, content_s, injected_s: seconds on one clock (a date counts). trigger_s, offset_s, dynamic_s: seconds after
     the series began, from Trigger Time, Temporal Position Time Offset and Philips' Dynamic Scan Begin Time.
     contrast: whether it says that contrast was given. scale: Philips' scale slope. b_value: s/mm2. expected: Number of
-    Temporal Positions.
+    Temporal Positions. stamped_s: Acquisition DateTime where it differs from Acquisition Time. floating: the times of which
+    the day is that of the series, so that midnight may lie between.
     """
 
     b_value: float | None
@@ -42,13 +47,16 @@ class Facts:
     contrast: bool | None
     scale: float | None
     expected: int | None = None
+    stamped_s: float | None = None
+    floating: tuple[str, ...] = ()
 
 
 def classic_facts(frame: Frame) -> Facts:
     """Of a single-frame image."""
     header = frame.header
     trigger, resolution = header.number("TriggerTime"), header.number("TemporalResolution")
-    acquired = dated(header, frame.acquired, "AcquisitionDate")
+    acquired, stamped = acquired_of(header)
+    dates = ("AcquisitionDate", "acquired_s"), ("ContentDate", "content_s")
     return Facts(
         b_value=b_value(header),
         position=frame.temporal_position,
@@ -57,12 +65,28 @@ def classic_facts(frame: Frame) -> Facts:
         trigger_s=None if trigger is None else trigger / 1000,
         offset_s=None,
         dynamic_s=private_float(header, PHILIPS_BEGIN, PHILIPS),
-        lasts_s=resolution / 1000 if resolution else None,
+        lasts_s=resolution / 1000 if resolution and resolution >= SHORTEST_MS else None,
         injected_s=seconds(header.text("ContrastBolusStartTime")),
-        contrast=header.text("ContrastBolusAgent").upper() not in NO_AGENT,
+        contrast=not NO_AGENT.fullmatch(header.text("ContrastBolusAgent")),
         scale=private_float(header, PHILIPS_SCALE, PHILIPS),
         expected=int(header.number("NumberOfTemporalPositions") or 0) or None,
+        stamped_s=stamped,
+        floating=tuple(name for keyword, name in dates if not header.text(keyword)),
     )
+
+
+def acquired_of(header: Header) -> tuple[float | None, float | None]:
+    """Acquisition Time with its day, and Acquisition DateTime where it is a time and says otherwise.
+
+    De-identification cuts or replaces one of them; where both are there and agree, the day is that of the latter.
+    """
+    time = seconds(header.text("AcquisitionTime"))
+    stamp = dated(header, header.text("AcquisitionDateTime"), "AcquisitionDate")
+    if time is None:
+        return stamp, None
+    if stamp is not None and stamp >= DAY_S and abs(stamp % DAY_S - time) < 1.0:
+        return stamp, None
+    return dated(header, header.text("AcquisitionTime"), "AcquisitionDate"), stamp
 
 
 def nested_facts(frame: Frame, ds: pydicom.Dataset) -> Facts:

@@ -22,6 +22,11 @@ class ImageSet:
         return load_frames(self.frames, self.series_uid)
 
 
+def place(frame: Frame) -> tuple[float, ...]:
+    """Where a frame lies, LPS mm, so that the same place is the same value."""
+    return tuple(round(float(v), 3) for v in frame.position)
+
+
 def whole(frames: Sequence[Frame]) -> bool:
     """Whether every place is there once."""
     return len({tuple(np.round(f.position, 2)) for f in frames}) == len(frames)

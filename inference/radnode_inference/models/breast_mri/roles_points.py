@@ -7,13 +7,21 @@ from itertools import pairwise
 from radnode_inference.frames import Frame
 from radnode_inference.match import name
 from radnode_inference.model import DeclinedError
-from radnode_inference.models.breast_mri.roles_facts import Facts
+from radnode_inference.models.breast_mri.roles_copies import Pair, distinct
+from radnode_inference.models.breast_mri.roles_images import place
 from radnode_inference.models.breast_mri.roles_series import Seen
 from radnode_inference.study import Series
 
-CLOCKS = ("AcquisitionTime", "TriggerTime", "TemporalPositionTimeOffset", "Dynamic Scan Begin Time", "ContentTime")
+OFFSETS = {
+    "TriggerTime": "trigger_s",
+    "TemporalPositionTimeOffset": "offset_s",
+    "Dynamic Scan Begin Time": "dynamic_s",
+}
+"""Clocks that count from the series' begin, and the facts that they are read from."""
+CLOCKS = ("AcquisitionTime", "AcquisitionDateTime", *OFFSETS, "ContentTime")
 """In the order in which they are believed."""
-Pair = tuple[Frame, Facts]
+APART_S = 1.0
+USUAL_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,10 +54,12 @@ def time_points(seen: Seen) -> tuple[TimePoint, ...]:
     """
     pairs = list(zip(seen.frames, seen.facts, strict=True))
     every = places(pairs)
+    if len(every) < len(pairs):
+        pairs = distinct(pairs)
     if len(every) == len(pairs):
         return (time_point(seen, pairs),)
     partly: list[list[Pair]] = []
-    for attribute in ("position", "acquired_s", "trigger_s", "offset_s", "dynamic_s", "content_s"):
+    for attribute in ("position", "acquired_s", "stamped_s", *OFFSETS.values(), "content_s"):
         groups = by_value(pairs, attribute)
         if groups and all(len(g) == len(every) for g in groups):
             return tuple(time_point(seen, g) for g in groups)
@@ -93,10 +103,6 @@ def in_turn(pairs: Sequence[Pair], attribute: str) -> list[list[Pair]]:
     return turns if apart else []
 
 
-def place(frame: Frame) -> tuple[float, ...]:
-    return tuple(round(float(v), 3) for v in frame.position)
-
-
 def places(pairs: Sequence[Pair]) -> set[tuple[float, ...]]:
     return {place(f) for f, _ in pairs}
 
@@ -106,11 +112,12 @@ def time_point(seen: Seen, pairs: Sequence[Pair]) -> TimePoint:
     began = earliest([f.acquired_s for f in seen.facts])
     offsets = {
         clock: after
-        for clock, attribute in zip(CLOCKS[1:4], ("trigger_s", "offset_s", "dynamic_s"), strict=True)
+        for clock, attribute in OFFSETS.items()
         if (after := earliest([getattr(f, attribute) for f in facts])) is not None
     }
     clocks = {
         "AcquisitionTime": earliest([f.acquired_s for f in facts]),
+        "AcquisitionDateTime": earliest([f.stamped_s for f in facts]),
         **{clock: None if began is None else began + after for clock, after in offsets.items()},
         "ContentTime": earliest([f.content_s for f in facts]),
     }
@@ -121,8 +128,8 @@ def time_point(seen: Seen, pairs: Sequence[Pair]) -> TimePoint:
         offsets=offsets,
         position=facts[0].position,
         lasts_s=facts[0].lasts_s,
-        contrast=facts[0].contrast,
-        injected_s=facts[0].injected_s,
+        contrast=any_of([f.contrast for f in facts]),
+        injected_s=earliest([f.injected_s for f in facts]),
         scales=tuple(f.scale for f in facts),
         expected=facts[0].expected,
     )
@@ -130,3 +137,14 @@ def time_point(seen: Seen, pairs: Sequence[Pair]) -> TimePoint:
 
 def earliest(times: Sequence[float | None]) -> float | None:
     return min((t for t in times if t is not None), default=None)
+
+
+def any_of(said: Sequence[bool | None]) -> bool | None:
+    """Whether any image says so; None where none says anything. De-identification empties attributes of single images."""
+    known = [s for s in said if s is not None]
+    return any(known) if known else None
+
+
+def middle_s(point: TimePoint) -> float:
+    """The middle of a phase's acquisition on its clock; it lasts USUAL_S where nothing says how long."""
+    return point.begins_s + (point.lasts_s or USUAL_S) / 2

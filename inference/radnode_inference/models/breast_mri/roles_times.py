@@ -3,27 +3,37 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
 from radnode_inference.match import name
 from radnode_inference.model import DeclinedError
-from radnode_inference.models.breast_mri.roles_facts import DAY_S
-from radnode_inference.models.breast_mri.roles_points import CLOCKS, TimePoint
+from radnode_inference.models.breast_mri.roles_contrast import agent_tells, injected, split
+from radnode_inference.models.breast_mri.roles_points import APART_S, CLOCKS, OFFSETS, TimePoint, middle_s
 
-APART_S = 1.0
 POSITION = "TemporalPositionIdentifier"
 LONGEST_BEFORE_S, LONGEST_AFTER_S = 900.0, 120.0
 """Contrast is given at most so long before and so long after the first phase with it begins."""
+LONGEST_S = 7200.0
+"""From the phase before contrast to the last one; what lies further apart is not one examination."""
+DISAGREE_S = 30.0
+BROKEN_OFF = 0.7
+"""Part of the usual time between phases: one that is followed sooner was not finished."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Ordered:
-    """The phases before and after contrast, in order. assumptions: what was not stated and was taken as true."""
+    """The phases before and after contrast, in order. assumptions: what was not stated and was taken as true.
+
+    contrast_stated: whether the images say which they are; injection_stated: whether by the time of the injection.
+    """
 
     before: tuple[TimePoint, ...]
     after: tuple[TimePoint, ...]
     assumptions: tuple[str, ...]
+    contrast_stated: bool
+    injection_stated: bool = False
 
     @property
     def by(self) -> str:
@@ -50,9 +60,17 @@ class Timed(Ordered):
 
     def centre_s(self, point: TimePoint) -> float:
         """The middle of a phase's acquisition, in s after contrast was given."""
-        steps = np.diff([p.begins_s for p in self.after])
-        step = float(steps.min()) if len(steps) else 60.0
-        return point.begins_s + min(point.lasts_s or step, step) / 2 - self.injection_s
+        return middle_s(point) - self.injection_s
+
+
+def lasting(ordered: Sequence[TimePoint]) -> tuple[TimePoint, ...]:
+    """The phases with how long each lasted: as it says and no longer than usual, and one that was broken off until the next."""
+    if len(ordered) < 2:
+        return tuple(ordered)
+    gaps = np.diff([p.begins_s for p in ordered])
+    usual = float(np.percentile(gaps, 50, method="lower"))
+    most = [float(gap) if gap < BROKEN_OFF * usual else usual for gap in (*gaps, usual)]
+    return tuple(replace(p, lasts_s=min(p.lasts_s or m, m)) for p, m in zip(ordered, most, strict=True))
 
 
 def timed(points: Sequence[TimePoint]) -> Timed:
@@ -62,12 +80,15 @@ def timed(points: Sequence[TimePoint]) -> Timed:
     `missing-role:post-contrast`.
     """
     clock = believed(points)
-    ordered = tuple(sorted((replace(p, begins_s=p.clocks[clock]) for p in points), key=lambda p: p.begins_s))
+    ordered = lasting(sorted((replace(p, begins_s=p.clocks[clock]) for p in points), key=lambda p: p.begins_s))
     check_order(ordered, clock)
+    check_distances(ordered, clock)
     injection = injected(ordered, ordered[len(ordered) // 2].begins_s)
+    stated = injection is not None
     before, assumptions = split(ordered, injection)
     after = ordered[len(before) :]
     check_enough(before, after)
+    check_span(before[-1], after[-1], clock)
     if wanted := lacking(ordered):
         assumptions += (f"NumberOfTemporalPositions says {wanted} phases, and {len(ordered)} are there.",)
     if clock == CLOCKS[-1]:
@@ -82,7 +103,15 @@ def timed(points: Sequence[TimePoint]) -> Timed:
     if not first - LONGEST_BEFORE_S <= injection <= first + LONGEST_AFTER_S:
         apart = f"{abs(first - injection):.0f} s {'before' if injection < first else 'after'}"
         raise DeclinedError("timing", f"ContrastBolusStartTime lies {apart} the first phase with contrast")
-    return Timed(clock=clock, before=before, after=after, injection_s=injection, assumptions=assumptions)
+    return Timed(
+        clock=clock,
+        before=before,
+        after=after,
+        injection_s=injection,
+        assumptions=assumptions,
+        injection_stated=stated,
+        contrast_stated=stated or agent_tells(ordered),
+    )
 
 
 def lacking(ordered: Sequence[TimePoint]) -> int:
@@ -113,7 +142,7 @@ def in_order(points: Sequence[TimePoint]) -> Ordered:
     why = (
         f"The phases are ordered by their temporal positions ({POSITION}), because their times are missing: {untimed}."
     )
-    return Ordered(before=before, after=after, assumptions=(why, *assumptions))
+    return Ordered(before=before, after=after, assumptions=(why, *assumptions), contrast_stated=agent_tells(ordered))
 
 
 def doubt_of_positions(ordered: Sequence[TimePoint]) -> str:
@@ -142,7 +171,7 @@ def readings(ordered: Sequence[TimePoint]) -> list[tuple[str, list[float]]]:
     found = [(c, [p.clocks[c] for p in ordered if c in p.clocks]) for c in CLOCKS]
     for uid in {p.series.series_uid for p in ordered}:
         alike = [p.offsets for p in ordered if p.series.series_uid == uid]
-        found += [(c, [o[c] for o in alike if c in o]) for c in CLOCKS[1:4]]
+        found += [(c, [o[c] for o in alike if c in o]) for c in OFFSETS]
     return found
 
 
@@ -181,7 +210,22 @@ def believed(points: Sequence[TimePoint]) -> str:
             "timing",
             f"each AcquisitionTime is that of {times} phases, which only ContentTime tells apart: series stored more than once",
         )
+    if clock == CLOCKS[-1] and (pair := sharing(points)):
+        raise DeclinedError(
+            "timing",
+            f"the AcquisitionTime of {name(pair[0].series)} is that of {name(pair[1].series)}, too, and only ContentTime tells"
+            " them apart: one is made from the other",
+        )
     return clock
+
+
+def sharing(points: Sequence[TimePoint]) -> tuple[TimePoint, TimePoint] | None:
+    """Two phases of different series with one acquisition time, where all have one and not all the same."""
+    known = sorted((p for p in points if CLOCKS[0] in p.clocks), key=lambda p: p.clocks[CLOCKS[0]])
+    if len(known) < len(points) or constant([p.clocks[CLOCKS[0]] for p in known]):
+        return None
+    pairs = ((a, b) for a, b in pairwise(known) if a.series.series_uid != b.series.series_uid)
+    return next((p for p in pairs if p[1].clocks[CLOCKS[0]] - p[0].clocks[CLOCKS[0]] < APART_S), None)
 
 
 def copied_at(points: Sequence[TimePoint]) -> int:
@@ -209,7 +253,7 @@ def without_clock(points: Sequence[TimePoint]) -> str:
     """Why no clock tells the phases apart."""
     complete = complete_clocks(points)
     where = next((p for p in points if CLOCKS[0] not in p.clocks), points[0])
-    missing = ", ".join(c for c in CLOCKS if c not in complete)
+    missing = ", ".join(c for c in CLOCKS if c not in complete and c != "AcquisitionDateTime")
     if complete:
         same = f"{' and '.join(complete)} {'is' if len(complete) == 1 else 'are'} the same for some phases"
         return f"{same}, and {missing} are missing ({name(where.series)})"
@@ -226,42 +270,29 @@ def check_order(ordered: Sequence[TimePoint], clock: str) -> None:
             raise DeclinedError("timing", f"{other} and {clock} order the phases differently")
 
 
-def injected(ordered: Sequence[TimePoint], middle_s: float) -> float | None:
-    """When contrast was given, on the clock of the phases (middle_s: one in the middle). Raises DeclinedError `timing` where the images disagree."""
-    said = [p.injected_s for p in ordered if p.injected_s is not None]
-    if not said:
-        return None
-    if max(said) - min(said) >= APART_S:
-        raise DeclinedError("timing", "ContrastBolusStartTime differs between the phases")
-    if said[0] >= DAY_S:
-        return said[0]
-    day = middle_s // DAY_S * DAY_S
-    return min((day + said[0] + d for d in (-DAY_S, 0.0, DAY_S)), key=lambda t: abs(t - middle_s))
+def check_distances(ordered: Sequence[TimePoint], clock: str) -> None:
+    """Whether the clocks that count from a series' begin keep the phases as far apart as the one that is believed.
+
+    Raises DeclinedError `timing` with both attributes.
+    """
+    for uid in {p.series.series_uid for p in ordered}:
+        alike = [p for p in ordered if p.series.series_uid == uid]
+        for other in OFFSETS:
+            told = [p.offsets[other] for p in alike if other in p.offsets]
+            if other == clock or len(told) < len(alike) or len(set(told)) < len(told):
+                continue
+            apart = np.abs(np.diff(told) - np.diff([p.begins_s for p in alike]))
+            if len(apart) and apart.max() > DISAGREE_S:
+                raise DeclinedError(
+                    "timing", f"{clock} and {other} differ by {apart.max():.0f} s in how far two phases lie apart"
+                )
 
 
-def split(ordered: Sequence[TimePoint], injection: float | None) -> tuple[tuple[TimePoint, ...], tuple[str, ...]]:
-    """The phases before contrast, and what had to be assumed. Raises DeclinedError `timing` for contradictions."""
-    plain = [i for i, p in enumerate(ordered) if p.contrast is False]
-    given = [i for i, p in enumerate(ordered) if p.contrast]
-    if plain and given:
-        if max(plain) > min(given):
-            raise DeclinedError("timing", "ContrastBolusAgent is named in a phase before one without it")
-        last, first = ordered[max(plain)], ordered[min(given)]
-        if injection is not None and not last.begins_s - APART_S <= injection <= first.begins_s + LONGEST_AFTER_S:
-            raise DeclinedError(
-                "timing", "ContrastBolusStartTime does not lie between the phases without and with ContrastBolusAgent"
-            )
-        several = (
-            max(plain) > 0 and injection is None
-        )  # a name that was typed late would make an enhanced phase one of them
-        said = (
-            f"The first {max(plain) + 1} phases are taken for those before contrast, because ContrastBolusAgent is named in"
-            " the later ones only; when it was given is not stated.",
+def check_span(before: TimePoint, last: TimePoint, clock: str) -> None:
+    """Raises DeclinedError `timing` where the phases cannot be of one examination."""
+    if (span := last.begins_s - before.begins_s) > LONGEST_S:
+        raise DeclinedError(
+            "timing",
+            f"by {clock} and its date the phase before contrast lies {span / 3600:.1f} h before the last one:"
+            " not one examination, or a wrong date",
         )
-        return tuple(ordered[: max(plain) + 1]), said if several else ()
-    if injection is not None:
-        return tuple(p for p in ordered if p.begins_s + (p.lasts_s or 0) / 2 < injection), ()
-    return tuple(ordered[:1]), (
-        "The headers do not state which phases were acquired after contrast (ContrastBolusAgent);"
-        " the first in time is taken for the one before it.",
-    )
