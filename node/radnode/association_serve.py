@@ -39,6 +39,7 @@ from radnode.association_pdu import (
 )
 from radnode.errors import StoreError
 from radnode.faults import Point, crash_point
+from radnode.refusals import Glimpse
 from radnode.sending import Sending
 from radnode.store import Arrival, Store, Upload
 
@@ -71,6 +72,7 @@ class Session:
         self._command: Command | None = None  # whose data set is awaited
         self._context_id = 0
         self._upload: Upload | None = None
+        self._glimpse = Glimpse()
         self._failure: StoreError | None = None
         self._others = others
         self._collected: bytearray | None = None  # the data set of a service
@@ -150,7 +152,7 @@ class Session:
 
     def _begin(self, command: Command) -> None:
         """Get ready for the data set. A refusal is kept until the data set has passed: only then may it be answered."""
-        self._failure = None
+        self._failure, self._glimpse = None, Glimpse()
         if self._others is not None and self._context.abstract_syntax in services.SERVICES:
             self._collected = bytearray()
             return
@@ -180,6 +182,8 @@ class Session:
         self._sending.alive()
         if self._collected is not None and len(self._collected) <= services.MOST:
             self._collected += fragment
+        else:
+            self._glimpse.see(fragment)
         if self._upload is not None:
             try:
                 self._upload.write(fragment)
@@ -203,6 +207,7 @@ class Session:
             assert self._upload is not None
             self._sending.sent(self._upload.finish().study_uid)
         except StoreError as e:
+            self._lack(command, e)
             self._refuse(command, e)
             return
         finally:
@@ -229,6 +234,11 @@ class Session:
         self._reply(command, found.status, found.comment)
         if found.report is not None:
             self._reports.send(self._context_id, found.report(), context.transfer_syntax_uid)
+
+    def _lack(self, command: Command, error: StoreError) -> None:
+        """A study lacks what was refused of it."""
+        study_uid = self._glimpse.study_uid(self._context.transfer_syntax_uid) or self._sending.only
+        self._store.refusals.note(study_uid, command.uid(AFFECTED_CLASS), command.uid(AFFECTED_INSTANCE), str(error))
 
     def _refuse(self, command: Command, error: StoreError) -> None:
         self.refused += 1

@@ -37,6 +37,7 @@ class Action(StrEnum):
     COMMITTED = "committed"  # a PACS keeps what it took
     NOT_COMMITTED = "not-committed"
     WAITING = "waiting"  # others say that there is more of the study
+    REFUSED = "refused"  # the node did not keep images of it
     FETCHED = "fetched"
     CONFIRMED = "confirmed"  # a person stands for a report
     TEXT = "text"  # what a language model made of a report's text

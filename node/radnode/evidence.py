@@ -17,8 +17,8 @@ from radnode.store_check import is_uid
 from radnode.tables import DeliveryRow, InstanceRow, ResultRow, StudyRow
 from radnode.tables_pacs import EvidenceRow
 
-STEP, NOTICE, QUERY, PRIORS = "mpps", "ian", "query", "priors"
-"""PRIORS: of the row that says that a study's priors were looked for, or why they could not be."""
+STEP, NOTICE, QUERY, PRIORS, REFUSED = "mpps", "ian", "query", "priors", "refused"
+"""PRIORS: of the row that says that a study's priors were looked for, or why they could not be. REFUSED: see `refusals`."""
 SOURCES = {STEP: "a procedure step", NOTICE: "an availability notification"}
 CHUNK = 500
 
@@ -112,6 +112,9 @@ def missing(session: Session, study: StudyRow, asked: Sequence[str]) -> Lack:
             return Lack(sentence="its acquisition is still going on (procedure step)", known=True)
     for row in rows:
         away = len(row.named) - present(session, study.study_uid, row.named)
+        if away and row.source == REFUSED:
+            why = row.error.rstrip(".")
+            return Lack(sentence=f"{away} images that were refused have not come again ({why})", known=True)
         if away:
             named = f"the {len(row.named)} objects that {SOURCES.get(row.source, row.key)} names"
             return Lack(sentence=f"{away} of {named} have not come", known=True)

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from apscheduler.schedulers.background import BackgroundScheduler
+from sqlalchemy.exc import InterfaceError, OperationalError
 
-from radnode import audit_syslog, capabilities, clock, notify, pipeline, retention, second_look
+from radnode import audit_syslog, capabilities, clock, complete, notify, pipeline, retention, second_look
 from radnode.database import Database
 from radnode.patience import Patience
 from radnode.policy_shadow import Shadow
@@ -47,6 +48,7 @@ class Clock:
         self._patience: dict[str, Patience] = {}
         self._turns, self._notices = Pulse(database, TURN_LOOK_S), Pulse(database, NOTIFY_LOOK_S)
         self._jumps, self._jumped = clock.Jumps(), 0.0
+        self._database_failed = False
         self._looking, self._ended = threading.Lock(), threading.Event()
         self._looker = threading.Thread(target=self._keep_looking, name="clock", daemon=True)
 
@@ -80,6 +82,8 @@ class Clock:
         self._guarded("clock", self.look_at_the_clock)
         if self._jumped:  # and not yet put right: a part of a study would look complete
             return
+        if self._database_failed and self._guarded("hold", self.hold) is None:
+            return
         news = self._turns.due()
         if news:
             self._guarded("settle", lambda: pipeline.settle(self._database, self._settings, since=self._since))
@@ -88,6 +92,12 @@ class Clock:
         completed = self._guarded("complete", lambda: pipeline.complete(self._database, wait_s, priors=priors))
         if news or completed:
             self._guarded("route", lambda: pipeline.route(self._database, self._settings, self._cards))
+
+    def hold(self) -> bool:
+        """The database was away, so that the receiver refused what came: senders have time to send it again."""
+        complete.hold(self._database, self._settings, now=time.time())
+        self._database_failed = False
+        return True
 
     def look_at_the_clock(self) -> None:
         """When it was set, waits begin anew by the new one, and so do the scheduler's, which knows no other clock."""
@@ -149,6 +159,7 @@ class Clock:
             done = crank()
         except Exception as e:
             patience.failed(e)
+            self._database_failed |= name == "complete" and isinstance(e, OperationalError | InterfaceError)
             return None
         patience.worked()
         return done

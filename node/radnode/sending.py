@@ -47,6 +47,11 @@ class Sending:
         row = {"association": self._association, "study_uid": study_uid, "slot": self._slot}
         self._write(insert(SendingRow).values(**row, alive_until=time.time() + self._pause_s))
 
+    @property
+    def only(self) -> str:
+        """The one study of which images came over this association; "" when there are none, or several."""
+        return next(iter(self._studies)) if len(self._studies) == 1 else ""
+
     def alive(self) -> None:
         """A part of an object came. Quick: called for each one."""
         now = time.monotonic()

@@ -24,6 +24,7 @@ from sqlalchemy.orm import Session
 from radnode.database import Database
 from radnode.errors import StoreError
 from radnode.faults import Point, crash_point
+from radnode.refusals import Refusals
 from radnode.settings import Settings
 from radnode.store_check import (
     IMPLEMENTATION_CLASS_UID,
@@ -73,6 +74,7 @@ class Store:
         self.folders = Folders(self.objects)
         self._flushers = ThreadPoolExecutor(FLUSHERS, thread_name_prefix="flush")
         self.index = Index(database, self.data)
+        self.refusals = Refusals(database)
         self._numbers = itertools.count()
 
     def begin(self, arrival: Arrival) -> "Upload":
@@ -110,6 +112,7 @@ class Store:
 
     def close(self) -> None:
         """End the connections."""
+        self.refusals.close()
         self._flushers.shutdown()
         self.index.close()
         self.database.close()

@@ -17,6 +17,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from radnode.errors import StoreError
 from radnode.peers import Peers
+from radnode.refusals import Glimpse
 from radnode.sending import WEB, Sending, pause_of
 from radnode.settings import Settings
 from radnode.store import Arrival, Instance, Store, Upload
@@ -92,9 +93,11 @@ class Part:
     content_type: bytes = b""
     head: bytearray = field(default_factory=bytearray)  # until the file meta information is whole
     size: int = 0
+    start: int | None = None  # of its data set
     arrival: Arrival | None = None
     upload: Upload | None = None
     error: StoreError | None = None
+    glimpse: Glimpse = field(default_factory=Glimpse)
 
 
 class Batch:
@@ -174,6 +177,7 @@ class Batch:
         assert part is not None
         self._sending.alive()
         part.size += len(chunk)
+        part.glimpse.see(chunk)
         if part.error is not None:
             return
         try:
@@ -202,6 +206,7 @@ class Batch:
         def uid(element: int) -> str:
             return meta.get(0x00020000 | element, (b"", b""))[1].rstrip(b"\0 ").decode("ascii", "replace")
 
+        part.start = start
         part.arrival = Arrival(
             calling_ae=self._calling_ae,
             called_ae=self._called_ae,
@@ -229,6 +234,7 @@ class Batch:
         except StoreError as e:
             self._fail(part, e)
             self._refused.append((part, e))
+            self._lack(part, e)
             log.warning(
                 "An object was refused.",
                 extra={
@@ -244,6 +250,15 @@ class Batch:
         part.head = bytearray()
         if part.upload is not None:
             part.upload.discard()
+
+    def _lack(self, part: Part, error: StoreError) -> None:
+        """A study lacks what was refused of it, unless it was sent to another study's address."""
+        arrival = part.arrival
+        if arrival is None or part.start is None:
+            return
+        study_uid = part.glimpse.study_uid(arrival.transfer_syntax_uid, part.start)
+        if arrival.study_uid in ("", study_uid):
+            self._store.refusals.note(study_uid, arrival.sop_class_uid, arrival.sop_uid, str(error))
 
     def _finish(self) -> None:
         self.ended = True
