@@ -59,7 +59,10 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Act:
-    """On whose behalf something happens, and what it is: a request, a command, or the node's own work."""
+    """On whose behalf something happens, and what it is: a request, a command, or the node's own work.
+
+    patient_id: where no study of this node says whose data it is.
+    """
 
     who: str = NODE
     role: str = ""
@@ -67,6 +70,7 @@ class Act:
     kind: Kind = Kind.CHANGED
     action: str
     study_uid: str = ""
+    patient_id: str = ""
     detail: str = ""
     outcome: Outcome = Outcome.SUCCESS
 
@@ -177,7 +181,7 @@ def row_of(session: Session, act: Act, head: AuditHeadRow, now: float) -> AuditR
         action=act.action[:255],
         outcome=str(act.outcome),
         study_uid=act.study_uid[:64],
-        patient_id=known.patient_id if known is not None else "",
+        patient_id=known.patient_id if known is not None else act.patient_id,
         detail=act.detail,
         hash_before=head.hash,
         hash="",

@@ -548,3 +548,40 @@ def test_who_takes_a_result_away_or_has_it_sent_again_is_told_of_with_study_and_
     assert read == {node.lesion, node.normal, node.demonstration}
     assert problems(node.database) == ()
     node.database.close()
+
+
+def test_whatever_is_read_through_fhir_the_audit_names_its_study_and_patient_where_it_is_of_one(tmp_path: Path) -> None:
+    node = a_morning(tmp_path)
+    with node.database.reading() as session:
+        patient_id = session.scalars(select(StudyRow.patient_id).where(StudyRow.study_uid == node.lesion)).one()
+
+    def last() -> tuple[str, str]:
+        newest = rows(node.database)[-1]
+        return newest.study_uid, newest.patient_id
+
+    with serving(node.settings) as client:
+        mine = client.get(f"/fhir/ImagingStudy?identifier=urn:dicom:uid|urn:oid:{node.lesion}").json()["entry"][0][
+            "resource"
+        ]
+        assert last() == (node.lesion, patient_id), "a search that finds one study's"
+        (seen,) = client.get(f"/fhir/Observation?derived-from=ImagingStudy/{mine['id']}").json()["entry"][:1]
+        assert last() == (node.lesion, patient_id)
+        task = next(
+            e["resource"] for e in client.get("/fhir/Task").json()["entry"]
+            if e["resource"]["focus"]["reference"].endswith(mine["id"])
+        )  # fmt: skip
+        assert last() == ("", patient_id), "several studies of one patient"
+        for kind, name in (("Observation", seen["resource"]["id"]), ("ImagingStudy", mine["id"]), ("Task", task["id"])):
+            for rest in ("", "/_history", "/_history/1"):
+                assert client.get(f"/fhir/{kind}/{name}{rest}").is_success
+                assert last() == (node.lesion, patient_id), (kind, rest)
+        theirs = {"resourceType": "Patient", "identifier": [{"system": "urn:h", "value": "P-77"}]}
+        person = client.post("/fhir/Patient", json=theirs).json()["id"]
+        assert client.get(f"/fhir/Patient/{person}").is_success and last() == ("", "P-77")
+        bare = {"resourceType": "Observation", "status": "final", "code": {"text": "x"}}
+        one = client.post("/fhir/Observation", json=bare | {"subject": {"reference": f"Patient/{person}"}}).json()["id"]
+        assert client.get(f"/fhir/Observation/{one}").is_success and last() == ("", "P-77")
+        assert client.post("/fhir/Observation/_search", data={"subject": f"Patient/{person}"}).json()["total"] == 1
+        assert last() == ("", "P-77")
+    assert problems(node.database) == ()
+    node.database.close()

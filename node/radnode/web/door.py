@@ -218,13 +218,14 @@ class Door:
     def _telling(self, send: Send, act: Act, scope: Scope) -> Send:
         """Sends only after the audit has the row of what is shown; a failure to write it is a failure to show.
 
-        Where the address names no study, the route says whose it was, as `study_uid` of the request's state.
+        Where the address names no study, the route says whose it was, as `study_uid` and `patient_id` of the request's state.
         """
 
         async def telling(message: Message) -> None:
             if message["type"] == "http.response.start" and 200 <= message["status"] < 300:
-                of_it = act.study_uid or str(scope["state"].get("study_uid", ""))
-                await run_in_threadpool(self._tell, replace(act, study_uid=of_it))
+                of_it, patient = (str(scope["state"].get(name, "")) for name in ("study_uid", "patient_id"))
+                whole = replace(act, study_uid=act.study_uid or of_it, patient_id=act.patient_id or patient)
+                await run_in_threadpool(self._tell, whole)
             await send(message)
 
         return telling

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from radnode import audit_search, fhir_reports, fhir_search, fhir_store
+from radnode import audit_search, fhir_search, fhir_store, fhir_subjects
 from radnode import fhir_transaction as transactions
 from radnode.database import Database
 from radnode.errors import FhirError
@@ -66,21 +66,24 @@ def reading(made: APIRouter, database: Database) -> None:
     def search(request: Request, kind: str) -> Response:
         """A searchset, by the parameters that the CapabilityStatement names."""
         pairs = ours(request, request.query_params.multi_items())
-        return answer(searchset(request, kind, searched(database, kind, pairs), pairs))
+        return answer(searchset(request, kind, searched(request, database, kind, pairs), pairs))
 
     @made.post("/{kind}/_search")
     @guarded
     async def search_by_form(request: Request, kind: str) -> Response:
         """The same by a form, so that what names a patient stands in no address (http.html#search)."""
         pairs = ours(request, [*request.query_params.multi_items(), *await form(request)])
-        return answer(searchset(request, kind, await run_in_threadpool(searched, database, kind, pairs), pairs))
+        return answer(
+            searchset(request, kind, await run_in_threadpool(searched, request, database, kind, pairs), pairs)
+        )
 
     @made.get("/{kind}/{resource_id}")
     @guarded
     def read(request: Request, kind: str, resource_id: str) -> Response:
         with database.reading() as session:
-            found = concerning(request, session, fhir_store.get(session, kind, resource_id))
-            return handed_over(there(found, kind))
+            found = there(fhir_store.get(session, kind, resource_id), kind)
+            concerning(request, session, [found])
+            return handed_over(found)
 
     @made.get("/{kind}/{resource_id}/_history")
     @guarded
@@ -88,7 +91,7 @@ def reading(made: APIRouter, database: Database) -> None:
         """Every version, the newest first."""
         with database.reading() as session:
             found = fhir_store.history(session, kind, resource_id)
-            concerning(request, session, found[0] if found else None)
+            concerning(request, session, found)
         there(found[0] if found else None, kind)
         return answer(
             {"resourceType": "Bundle", "type": "history", "total": len(found), "entry": versions(request, found)}
@@ -99,15 +102,15 @@ def reading(made: APIRouter, database: Database) -> None:
     def version(request: Request, kind: str, resource_id: str, version: str) -> Response:
         number = int(version) if version.isdecimal() and len(version) < 9 else -1
         with database.reading() as session:
-            found = concerning(request, session, fhir_store.get(session, kind, resource_id, number))
-            return handed_over(there(found, kind))
+            found = there(fhir_store.get(session, kind, resource_id, number), kind)
+            concerning(request, session, [found])
+            return handed_over(found)
 
 
-def concerning(request: Request, session: Session, stored: Stored | None) -> Stored | None:
-    """The same, and for the audit: of which study the report is that is read."""
-    if stored is not None and stored.kind == "DiagnosticReport":
-        request.state.study_uid = fhir_reports.study_known(session, stored)
-    return stored
+def concerning(request: Request, session: Session, found: Sequence[Stored]) -> None:
+    """For the audit: of which study and patient it is that is read, where it is of one."""
+    if found:
+        request.state.study_uid, request.state.patient_id = fhir_subjects.subjects(session, found)
 
 
 def writing(made: APIRouter, database: Database, settings: Settings) -> None:
@@ -164,9 +167,11 @@ def relative(value: Any, here: str) -> Any:
     return {**made, "reference": target.removeprefix(here)} if isinstance(target, str) else made
 
 
-def searched(database: Database, kind: str, pairs: Pairs) -> Page:
+def searched(request: Request, database: Database, kind: str, pairs: Pairs) -> Page:
     with database.reading() as session:
-        return fhir_search.search(session, kind, pairs)
+        page = fhir_search.search(session, kind, pairs)
+        concerning(request, session, [*page.found, *page.included])
+        return page
 
 
 async def form(request: Request) -> list[tuple[str, str]]:
