@@ -7,7 +7,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TORCH := torch==2.13.0
 TORCH_PIP_ARGS ?= # e.g. --index-url with the address of PyTorch's CPU builds (README, "Installing")
-TEST_PACKAGES := orthanc orthanc-dicomweb dcmtk libpixelmed-java default-jre-headless chromium postgresql \
+TEST_PACKAGES := orthanc orthanc-dicomweb dcmtk libpixelmed-java default-jre-headless chromium postgresql nginx-light \
   $(if $(shell command -v npm),,npm)
 ARGS ?=
 SOURCES := node inference dicom_sr fhir
@@ -34,6 +34,7 @@ help:
 	@echo "make docs        build the documentation as a site in site/; make pictures: take its pictures anew"
 	@echo "make train-demo  train the demonstration weights again"
 	@echo "make audit       bandit and pip-audit; make sbom: what is installed, as CycloneDX"
+	@echo "make deploy-image as root: build deploy's image without Docker and run it beside PostgreSQL and Orthanc (FOLDER=.venv/image)"
 	@echo "make deploy-check hadolint, the schemas of Compose and Kubernetes"
 	@echo "make api-fuzz    schemathesis against the API, many examples (EXAMPLES=300)"
 	@echo "make lock        write requirements.lock from what is installed"
@@ -70,7 +71,7 @@ fuzz: setup packages
 day: setup
 	@$(BIN)/python benchmarks/day.py $(ARGS)
 
-.PHONY: audit sbom api-fuzz deploy-check pictures
+.PHONY: audit sbom api-fuzz deploy-check deploy-image pictures
 audit: setup $(AUDIT) $(BANDIT)
 	@echo "bandit (what it is not asked for: deploy/bandit.yaml)"
 	@$(BANDIT) -q -c deploy/bandit.yaml -r $(SOURCES)
@@ -88,6 +89,10 @@ deploy-check: $(DEPLOY)
 	@$(VENV)/audit/bin/hadolint deploy/compose/Dockerfile && echo "hadolint has nothing against the Dockerfile"
 	@$(VENV)/audit/bin/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose/compose.yaml
 	@$(VENV)/audit/bin/kubernetes-validate --strict deploy/kubernetes/radnode.yaml
+
+deploy-image: setup packages
+	@deploy/install-packages.sh mmdebstrap buildah crun
+	@$(BIN)/python benchmarks/image.py $(or $(FOLDER),$(VENV)/image) $(ARGS)
 
 $(AUDIT): Makefile
 	@test -x $(VENV)/audit/bin/python || $(PYTHON) -m venv $(VENV)/audit

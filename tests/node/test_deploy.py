@@ -178,6 +178,8 @@ def test_ohif_asks_orthanc_under_its_own_address() -> None:
     roots = re.findall(r"(\w+)Root: '([^']*)'", (folder / "ohif.js").read_text())
     assert {name for name, _ in roots} == {"wadoUri", "qido", "wado"}
     assert all(f"{root}/" in passed for _, root in roots)
+    (settings,) = re.findall(r"location = /app-config\.js \{.*\n    alias (\S+);", front)
+    assert f"./ohif.js:{settings}:ro" in services["front"]["volumes"]
     (port,) = services["front"]["ports"]
     viewer_url = tomllib.loads((folder / "radnode.toml").read_text())["web"]["viewer_url"]
     assert viewer_url.startswith(f"http://{port.rpartition(':')[0]}/") and "ports" not in services["viewer"]
