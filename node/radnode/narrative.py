@@ -9,6 +9,7 @@ from radnode.narrative_facts import Fact, Kind, Slot, Told
 from radnode.narrative_words import CHINESE, ENGLISH, name, unit
 from radnode.verdicts import Ruling, Verdict
 from radnode_fhir import codes
+from radnode_inference.weights_tasks import network_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,9 @@ TEMPLATES: Mapping[str, Template] = {
     "ct-lung": Template(
         title={ENGLISH: "CT of the chest: lungs and airways", CHINESE: "胸部電腦斷層：肺與氣道"}, first=LUNGS
     ),
-    "ct-voco": Template(title={ENGLISH: "CT of the chest", CHINESE: "胸部電腦斷層"}, first=LESION),
+    "ct-voco": Template(
+        title={ENGLISH: "CT examination", CHINESE: "電腦斷層檢查"}, first=LESION
+    ),  # of what its card says
     "mr-breast-kinetics": Template(
         title={ENGLISH: "MRI of the breasts: enhancement after contrast", CHINESE: "乳房磁振造影：對比劑顯影動力學"},
         first=LESION,
@@ -91,9 +94,14 @@ WHERE: Mapping[str, str] = {
 SIDES_CHINESE: Mapping[str, str] = {"left": "左側", "right": "右側", "bilateral": "雙側", "": ""}
 
 
+def template_of(told: Told) -> Template:
+    """Of the model, or of the network whose task it is."""
+    return TEMPLATES.get(network_of(told.model), OTHER)
+
+
 def statements(told: Told, language: str) -> tuple[Statement, ...]:
     """The template's sentence for each fact, under its label."""
-    first = TEMPLATES.get(told.model, OTHER).first
+    first = template_of(told).first
     return tuple(
         Statement(label=label, text=sentence(fact, language, first)) for label, fact in labelled(told.facts).items()
     )
@@ -105,7 +113,7 @@ def draft(told: Told, said: Sequence[Statement], rulings: Mapping[str, Verdict],
     A rejected finding is named as rejected, a corrected or added one in the words of the person.
     """
     words = PHRASES[language]
-    title = TEMPLATES.get(told.model, OTHER).title[language]
+    title = template_of(told).title[language]
     lines = [words.by.format(title=title, model=f"{told.model} {told.version}".strip())]
     lines += [words.demonstration] if told.demonstration else []
     texts = {s.label: s.text for s in said}

@@ -199,6 +199,17 @@ def test_the_templates_pass_the_same_check_in_both_languages(tmp_path: Path) -> 
             assert check(statements(one, language), one.facts, language) == ()
 
 
+@pytest.mark.parametrize("model", ["ct-voco", "ct-voco-abdomen"])
+def test_a_network_whose_card_says_what_it_reads_is_not_said_to_read_the_chest(model: str) -> None:
+    said = replace(TOLD, model=model)
+    assert draft(said, statements(said, "en"), {}, "en").startswith(
+        f"CT examination (read by the AI model {model} 1.2.0)"
+    )
+    assert draft(said, statements(said, "zh-TW"), {}, "zh-TW").startswith(
+        f"電腦斷層檢查（由 AI 模型 {model} 1.2.0 判讀）"
+    )
+
+
 def test_a_draft_tells_everything_and_follows_what_people_ruled() -> None:
     text = draft(TOLD, statements(TOLD, "en"), {}, "en")
     assert text.splitlines() == [

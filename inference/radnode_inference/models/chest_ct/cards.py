@@ -48,9 +48,9 @@ def voco_card(weights: Path, in_use: str | None = None, name: str = VOCO) -> Mod
     return weights_card(
         name=name,
         version=VOCO_VERSION,
-        title=f"VoCo on CT, the task {task}" if task else "VoCo segmentation of chest CT",
+        title=f"VoCo on CT, the task {task}" if task else "VoCo on CT",
         modality="CT",
-        inputs=("one CT series that its input gates admit" if task else "one CT series of the chest",),
+        inputs=("one CT series of what the card of its weights names",),
         factory="radnode_inference.models.chest_ct.voco_model:create",
         site=weights,
         packaged=None if task else PACKAGED,
