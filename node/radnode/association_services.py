@@ -4,12 +4,14 @@ Storage commitment in both roles (PS3.4 annex J), performed procedure steps (ann
 Notification (annex R), and the worklist (annex K), which has an answer for each study. Called by `association_serve`, which moves the bytes; what is said goes to the tables.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import BytesIO
 
 from pydicom.dataset import Dataset
 from pynetdicom.dsutils import decode, encode
+from sqlalchemy.exc import SQLAlchemyError
 
 from radnode import audit, commit_requests, commitment, evidence, modality_worklist, orders
 from radnode.association_pdu import C_STORE_RQ, Command
@@ -41,6 +43,8 @@ NO_MATCHING_IDENTIFIER, UNABLE_TO_PROCESS = 0xA900, 0xC000
 """PS3.4 section K.4.1.1.4."""
 REQUESTED_CLASS, REQUESTED_INSTANCE, EVENT_TYPE, ACTION_TYPE = 0x0003, 0x1001, 0x1002, 0x1008
 AFFECTED_INSTANCE = 0x1000
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +88,7 @@ class Services:
             if sop_class == modality_worklist.FIND and field_ == C_FIND_RQ:
                 return self._worklist(dataset, syntax, caller, now)
             if sop_class == PROCEDURE_STEP and field_ in (N_CREATE_RQ, N_SET_RQ):
-                uid = command.uid(AFFECTED_INSTANCE) or command.uid(REQUESTED_INSTANCE)
+                uid = named(command)
                 evidence.procedure_step(self._database, uid, dataset, now)
                 return Answer()
             if sop_class == AVAILABILITY and field_ == N_CREATE_RQ:
@@ -93,6 +97,14 @@ class Services:
         except (RefusedError, AttributeError, KeyError, ValueError, TypeError) as e:
             status = UNABLE_TO_PROCESS if field_ == C_FIND_RQ else PROCESSING_FAILURE
             return Answer(status=status, comment=str(e) or type(e).__name__)
+        except SQLAlchemyError as e:
+            log.warning(
+                "A request was refused: the database does not take it (%s).",
+                type(e).__name__,
+                extra={"action": "refuse"},
+            )
+            status = UNABLE_TO_PROCESS if field_ == C_FIND_RQ else PROCESSING_FAILURE
+            return Answer(status=status, comment="The database of the node does not answer.")
         return Answer(status=UNRECOGNIZED)
 
     def _commitment(self, kind: int, command: Command, dataset: Dataset, caller: Caller, now: float) -> Answer:
@@ -139,6 +151,14 @@ class Services:
     def reported(self, transaction_uid: str, committed: int, now: float) -> None:
         """The caller took the N-EVENT-REPORT."""
         commit_requests.answered(self._database, transaction_uid, committed, now)
+
+
+def named(command: Command) -> str:
+    """The UID of the instance that a request is about. Raises RefusedError: without one, all that lack it would be the same."""
+    uid = command.uid(AFFECTED_INSTANCE) or command.uid(REQUESTED_INSTANCE)
+    if not uid or len(uid) > 64 or "\0" in uid:
+        raise RefusedError("The request names no instance.")
+    return uid
 
 
 def decoded(data: bytes, syntax: str) -> Dataset:

@@ -10,10 +10,12 @@ from sqlalchemy.orm import Session
 
 from radnode import events
 from radnode.database import Database
+from radnode.errors import RefusedError
 from radnode.events import Action
 from radnode.faults import Point, crash_point
 from radnode.settings import Deliver
 from radnode.states import CommitmentState, DeliveryState
+from radnode.store_check import is_uid
 from radnode.tables import DeliveryRow, ResultRow
 from radnode.tables_pacs import CommitmentRow
 
@@ -148,9 +150,12 @@ def is_open(database: Database, transaction_uid: str) -> bool:
 def heard(database: Database, policy: Deliver, information: Dataset, now: float) -> int:
     """The event information of an N-EVENT-REPORT; how many results it was about. PS3.4 table J.3-4.
 
-    One that comes late is as good; a transaction that nobody awaits any more changes nothing.
+    One that comes late is as good; a transaction that nobody awaits any more changes nothing. Raises RefusedError when it
+    names none: what was never asked about has none either, and is not what it speaks of.
     """
-    transaction_uid = str(information.get("TransactionUID", ""))
+    transaction_uid = str(information.get("TransactionUID") or "")
+    if not is_uid(transaction_uid):
+        raise RefusedError("The report names no transaction.")
     good = {str(i.ReferencedSOPInstanceUID) for i in information.get("ReferencedSOPSequence") or ()}
     bad = {
         str(i.ReferencedSOPInstanceUID): reason_of(i.get("FailureReason"))

@@ -22,6 +22,7 @@ from radnode.commit_ask import Answerer
 from radnode.commit_requests import Request
 from radnode.database import Database
 from radnode.destinations.commit_data import event_information
+from radnode.errors import RefusedError
 from radnode.outbox import Outbox
 from radnode.peers import Peer, add_peer
 from radnode.settings import Deliver, Destination, Settings
@@ -178,6 +179,25 @@ def commit(pacs: Orthanc, study_uid: str) -> tuple[str, int, dict[str, str]]:
     said = pacs.http.get(path).json()
     failures = {f["SOPInstanceUID"]: str(f["Description"]) for f in said.get("Failures", ())}
     return str(said["Status"]), len(said.get("Success", ())), failures
+
+
+def test_a_report_that_names_no_transaction_is_about_nothing_that_waits(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path / "data")
+    database = prepare(settings)
+    add_study(database, STUDY)
+    to = (Destination(name="pacs", kind="folder", folder=tmp_path),)
+    record(database, settings.data, add_job(database, STUDY), four(STUDY), to)
+    box = Outbox(database, settings.data)
+    batch = box.claim("pacs", time.time(), 10.0)
+    assert batch is not None
+    for delivery in batch.deliveries:
+        box.delivered(batch.token, delivery, "", time.time(), commits=True)
+    information = event_information("1.2.3", {batch.deliveries[0].uid: batch.deliveries[0].sop_class_uid}, {})
+    del information.TransactionUID
+    with pytest.raises(RefusedError, match="names no transaction"):
+        commitment.heard(database, settings.deliver, information, time.time())
+    assert {(r.state, r.attempt) for r in rows(database, CommitmentRow)} == {("waiting", 0)}
+    database.close()
 
 
 @pytest.mark.parametrize("way", ("storage commitment", "C-FIND"))

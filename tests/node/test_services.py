@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from sqlalchemy.exc import OperationalError
 from support.core import Node
 from support.fuzzing import deep, service_requests, spoiled
 from support.receiver import receiver
@@ -12,6 +13,7 @@ from support.wire import EXPLICIT, Wire, pdv
 
 from radnode.association_pdu import Command
 from radnode.association_services import C_FIND_RQ, Caller, Services
+from radnode.database import Database
 
 CALLER = Caller(
     calling_ae="WIRE", called_ae="RADNODE", address="127.0.0.1", may=frozenset({"send", "commit", "worklist"})
@@ -59,6 +61,32 @@ def test_what_cannot_be_decoded_is_a_failure_that_is_said(
     answer = Services(node.settings, node.database).answer(sop_class, said, data, EXPLICIT, CALLER, 1.0)
     assert answer.status == (0xC000 if said.number(0x0100) == C_FIND_RQ else 0x0110)
     assert "cannot be decoded" in answer.comment
+
+
+@pytest.mark.parametrize("request_", REQUESTS, ids=NAMES)
+def test_a_database_that_does_not_answer_is_a_failure_that_is_said(
+    request_: tuple[str, bytes, bytes], node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_: Database) -> None:
+        raise OperationalError("BEGIN", {}, Exception("the server closed the connection"))
+
+    sop_class, head, good = request_
+    services = Services(node.settings, node.database)
+    for way in ("transaction", "reading"):
+        monkeypatch.setattr(Database, way, away)
+    answer = services.answer(sop_class, Command.parse(head), good, EXPLICIT, CALLER, 1.0)
+    assert (answer.status, answer.comment) in (
+        (0x0110, "The database of the node does not answer."),
+        (0xC000, "The database of the node does not answer."),
+    )
+
+
+def test_procedure_steps_without_a_uid_are_not_one_and_the_same(node: Node) -> None:
+    sop_class, head, good = REQUESTS[0]
+    said = Command.parse(head)
+    nameless = Command(elements={k: v for k, v in said.elements.items() if k not in (0x1000, 0x1001)})
+    answer = Services(node.settings, node.database).answer(sop_class, nameless, good, EXPLICIT, CALLER, 1.0)
+    assert (answer.status, answer.comment) == (0x0110, "The request names no instance.")
 
 
 @pytest.mark.system
