@@ -30,6 +30,10 @@ def backup(to: Path, images: bool) -> None:
     )
     kinds = "all images" if images else "the images of open studies"
     click.echo(f"{to}: {made.files} files, {made.bytes / MB:.1f} MB, {sum(made.rows.values())} rows, {kinds}.")
+    if made.lost:
+        click.echo(
+            f"{len(made.lost)} images are not in it: the disk had lost them before. `radnode check --files` names them."
+        )
     if made.tables_left_out:
         click.echo(f"Not radnode's and not copied: the tables {', '.join(made.tables_left_out)}.")
 
@@ -55,9 +59,9 @@ def restore(source: Path) -> None:
 @click.command()
 @click.option("--delete", is_flag=True, help="Delete; without it, only say what would go and what would stay.")
 def retention(delete: bool) -> None:
-    """Which studies' images the rules in [retention] let go, and why others stay."""
+    """Which studies' images the rules in [retention] let go, and why others stay; which HL7 messages and FHIR versions."""
     from radnode import retention as rules
-    from radnode import settings
+    from radnode import retention_rows, settings
     from radnode.database import Database
     from radnode.start import prepare
 
@@ -71,10 +75,17 @@ def retention(delete: bool) -> None:
             click.echo(f"{c.study_uid}: {c.images} images, {c.bytes / MB:.1f} MB, {c.why}: {said}")
         going = [c for c in found if not c.kept]
         click.echo(f"{len(going)} studies, {sum(c.bytes for c in going) / MB:.1f} MB{'' if delete else ' would go'}.")
+        old = retention_rows.plan(database, loaded, time.time())
+        rows = f"{old.messages} HL7 messages, {old.versions} earlier versions of FHIR resources"
+        if old.messages or old.versions:
+            click.echo(f"{rows}{'' if delete else ' would go'}.")
         if delete:
             rules.sweep(database, loaded)
             click.echo(f"{rules.turn(database, loaded, time.time())} studies' images were deleted.")
-        elif going:
+            gone = retention_rows.turn(database, loaded, time.time())
+            if gone.messages or gone.versions:
+                click.echo(f"{gone.messages} messages and {gone.versions} versions were deleted.")
+        elif going or old.messages or old.versions:
             click.echo("Nothing was deleted: add --delete.")
     finally:
         database.close()

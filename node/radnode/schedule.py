@@ -9,7 +9,17 @@ from datetime import UTC, datetime
 from apscheduler.schedulers.background import BackgroundScheduler
 from sqlalchemy.exc import InterfaceError, OperationalError
 
-from radnode import audit_syslog, capabilities, clock, complete, notify, pipeline, retention, second_look
+from radnode import (
+    audit_syslog,
+    capabilities,
+    clock,
+    complete,
+    notify,
+    pipeline,
+    retention,
+    retention_rows,
+    second_look,
+)
 from radnode.database import Database
 from radnode.patience import Patience
 from radnode.policy_shadow import Shadow
@@ -137,8 +147,9 @@ class Clock:
         self._guarded("hand over", lambda: audit_syslog.export(self._database, self._settings))
 
     def let_go(self) -> None:
-        """Delete the images whose time is over, where the settings say so."""
+        """Delete the images and rows whose time is over, where the settings say so."""
         self._guarded("let go", lambda: retention.turn(self._database, self._settings, time.time()))
+        self._guarded("let rows go", lambda: retention_rows.turn(self._database, self._settings, time.time()))
 
     def watch(self) -> None:
         """Keep the scores of models, their alarms, and what a policy in shadow would do."""

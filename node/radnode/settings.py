@@ -227,12 +227,14 @@ class RetentionRule(Section):
 
 
 class Retention(Section):
-    """Which received images are deleted here. Never what is still owed, arriving or being read: see radnode.retention."""
+    """Which received images, and which old rows, are deleted here. Never what is still owed, arriving, being read or current."""
 
     delete: bool = False  # false: only `radnode retention --delete` does
     keep_days: float = Field(default=0.0, ge=0)  # since the last image; 0: for ever
     free_mb: int = Field(default=0, ge=0)  # with less free, the oldest studies go as well; 0: no watermark
     least_days: float = Field(default=1.0, ge=0)  # ... but none younger than this
+    messages_days: float = Field(default=0.0, ge=0)  # HL7 messages, since they came; 0: for ever
+    versions_days: float = Field(default=0.0, ge=0)  # of FHIR resources, since another took their place; 0: for ever
     rules: tuple[RetentionRule, ...] = ()
 
 
