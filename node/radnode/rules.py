@@ -106,7 +106,7 @@ def by_cards(cards: Sequence[ModelCard], rules: Sequence[Rule]) -> tuple[Rule, .
             name=f"card-of-{card.identity.name}",
             models=(card.identity.name,),
             when=(when("Modality", "equals", card.modality), when(TEXTS, "contains", *card.region)),
-            note="by the region on its card: no rule names this model",
+            note="by the region on its card, since no rule names this model",
         )
         for card in cards
         if card.region and card.identity.name not in named
