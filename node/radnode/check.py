@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+from sqlalchemy.exc import DBAPIError
 
 from radnode import addresses, migrations, peer_steps, peer_steps_web, peers, start, tls, weights_use
 from radnode import settings as settings_module
@@ -205,6 +206,8 @@ def folder(what: str, path: Path | None) -> Answer:
 def models(settings: Settings) -> Iterator[Answer]:
     try:
         cards = weights_use.known_cards(settings)
+    except (DBAPIError, SettingsError):  # which is told already; the weights can be looked at all the same
+        cards = registry.cards(settings.weights_folder)
     except (ValueError, OSError) as e:
         yield Answer(what="models", ok=False, sentence=str(e))
         return

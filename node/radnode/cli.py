@@ -69,18 +69,40 @@ class Commands(click.Group):
         return found
 
     def invoke(self, ctx: click.Context) -> Any:
-        from radnode.errors import NO_DATABASE, RadnodeError, SettingsError
+        from radnode.errors import NO_DATABASE, SettingsError
 
         try:
             return super().invoke(ctx)
         except SettingsError as e:
             click.echo(f"radnode: [{e.id}] {e.sentence} {e.hint}", err=True)
             ctx.exit(1 if e.id == NO_DATABASE else 2)  # one that is only starting answers the next time
-        except (RadnodeError, OSError) as e:
+        except BrokenPipeError:
+            raise  # nobody reads what is written any more, as with `| head`: click ends in silence
+        except Exception as e:
+            words = in_words(e)
+            if not words:
+                raise
             if ctx.params.get("verbose"):
                 traceback.print_exc()
-            click.echo(f"radnode: {e}", err=True)
+            click.echo(f"radnode: {words}", err=True)
             ctx.exit(1)
+
+
+def in_words(error: Exception) -> str:
+    """One line for an error of ours, the machine's or the database's; "" for one that nobody foresaw."""
+    from radnode.errors import RadnodeError
+
+    if isinstance(error, RadnodeError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+    if "sqlalchemy.exc" in sys.modules:
+        from sqlalchemy.exc import DBAPIError
+
+        from radnode.database import said
+
+        return f"[database] The database cannot be used: {said(error)}." if isinstance(error, DBAPIError) else ""
+    return ""
 
 
 @click.group(cls=Commands)

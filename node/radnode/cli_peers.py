@@ -138,6 +138,7 @@ def made(name: str, fields: dict[str, Any]) -> "Peer":
 
     from radnode import settings
     from radnode.peer import Peer
+    from radnode.settings_peers import what_is_wrong
 
     try:
         if fields.get("ae_title"):
@@ -145,7 +146,7 @@ def made(name: str, fields: dict[str, Any]) -> "Peer":
         plain = {k: v for k, v in fields.items() if k not in ("name", "from_settings")}
         return Peer(**settings.Peer(name=name, **plain).model_dump())
     except ValidationError as e:
-        raise click.BadParameter(e.errors()[0]["msg"].removeprefix("Value error, ")) from e
+        raise click.BadParameter(what_is_wrong(e)) from e
 
 
 def keep(database: "Database", peer: "Peer") -> None:

@@ -6,9 +6,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Engine, ExceptionContext, create_engine, event
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.orm import Session, sessionmaker
 
 from radnode import audit
+from radnode.errors import SettingsError
 from radnode.faults import busy_s
 
 SQLITE_PRAGMAS = (
@@ -52,9 +54,22 @@ class Database:
         self.engine.dispose()
 
 
+def said(error: DBAPIError) -> str:
+    """The first line of what the database or its driver said: further ones may hold values."""
+    words = str(error.orig).strip()
+    return words.splitlines()[0] if words else type(error.orig).__name__
+
+
 def connect(url: str, *, flush_commits: bool = True) -> Engine:
+    """Raises SettingsError for a kind of database that cannot be had here."""
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True, hide_parameters=True)
+        try:
+            return create_engine(url, pool_pre_ping=True, hide_parameters=True)
+        except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as e:
+            raise SettingsError(
+                "database-url", f"database_url is wrong: {e}.",
+                "PostgreSQL: postgresql+psycopg://USER:PASSWORD@HOST/NAME; left out: SQLite in the data folder.",
+            ) from e  # fmt: skip
     engine = create_engine(url, connect_args={"timeout": busy_s(), "check_same_thread": False}, hide_parameters=True)
 
     @event.listens_for(engine, "connect")

@@ -110,14 +110,18 @@ def by_person(
 ) -> tuple[str, ...]:
     """A person takes back what `model` ("": every model) said of a study; the models of which something stood.
 
-    reason: a key of REASONS. Raises RefusedError when the node does not know the study.
+    reason: a key of REASONS. Raises RefusedError when the node does not know the study, or no result of that model in it.
     """
     with database.transaction() as session:
         if session.get(StudyRow, study_uid, with_for_update=True) is None:
             raise RefusedError(f"this node never received a study {study_uid}")
         query = select(ResultRow.model).where(ResultRow.study_uid == study_uid, ResultRow.kind != PRIORITY)
         query = query.distinct().order_by(ResultRow.model)
-        models = [name for name in session.scalars(query) if model in ("", name)]
+        every = session.scalars(query).all()
+        models = [name for name in every if model in ("", name)]
+        if model and not models:  # a name that is misspelt must not look like something taken back
+            made = f"; there are some of {', '.join(every)}" if every else ""
+            raise RefusedError(f"{model} made no result of this study{made}")
         why = comment.strip() or "a person asked for it"
         return tuple(m for m in models if retract(session, settings, study_uid, m, REASONS[reason], why, now))
 

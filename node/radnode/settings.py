@@ -329,9 +329,8 @@ def load(**overrides: Any) -> Settings:
     except ValidationError as e:
         first = e.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise SettingsError(
-            "settings", f"The setting {key!r} is wrong: {first['msg']}.", "See deploy/radnode.toml."
-        ) from e
+        why = "there is no such key" if first["type"] == "extra_forbidden" else first["msg"]
+        raise SettingsError("settings", f"The setting {key!r} is wrong: {why}.", "See deploy/radnode.toml.") from e
     except (ValueError, RecursionError) as e:  # TOML that does not parse, or lists within lists without end
         raise SettingsError(
             "settings-file", f"The settings file {file} cannot be read: {e}.", "It must be TOML."

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from radnode import peer
 from radnode.settings_access import Section
@@ -16,6 +16,22 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
 DicomKind = Literal["sr", "seg", "key-image", "parametric-map", "pdf", "kos", "rtstruct", "status"]
+
+
+PATTERNS = {
+    "name": "it has 1 to 64 letters, digits and . _ -, and begins with a letter or digit",
+    "ae_title": "it has 1 to 16 letters, digits and signs, without a backslash and without blanks at its ends",
+}
+
+
+def what_is_wrong(error: ValidationError) -> str:
+    """Why fields make no peer, in one sentence, for the page and the command."""
+    first = error.errors()[0]
+    if first["type"] == "value_error":
+        return f"This is no peer: {first['ctx']['error']}."
+    field = str(first["loc"][0] if first["loc"] else "ae_title")
+    words = PATTERNS.get(field, first["msg"]) if first["type"].startswith("string_") else first["msg"]
+    return f"The {'AE title' if field == 'ae_title' else field.replace('_', ' ')} is wrong: {words}."
 
 
 class Peer(Section):

@@ -1,6 +1,7 @@
 """What every role does before its work: logs, settings, the data folder, the schema, and not outliving its supervisor."""
 
 import logging
+import os
 import signal
 import threading
 from pathlib import Path
@@ -11,7 +12,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from radnode import audit, migrations, peers
 from radnode import settings as settings_module
-from radnode.database import Database
+from radnode.database import Database, said
 from radnode.errors import NO_DATABASE, SettingsError
 from radnode.lifeline import die_with, die_with_parent
 from radnode.logs import log_to_stderr
@@ -67,18 +68,22 @@ def prepare(settings: Settings) -> None:
 
 
 def make_data_folder(settings: Settings) -> None:
-    if (settings.data / RESTORING).exists():
+    try:
+        restoring = (settings.data / RESTORING).exists()
+        if not restoring:
+            (settings.data / "run").mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise SettingsError(
+            "data",
+            f"The data folder {settings.data} cannot be used: {e.strerror}.",
+            f"It has to belong to the user that the node runs as (number {os.geteuid()}), or `data` names another one.",
+        ) from e
+    if restoring:
         raise SettingsError(
             "restore-unfinished",
             f"A restore into {settings.data} has not ended.",
             "Run `radnode restore` again, or begin with an empty data folder and an empty database.",
         )
-    try:
-        (settings.data / "run").mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise SettingsError(
-            "data", f"The data folder {settings.data} cannot be made: {e.strerror}.", "Set `data` to a folder of yours."
-        ) from e
 
 
 def upgrade(settings: Settings) -> str:
@@ -88,8 +93,7 @@ def upgrade(settings: Settings) -> str:
     except (ArgumentError, NoSuchModuleError) as e:
         raise SettingsError("database-url", f"database_url is wrong: {e}.", "See deploy/radnode.toml.") from e
     except DBAPIError as e:
-        why = str(e.orig).strip().splitlines()[0] if str(e.orig).strip() else type(e.orig).__name__
-        raise SettingsError(NO_DATABASE, f"The database cannot be used: {why}.", "See `database_url`.") from e
+        raise SettingsError(NO_DATABASE, f"The database cannot be used: {said(e)}.", "See `database_url`.") from e
 
 
 def stop_on_signals() -> threading.Event:

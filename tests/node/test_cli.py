@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -125,13 +126,17 @@ class TestRun:
 
 
 def test_a_wrong_setting_is_told_with_id_sentence_and_hint_and_the_exit_code_is_2(
-    data: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RADNODE_RECEIVE_PORT", "seventy")
     done = invoke("models")
     assert done.exit_code == 2
     assert done.stderr.startswith("radnode: [settings] The setting 'receive.port' is wrong")
     assert "deploy/radnode.toml" in done.stderr
+    monkeypatch.delenv("RADNODE_RECEIVE_PORT")
+    (tmp_path / "radnode.toml").write_text("[complete]\nquiet = 3\n")
+    monkeypatch.setenv("RADNODE_CONFIG", str(tmp_path / "radnode.toml"))
+    assert "The setting 'complete.quiet' is wrong: there is no such key." in invoke("models").stderr
 
 
 def test_migrate_makes_the_schema(data: Path) -> None:
@@ -146,6 +151,47 @@ def test_a_database_that_does_not_answer_is_no_wrong_setting_it_may_be_starting(
     monkeypatch.setenv("RADNODE_DATABASE_URL", "postgresql+psycopg://nobody@127.0.0.1:1/x")
     done = invoke("migrate")
     assert done.exit_code == 1 and done.stderr.startswith("radnode: [database] ")
+
+
+@pytest.mark.parametrize(
+    "command", [("models",), ("check",), ("backup", "b.tar"), ("peers", "list"), ("weights", "list")]
+)
+def test_a_database_that_is_away_is_one_line_for_every_command(
+    data: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("RADNODE_DATABASE_URL", "postgresql+psycopg://nobody:secret@127.0.0.1:1/none")
+    done = invoke(*command)
+    assert done.exit_code == 1 and "Traceback" not in done.output and "secret" not in done.output
+    assert isinstance(done.exception, SystemExit)
+    if command == ("check",):
+        assert "WRONG database: The database cannot be used" in done.stdout and "model ct-lung" in done.stdout
+    else:
+        assert done.stderr.startswith("radnode: [database] The database cannot be used: ")
+        assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://nobody@127.0.0.1/none", "postgresql+psycopg2://nobody@127.0.0.1/none", "nonsense"]
+)
+def test_a_kind_of_database_that_is_not_here_says_how_postgresql_is_written(
+    data: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("RADNODE_DATABASE_URL", url)
+    done = invoke("peers", "list")
+    assert done.exit_code == 2 and "postgresql+psycopg://" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_who_reads_only_the_first_lines_ends_a_command_in_silence(data: Path) -> None:
+    program = [str(Path(sys.executable).parent / "radnode"), "audit", "export"]
+    for _ in range(3):
+        assert invoke("audit", "list").exit_code == 0  # each a row of the audit
+    away, closed = os.pipe()
+    os.close(away)
+    try:
+        done = subprocess.run(program, stdout=closed, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    finally:
+        os.close(closed)
+    assert done.stderr == ""
 
 
 def test_peers_are_added_listed_and_removed(data: Path) -> None:

@@ -287,6 +287,13 @@ def test_a_study_that_is_not_there_or_still_arrives_or_was_not_to_be_read_is_not
         jobs.rerun(node.database, "1.2.4", "m", 1.0)
 
 
+def test_a_misspelt_model_is_not_taken_for_one_of_which_nothing_stands(node: Node) -> None:
+    read(node)
+    with pytest.raises(RefusedError, match="n made no result of this study; there are some of m"):
+        by_person(node.database, node.settings, STUDY, "n", "quality", "", 1.0)
+    assert node.report_status() == "preliminary"
+
+
 def test_the_commands_say_what_they_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RADNODE_DATA", str(tmp_path / "data"))

@@ -14,6 +14,7 @@ from radnode.peer import PROFILE, REFERENCES, RIGHTS, WAYS, Peer
 from radnode.peer_examine import examine
 from radnode.settings import AeTitle, Settings
 from radnode.settings import Peer as PeerSetting
+from radnode.settings_peers import what_is_wrong
 from radnode.tables import PeerRow
 from radnode.web.fhir import who
 from radnode.web.i18n import mark
@@ -42,10 +43,6 @@ EMPTY: dict[str, Any] = dict.fromkeys(FIELDS, "") | {
 }
 Text = Annotated[str, Form(max_length=1024)]
 N = TypeVar("N", int, float)
-PATTERNS = {
-    "name": "it has 1 to 64 letters, digits and . _ -, and begins with a letter or digit",
-    "AE title": "it has 1 to 16 letters, digits and signs, without a backslash and without blanks at its ends",
-}
 NO_PEER, NO_PACS = mark("There is no peer of this name."), mark("There is no PACS of this name among the destinations.")
 OF_SETTINGS = mark("This peer stands in the settings file: change it there.")
 NOTHING_DEAD = mark("Nothing that is current was given up there.")
@@ -207,12 +204,7 @@ def read(database: Database, form: dict[str, Any]) -> tuple[Peer | None, str]:
         )
         peer = Peer(**wanted.model_dump())
     except ValidationError as e:
-        first = e.errors()[0]
-        if first["type"] == "value_error":
-            return None, f"This is no peer: {first['ctx']['error']}."
-        field = str(first["loc"][0] if first["loc"] else "AE title").replace("_", " ")
-        words = PATTERNS.get(field, first["msg"]) if first["type"] == "string_pattern_mismatch" else first["msg"]
-        return None, f"The {field} is wrong: {words}."
+        return None, what_is_wrong(e)
     except ValueError as e:
         return None, f"This is no peer: {e}."
     there = next((p for p in peers.list_peers(database) if p.name == peer.name), None)
