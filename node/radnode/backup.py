@@ -11,6 +11,7 @@ The rows are copied first and the files after them: a file that a row names is t
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tarfile
@@ -40,10 +41,15 @@ DATABASE, SUMS, MANIFEST, SETTINGS, DATA = "database.db", "SHA256SUMS", "manifes
 NOT_COPIED = frozenset({"run", "objects", RESTORING})
 PIECE = 1 << 20
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a backup is. images: "all", or "open": those of studies still to be read, or promised. bytes: of all files."""
+    """What a backup is. images: "all", or "open": those of studies still to be read, or promised. bytes: of all files.
+
+    lost: files of images that the disk had lost before, so that they are not in it.
+    """
 
     radnode: str
     schema: str
@@ -53,6 +59,7 @@ class Manifest:
     files: int
     bytes: int
     tables_left_out: list[str]
+    lost: tuple[str, ...] = ()
 
 
 class Digesting:
@@ -159,8 +166,7 @@ def write(settings: Settings, part: Path, *, tar: bool, all_images: bool) -> Man
             left_out = copy_tables.unknown(source)
             images = image_files(source, all_images=all_images)
         sums.add(database, DATABASE)
-        for path, name in everything(settings, images):
-            sums.add(path, name)
+        lost = tuple(added(sums, settings, images))
         manifest = Manifest(
             radnode=version("radnode"),
             schema=migrations.head(),
@@ -170,11 +176,26 @@ def write(settings: Settings, part: Path, *, tar: bool, all_images: bool) -> Man
             files=len(sums.lines),
             bytes=sums.bytes,
             tables_left_out=left_out,
+            lost=lost,
         )
         for name, content in ((SUMS, "".join(sums.lines)), (MANIFEST, json.dumps(asdict(manifest), indent=2) + "\n")):
             (Path(scratch) / name).write_text(content)
             sums.add(Path(scratch) / name, name)
     return manifest
+
+
+def added(sums: "Sums", settings: Settings, images: tuple[str, ...]) -> Iterator[str]:
+    """Add every file; those of images that are not there. One that the disk lost must not keep all others from being saved."""
+    for path, name in everything(settings, images):
+        try:
+            sums.add(path, name)
+        except FileNotFoundError:
+            if not name.startswith(f"{DATA}/objects/"):
+                raise
+            log.error(
+                "A stored image is missing from the disk, and from the backup: %s", name, extra={"action": "backup"}
+            )
+            yield name
 
 
 class Sums:

@@ -120,6 +120,26 @@ def test_images_that_a_backup_leaves_out_are_told_on_their_studies(
     assert f"without its {len(rows)} images" in said
 
 
+def test_an_image_that_the_disk_lost_keeps_no_other_from_being_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = filled(tmp_path / "node")
+    with made.database.reading() as session:
+        lost = session.scalars(select(InstanceRow).where(InstanceRow.study_uid == made.normal).limit(1)).one()
+    made.database.close()
+    (made.settings.data / lost.file).unlink()
+    monkeypatch.setenv("RADNODE_DATA", str(made.settings.data))
+    said = CliRunner().invoke(cli, ["backup", "--images", str(tmp_path / "b.tar")])
+    assert said.exit_code == 0 and "1 images are not in it: the disk had lost them" in said.output
+    monkeypatch.delenv("RADNODE_DATA")
+    settings = restored(tmp_path / "b.tar", tmp_path / "again" / "data", monkeypatch)
+    database = Database(settings.url)
+    with database.reading() as session:
+        of_it = select(InstanceRow).where(InstanceRow.study_uid == made.normal)
+        assert [r.file for r in session.scalars(of_it) if r.gone_at is not None] == [lost.file]
+    database.close()
+
+
 def test_a_restore_overwrites_nothing(node: Filled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = contents(node.settings.url)
     backup.backup(node.settings, tmp_path / "b.tar", all_images=True)
