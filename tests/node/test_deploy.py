@@ -1,6 +1,7 @@
 """What lies in deploy/ fits the node: settings that load, metrics that exist, units that systemd takes."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -21,6 +22,8 @@ from support.orthanc import Orthanc
 from support.receiver import receiver, wait_until
 
 from radnode import settings as settings_module
+from radnode import start
+from radnode.errors import SettingsError
 from radnode.node_lock import TAKEN_S
 from radnode.peer import Peer
 from radnode.settings import Settings
@@ -248,6 +251,21 @@ def test_the_example_for_kubernetes_has_settings_that_load(tmp_path: Path, monke
     assert stateful["spec"]["template"]["spec"]["enableServiceLinks"] is False, "they would be taken for settings"
     patience = container["startupProbe"]["periodSeconds"] * container["startupProbe"]["failureThreshold"]
     assert patience > 2 * TAKEN_S
+
+
+def test_a_data_folder_of_another_user_is_told_as_that(tmp_path: Path) -> None:
+    """A volume that Docker did not make itself belongs to root."""
+    data = tmp_path / "data"
+    data.mkdir(mode=0o000)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)  # root may read everything
+    try:
+        with pytest.raises(SettingsError, match=r"The data folder \S+ cannot be used: Permission denied\.") as told:
+            start.make_data_folder(Settings(data=data))
+    finally:
+        os.seteuid(user)
+    assert "It has to belong to the user" in told.value.hint
 
 
 @pytest.mark.parametrize(
