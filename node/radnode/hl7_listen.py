@@ -17,7 +17,7 @@ import hl7
 from hl7.mllp import HL7StreamReader, HL7StreamWriter, InvalidBlockError, start_hl7_server
 from sqlalchemy.exc import SQLAlchemyError
 
-from radnode import final_reports, hl7_orders, orders
+from radnode import final_reports, hl7_orders, order_echoes, orders
 from radnode.database import Database
 from radnode.hl7_orders import MessageError
 from radnode.settings import Settings
@@ -93,7 +93,7 @@ class Listener:
             except (InvalidBlockError, asyncio.LimitOverrunError):
                 return "the bytes are no MLLP block, or too many"
             how = (self.settings.encoding, time.time(), self.read_by)
-            answer = await asyncio.to_thread(take, self.database, raw, address, *how)
+            answer = await asyncio.to_thread(take, self.database, raw, address, *how, echoes=self.settings.echoes)
             writer.writeblock(answer.encode())
             await asyncio.wait_for(writer.drain(), self.settings.message_s)
 
@@ -106,10 +106,19 @@ class Listener:
         return found[:-2]
 
 
-def take(database: Database, raw: bytes, address: str, encoding: str, now: float, read_by: Collection[str] = ()) -> str:
+def take(
+    database: Database,
+    raw: bytes,
+    address: str,
+    encoding: str,
+    now: float,
+    read_by: Collection[str] = (),
+    *,
+    echoes: bool = False,
+) -> str:
     """Keep a message, what it orders and what it says was read in one transaction; the acknowledgement to answer with.
 
-    read_by: as in the settings. Raises SQLAlchemyError when it cannot be kept: then there is no answer.
+    read_by, echoes: as in the settings. Raises SQLAlchemyError when it cannot be kept: then there is no answer.
     """
     message: hl7.Message | None = None
     received: hl7_orders.Received | None = None
@@ -136,7 +145,7 @@ def take(database: Database, raw: bytes, address: str, encoding: str, now: float
         remark = str(error or "") or (received.remark if received else "")
         session.add(MessageRow(**row, answer=error.answer if error else "AA", reason=remark))
         for order in received.orders if received else ():
-            orders.keep(session, order, now)
+            orders.keep(session, order, now, order_echoes.is_echo if echoes else None)
         final_reports.by_hl7(session, received.finals if received else (), now)
     said = (
         f"refused ({error})" if error else f"kept, {len(received.orders) if received else 0} orders. {remark}".strip()

@@ -1,8 +1,8 @@
 """What other systems ordered: kept from their messages, and asked for what triage knows of a study beside its reports."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -60,8 +60,12 @@ class Order:
         return self.order_number.removeprefix("P:") if self.order_number.startswith("P:") else ""
 
 
-def keep(session: Session, order: Order, now: float) -> bool:
+def keep(
+    session: Session, order: Order, now: float, is_echo: Callable[[Session, OrderRow, Order, float], bool] | None = None
+) -> bool:
     """The order as it stands now. False when a later message of the same order was kept before: that one holds.
+
+    is_echo: whether the message only says the priority that its sender was told (`order_echoes`); None: none does.
 
     One placer's number may order several examinations, each with its accession number. A message that names none is about
     all of them.
@@ -74,7 +78,8 @@ def keep(session: Session, order: Order, now: float) -> bool:
         session.add_all(rows)
     older = [row for row in rows if not later(row.said_at or "", order.said_at)]
     for row in older:
-        renew(row, order, now)
+        echo = is_echo is not None and is_echo(session, row, order, now)
+        renew(row, replace(order, level=None) if echo else order, now)
     session.flush()
     return bool(older)
 
@@ -96,6 +101,8 @@ def renew(row: OrderRow, order: Order, now: float) -> None:
     row.filler_number = order.filler or row.filler_number or ""
     if order.placer:
         row.order_number = order.order_number
+    if (order.level or "level" in order.emptied) and (order.level or "") != row.level:
+        row.level_at = now
     for name in UNSAID_STAYS:
         if getattr(order, name) or name in order.emptied:
             setattr(row, name, getattr(order, name) or "")

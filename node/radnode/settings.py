@@ -215,6 +215,7 @@ class Hl7(Section):
     message_s: float = Field(default=30.0, gt=0)  # from the first byte of a message to its last
     idle_s: float = Field(default=3600.0, gt=0)  # between messages
     encoding: str = "utf-8"  # where a message does not name its own (MSH-18)
+    echoes: bool = False  # the senders send back the priorities that they are told: these do not count as ordered
 
 
 class RetentionRule(Section):

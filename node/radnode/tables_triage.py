@@ -19,6 +19,7 @@ class OrderRow(Table):
     filler_number: Mapped[str] = mapped_column(String(255), default="", index=True)
     patient_class: Mapped[str] = mapped_column(String(16), default="")  # emergency, inpatient, outpatient or ""
     level: Mapped[str] = mapped_column(String(16), default="")  # STAT, HIGH, ROUTINE or ""
+    level_at: Mapped[float] = mapped_column(Float, default=0.0)  # when a message said another level than before
     procedure: Mapped[str] = mapped_column(Text, default="")
     patient_name: Mapped[str] = mapped_column(Text, default="")  # as DICOM writes it (PS3.5 section 6.2.1)
     study_uid: Mapped[str] = mapped_column(UID, default="")

@@ -16,6 +16,7 @@ def create() -> None:
         sa.Column("filler_number", sa.String(length=255), nullable=False),
         sa.Column("patient_class", sa.String(length=16), nullable=False),
         sa.Column("level", sa.String(length=16), nullable=False),
+        sa.Column("level_at", sa.Float(), nullable=False),
         sa.Column("procedure", sa.Text(), nullable=False),
         sa.Column("patient_name", sa.Text(), nullable=False),
         sa.Column("study_uid", sa.String(length=64), nullable=False),
