@@ -1,5 +1,6 @@
 """Commands that only look: models, study, check, conformance."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -109,7 +110,7 @@ def comparisons(card: "ModelCard", weights: "Path") -> list[str]:
 @click.pass_context
 def study(ctx: click.Context, uid: str) -> None:
     """Everything that happened to the study UID, and why."""
-    from radnode import application, settings, studies
+    from radnode import application, series_names, settings, studies
     from radnode.audit import Kind
     from radnode.database import Database
     from radnode.start import prepare
@@ -119,17 +120,18 @@ def study(ctx: click.Context, uid: str) -> None:
     database = Database(loaded.url)
     try:
         with database.reading() as session:
-            story = studies.story(session, uid)
+            story, names = studies.story(session, uid), series_names.of(session, loaded.data, uid)
     finally:
         database.close()
     if story is None:
         click.echo(f"radnode: this node never received a study {uid}.", err=True)
         ctx.exit(1)
     application.tell(loaded, Kind.SEEN, "radnode study", study_uid=uid)
-    click.echo("\n".join(told(story)))
+    click.echo("\n".join(told(story, names)))
 
 
-def told(story: "Story") -> list[str]:
+def told(story: "Story", names: Mapping[str, str]) -> list[str]:
+    """names: of the series, by their UIDs."""
     from radnode.shadow import in_words
 
     s = story.study
@@ -142,7 +144,9 @@ def told(story: "Story") -> list[str]:
         lines.append(f"waits      for more images until {moment(s.due_at)}")
     if s.provisional:
         lines.append(f"lacks      {s.provisional}")
-    lines += [f"series     {x.series_uid}: {x.instances} objects" for x in story.series]
+    lines += [
+        f"series     {names[x.series_uid] or 'no name'}: {x.instances} objects, {x.series_uid}" for x in story.series
+    ]
     for route in story.routes:
         lines.append(f"{'route' if route.chosen else 'not':<11}{route.model or 'any model'}: {route.reason}")
     for job in story.jobs:

@@ -263,7 +263,7 @@ def test_the_story_of_a_study_is_told(data: Path) -> None:
     invoke("migrate")
     database = Database(settings.url)
     node = Node(settings=settings, database=database)
-    node.arrive(100.0)
+    node.arrive(100.0, SeriesNumber=3, SeriesDescription="THORAX")
     complete.settle(database, settings, since=0.0, now=100.0)
     database.close()
     told = invoke("study", "1.2.3")
@@ -272,6 +272,9 @@ def test_the_story_of_a_study_is_told(data: Path) -> None:
     assert "waits      for more images until 1970-01-01 00:01:50.000Z" in told.output
     assert "1970-01-01 00:01:40.000Z arrived     The first image came from PACS." in told.output
     assert "TEST^ANNA" not in told.output
+    assert "series     CT 3 'THORAX': 1 objects, 1.2.3.1\n" in told.output
+    next(settings.data.glob("objects/**/*.dcm")).write_bytes(b"no image any more")
+    assert "series     no name: 1 objects" in invoke("study", "1.2.3").output
     unknown = invoke("study", "9.9")
     assert unknown.exit_code == 1 and "never received" in unknown.stderr
 

@@ -126,6 +126,7 @@ def test_a_study_page_tells_the_whole_story(client: httpx.Client, filled: Filled
         "Not installed: weights missing.",
         "The first image arrived from CT1.",
         f"http://ohif.example/viewer?StudyInstanceUIDs={filled.lesion}",
+        "<strong>CT 3</strong> · 12 objects",
     ):
         assert words in page, words
 

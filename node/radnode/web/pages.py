@@ -15,6 +15,7 @@ from radnode import (
     readings,
     resend,
     results,
+    series_names,
     studies,
     verdicts,
 )
@@ -117,7 +118,7 @@ def study_pages(made: APIRouter, render: Render, settings: Settings, database: D
             drawn, reading = drawings.of_study(session, study_uid), readings.of_study(session, study_uid)
             said, remark = verdicts.history(session, study_uid), verdicts.remarks(session).get(study_uid, "")
             texts = narrative_page.texts(session, settings.data, study_uid, settings.narrative.language)
-            steps = narratives.history(session, study_uid)
+            steps, names = narratives.history(session, study_uid), series_names.of(session, settings.data, study_uid)
         if story is None:
             return render("missing.html", "Not here", "studies", 404, what="The node never received this study.")
         row = reader.entry(study_uid, time.time())
@@ -126,7 +127,7 @@ def study_pages(made: APIRouter, render: Render, settings: Settings, database: D
             story=story, entry=row, ran=any(j.revision == story.study.revision for j in story.jobs), reports=reader.reports_of(study_uid), results={r.uid: r for r in story.results},
             destinations={d.name for d in there}, withheld=withheld(settings, story),
             added=added(said), findings=rulings.rows(reader.reports_of(study_uid), said), rulings=said, remark=remark, drawings=drawn, reading=reading,
-            texts=texts, narratives=steps,
+            texts=texts, narratives=steps, series_names=names,
         )  # fmt: skip
 
     @made.get("/studies")
