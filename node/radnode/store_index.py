@@ -46,6 +46,7 @@ class Entry:
     """An object whose row is wanted. file: full path, already durable.
 
     kept: the file that holds these bytes once the row is committed (another one, if they were here before).
+    older: than the version of it that counts: it is kept beside that one.
     """
 
     identity: Identity
@@ -53,6 +54,7 @@ class Entry:
     sha256: str
     file: Path
     size: int
+    older: bool = False
     kept: Path | None = None
     error: Exception | None = field(default=None)
 
@@ -184,9 +186,9 @@ class Index:
                 files.append(self._again(connection, entry, versions))
                 continue
             row = self._row(entry)
-            if versions:
+            if versions and not entry.older:
                 self._supersede(connection, entry, new)
-            versions[entry.sha256] = (row["file"], entry.size, True)
+            versions[entry.sha256] = (row["file"], entry.size, row["current"])
             new[id(entry)] = row
             files.append(entry.file)
         for row in new.values():
@@ -210,6 +212,8 @@ class Index:
             kept, size = entry.file, entry.size
             file = str(kept.relative_to(self._data))
             connection.execute(update(INSTANCES).where(row).values(file=file, size=size))
+        if entry.older:
+            return kept
         called = called_also(connection.execute(select(INSTANCES.c.called_ae).where(row)).scalar() or "", entry)
         if called:  # the rules of that title have not seen it: its study is looked at anew
             connection.execute(update(INSTANCES).where(row).values(called_ae=called, settled=False))
@@ -256,8 +260,8 @@ class Index:
             "file": str(entry.file.relative_to(self._data)),
             "size": entry.size,
             "received_at": time.time(),
-            "current": True,
-            "settled": False,
+            "current": not entry.older,
+            "settled": entry.older,
             "gone_at": None,
         }
 

@@ -8,7 +8,7 @@ import logging
 import mmap
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -52,11 +52,11 @@ def recover(store: Store, database: Database, *, everything: bool = False) -> Re
     for study_uid in studies(store, database, since):
         files = {str(f.relative_to(store.data)) for f in (store.objects / study_uid).glob("*/*.dcm")}
         rows = rows_of(database, study_uid)
-        for name in sorted(files - rows.keys()):
-            if adopt(store, store.data / name):
+        for file in in_order(store.data / name for name in files - rows.keys()):
+            if adopt(store, file):
                 indexed += 1
             else:
-                damaged.append(name)
+                damaged.append(str(file.relative_to(store.data)))
         lost = [name for name, size in sorted(rows.items()) if size not in (None, size_of(store.data / name))]
         if lost:
             report_missing(database, study_uid, lost)
@@ -118,7 +118,9 @@ def rows_of(database: Database, study_uid: str) -> dict[str, int | None]:
 def adopt(store: Store, file: Path) -> bool:
     """Index a file that has no row. False when it is not whole: then it is left, and told."""
     try:
+        written_at = file.stat().st_mtime
         entry = read_entry(store, file)
+        entry.older = is_older(store, entry, written_at)
     except FileNotFoundError:  # it was a second copy, and its writer took it away meanwhile
         return True
     except (StoreError, OSError, ValueError) as e:
@@ -130,6 +132,25 @@ def adopt(store: Store, file: Path) -> bool:
     if store.index.add(entry) != file:
         file.unlink(missing_ok=True)
     return True
+
+
+def in_order(files: Iterable[Path]) -> list[Path]:
+    """As they were written: of two versions of an object the later one counts."""
+    written = {}
+    for file in files:
+        with suppress(FileNotFoundError):  # its writer took it away meanwhile
+            written[file] = file.stat().st_mtime_ns
+    return sorted(written, key=lambda file: (written[file], file))
+
+
+def is_older(store: Store, entry: Entry, written_at: float) -> bool:
+    """Whether the version of this object that counts was written after this one."""
+    of_it = (InstanceRow.sop_uid == entry.identity.sop_uid, InstanceRow.study_uid == entry.identity.study_uid)
+    with store.database.reading() as session:
+        counts = session.scalar(select(InstanceRow.file).where(*of_it, InstanceRow.current).limit(1))
+    with suppress(FileNotFoundError):
+        return counts is not None and (store.data / counts).stat().st_mtime > written_at
+    return False
 
 
 def read_entry(store: Store, file: Path) -> Entry:

@@ -5,9 +5,11 @@ import logging
 import os
 import time
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
+from pydicom import Dataset
 from sqlalchemy import delete, select, update
 from support.objects import dataset_of, encoded, image
 from support.store import arrival_of, files, forget_rows, open_store, rows, settings_for
@@ -141,3 +143,41 @@ def test_a_second_copy_left_by_a_crash_is_taken_away(store: Store) -> None:
     assert files(store) == [kept.file]
     assert dataset_of(kept.file) == encoded(ds)
     assert len(rows(store)) == 1
+
+
+def changed(ds: Dataset, **attributes: str) -> Dataset:
+    made = deepcopy(ds)
+    for keyword, value in attributes.items():
+        setattr(made, keyword, value)
+    return made
+
+
+def test_of_two_versions_without_rows_the_later_counts(store: Store) -> None:
+    """A patient was put right, then the power failed: a name with a digest sorts before one without, mostly."""
+    for number in range(4):
+        wrong = image(seed=number)
+        right = changed(wrong, PatientID=f"RIGHT{number}")
+        for at, ds in enumerate((wrong, right)):
+            kept = store.put(arrival_of(ds), [encoded(ds)])
+            os.utime(kept.file, (1_000_000.0 + at, 1_000_000.0 + at))
+    forget_rows(store)
+    assert recover(store, store.database).indexed == 8
+    current = [(store.data / r.file).read_bytes() for r in rows(store) if r.current]
+    assert len(current) == 4 and all(b"RIGHT" in data for data in current)
+
+
+def test_a_version_that_never_got_its_row_takes_no_later_ones_place(store: Store) -> None:
+    """The node was killed between file and row of the first; the sender had it put right before it sent again."""
+    wrong = image()
+    kept = store.put(arrival_of(wrong), [encoded(wrong)])
+    os.utime(kept.file, (1_000_000.0, 1_000_000.0))
+    forget_rows(store)
+    right = changed(wrong, PatientID="RIGHT")
+    store.put(arrival_of(right), [encoded(right)])
+    assert recover(store, store.database, everything=True).indexed == 1
+    first = next(r.file for r in rows(store) if not r.current)
+    os.link(store.data / first, (store.data / first).with_suffix(".again.dcm"))  # and once more, killed before its end
+    recover(store, store.database, everything=True)
+    assert len(files(store)) == 2
+    found = {(b"RIGHT" in (store.data / r.file).read_bytes()): (r.current, r.settled) for r in rows(store)}
+    assert found == {True: (True, False), False: (False, True)}
