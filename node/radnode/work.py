@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Sequence
 
+from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
 from radnode import addresses, capabilities, complete, jobs, pipeline, priors, profiles, results, shadow, weights_use
@@ -90,7 +91,13 @@ class Worker:
         return profiles.plans(destinations, capabilities.known(session, destinations))
 
     def _beat(self, job: Job, part: float) -> None:
-        jobs.beat(self._database, job, part, time.time())
+        """A database that is away for a moment ends no run: whether the job is still this worker's is asked again at its end."""
+        try:
+            jobs.beat(self._database, job, part, time.time())
+        except (OperationalError, InterfaceError) as e:
+            log.warning(
+                "A run goes on without a word to the database (%s).", type(e).__name__, extra={"action": "beat"}
+            )
 
     def _end(self, job: Job, answer: Answer) -> JobState:
         if isinstance(answer, Failed):

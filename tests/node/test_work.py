@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 import pytest
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 from support.core import STUDY, Node
 from support.models import card
 
@@ -222,6 +223,22 @@ def test_a_stopping_worker_gives_its_job_back(node: Node, busy: Callable[[str], 
     threading.Timer(2.0, stop.set).start()
     turn(node, stop=stop)
     assert [(j.state, j.attempt) for j in node.jobs()] == [(JobState.QUEUED, 0)]
+
+
+def test_a_database_that_is_away_for_a_moment_ends_no_run(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    ready(node, "slow")
+    beat, times = jobs.beat, []
+
+    def away(*arguments: Any) -> None:
+        times.append(arguments)
+        if len(times) == 1:
+            raise OperationalError("UPDATE", {}, Exception("the server closed the connection"))
+        beat(*arguments)
+
+    monkeypatch.setattr(jobs, "beat", away)
+    turn(node)
+    assert len(times) > 1
+    assert [(j.state, j.attempt) for j in node.jobs()] == [(JobState.DONE, 1)]
 
 
 def test_an_error_at_the_end_of_a_job_is_told_and_tried_again(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
