@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from radnode.cli_peers import none
+
 if TYPE_CHECKING:
     from radnode_inference.bundles.store import Bundle
 
@@ -67,7 +69,10 @@ def listed() -> None:
     from radnode_inference.bundles import store
 
     weights = settings.load().weights_folder
-    for bundle in store.installed(weights):
+    there = store.installed(weights)
+    if not there and not store.broken(weights):
+        none("no bundle is installed", "`radnode bundles add` installs one.")
+    for bundle in there:
         click.echo("\n".join([*described(bundle), f"  files        {checked(bundle)}", ""]))
     for sentence in store.broken(weights):
         click.echo(f"broken: {sentence}")

@@ -4,7 +4,7 @@ import time
 
 import click
 
-from radnode.cli_peers import opened
+from radnode.cli_peers import none, opened
 
 
 @click.group()
@@ -21,6 +21,9 @@ def list_(destination: str) -> None:
     with opened() as database:
         with database.reading() as session:
             counts, outages = outbox.counts(session), breaker.outages(session)
+        if not [name for name in counts if destination in ("", name)]:
+            where = f"to {destination}" if destination else "to anybody"
+            none(f"nothing was ever owed {where}", "`radnode destinations list` says where results go.")
         for name, of_it in sorted(counts.items()):
             if destination in ("", name):
                 shown = f"{name}: {of_it.owed} owed, {of_it.kept} kept, {of_it.unproven} taken"

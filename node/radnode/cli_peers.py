@@ -82,6 +82,11 @@ def opened() -> Iterator["Database"]:
         database.close()
 
 
+def none(what: str, next_step: str) -> None:
+    """A list with nothing in it says so, beside what programs read, and what to do next."""
+    click.echo(f"none: {what}. {next_step}", err=True)
+
+
 @click.group()
 def peers() -> None:
     """Who may send to the node."""
@@ -189,6 +194,11 @@ def list_() -> None:
     with opened() as database:
         for p in list_peers(database):
             click.echo(line(p))
+        if not list_peers(database):
+            none(
+                "nobody may send to the node",
+                "`radnode peers add NAME --ae-title AE --address ADDRESS` lets somebody in.",
+            )
         for sentence in (*unheard(settings.load(), list_peers(database)), *wide(list_peers(database))):
             click.echo(sentence, err=True)
         for r in list_refusals(database):
@@ -233,7 +243,10 @@ def history() -> None:
     from radnode import peer_changes
 
     with opened() as database, database.reading() as session:
-        for change in peer_changes.history(session):
+        changes = peer_changes.history(session)
+        if not changes:
+            none("no peer was ever changed here", "Peers of the settings file change there.")
+        for change in changes:
             at = datetime.fromtimestamp(change.at, UTC)
             click.echo(f"{at:%Y-%m-%d %H:%M:%S} UTC {change.name}: {change.sentence} ({change.who or 'unknown'})")
 

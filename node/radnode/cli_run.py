@@ -1,6 +1,7 @@
 """`radnode run`: one model on a folder of DICOM files, without a server. `radnode demo`: the whole way on samples."""
 
 import contextlib
+import json
 import sys
 import traceback
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from radnode.errors import RefusedError
 
 if TYPE_CHECKING:
     from radnode_inference.model import Progress
@@ -28,20 +31,31 @@ DECLINED = 3
     help="A folder with an earlier study of the patient; the newest one first.",
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--force", is_flag=True, help="Also where OUT holds results of another study.")
 @click.option("-v", "--verbose", is_flag=True, help="Show the traceback of a failure.")
 @click.pass_context
 def run(
-    ctx: click.Context, model: str, folder: Path, out: Path, priors: tuple[Path, ...], device: str, verbose: bool
+    ctx: click.Context,
+    model: str,
+    folder: Path,
+    out: Path,
+    priors: tuple[Path, ...],
+    device: str,
+    force: bool,
+    verbose: bool,
 ) -> None:
     """Run MODEL on the DICOM files in FOLDER: *.dcm (SR, SEG, key images) and report.json in OUT.
 
-    Exit code 0 with results; 3 when the model declines, the reason on stderr; 1 on failure.
+    An OUT with results of another study is refused. Exit code 0 with results; 3 when the model declines, the reason on stderr; 1 on failure.
     """
     from radnode_inference.model import DeclinedError
 
+    report, earlier = out / "report.json", b""
+    with contextlib.suppress(OSError):
+        earlier = report.read_bytes()
     try:
         with progress_bar() as progress:
-            written = read_folder(model, folder, out, device, progress, priors)
+            written = read_folder(model, folder, out, device, progress, priors, force=force)
     except DeclinedError as e:
         click.echo(f"declined: {one_line(str(e))}", err=True)
         ctx.exit(DECLINED)
@@ -53,12 +67,26 @@ def run(
         ctx.exit(1)
     for path in written:
         click.echo(str(path))
+    if earlier and report.read_bytes() != earlier:
+        click.echo(f"{report} took the place of that of an earlier run.", err=True)
+    if others := sorted(p.name for p in out.glob("*.dcm") if p not in written):
+        click.echo(f"{out} also holds {len(others)} files that are not of this run ({others[0]}, ...).", err=True)
 
 
 def read_folder(
-    model: str, folder: Path, out: Path, device: str, progress: "Progress", priors: tuple[Path, ...] = ()
+    model: str,
+    folder: Path,
+    out: Path,
+    device: str,
+    progress: "Progress",
+    priors: tuple[Path, ...] = (),
+    *,
+    force: bool = False,
 ) -> tuple[Path, ...]:
-    """The files that were written. Raises DeclinedError, KeyError for an unknown model, or what the model raises."""
+    """The files that were written. Raises DeclinedError, KeyError for an unknown model, or what the model raises.
+
+    Raises RefusedError where `out` holds results of another study, unless `force` says that it is meant.
+    """
     from radnode import report, settings, weights_use
     from radnode.engine_child import device as choose
     from radnode.engine_child import infer
@@ -71,6 +99,9 @@ def read_folder(
     found = {c.identity.name: c for c in weights_use.known_cards(loaded_settings)}
     card = found.get(model) or registry.card(model, weights)  # which raises with the names there are
     study = replace(Study.from_folder(folder), priors=tuple(Study.from_folder(p) for p in priors))
+    other = "" if force else of_another_study(out, study.study_uid)
+    if other:
+        raise RefusedError(f"{out} holds results of another study ({other}): name an empty folder, or add --force")
     broken = [p.name for p in unreadable(folder)]
     if broken:
         said = f"{len(broken)} of the files cannot be read ({', '.join(broken[:3])}): the study would be a part"
@@ -89,6 +120,24 @@ def read_folder(
         path.write_bytes(result.body)
     progress(1.0, "done")
     return written
+
+
+def of_another_study(out: Path, study_uid: str) -> str:
+    """The name of a result in `out` that is of another study: a DICOM file, or a report; "" where there is none."""
+    from radnode_fhir.identifiers import DICOM_UID
+    from radnode_inference.header import Header, NotDicomError
+
+    for path in sorted(out.glob("*.dcm")):
+        with contextlib.suppress(NotDicomError, OSError):
+            if Header.read(path).text("StudyInstanceUID") != study_uid:
+                return path.name
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        for entry in json.loads((out / "report.json").read_bytes())["entry"]:
+            made = entry["resource"]
+            named = {i.get("value") for i in made.get("identifier", ()) if i.get("system") == DICOM_UID}
+            if made["resourceType"] == "ImagingStudy" and named != {f"urn:oid:{study_uid}"}:
+                return "report.json"
+    return ""
 
 
 def unreadable(folder: Path) -> Iterator[Path]:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import click
 
-from radnode.cli_peers import opened
+from radnode.cli_peers import none, opened
 
 ROLE = click.Choice(["reader", "administrator"])
 SCOPES = click.Choice(["api.read", "fhir.read", "fhir.write", "dicom.write", "metrics.read"])
@@ -46,7 +46,10 @@ def list_users() -> None:
     from radnode import accounts
 
     with opened() as database, database.reading() as session:
-        for one in accounts.accounts(session):
+        there = accounts.accounts(session)
+        if not there:
+            none("there is no account", "`radnode users add NAME --role administrator` makes the first one.")
+        for one in there:
             click.echo(f"{one.name}: {one.role}, {'at the identity provider' if one.subject else 'by password'}")
 
 
@@ -116,7 +119,10 @@ def list_tokens() -> None:
     from radnode import accounts_tokens
 
     with opened() as database, database.reading() as session:
-        for one in accounts_tokens.tokens(session):
+        there = accounts_tokens.tokens(session)
+        if not there:
+            none("there is no token", "`radnode tokens add NAME` makes one for a program.")
+        for one in there:
             used = "never used" if one.used_at is None else f"last used {day(one.used_at)}"
             said = f"{', '.join(sorted(one.scopes))}, valid until {day(one.expires_at)}, {used}"
             click.echo(f"{one.name}: {said}, made by {one.created_by}")

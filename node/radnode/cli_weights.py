@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from radnode.cli_peers import opened
+from radnode.cli_peers import none, opened
 
 if TYPE_CHECKING:
     from radnode.database import Database
@@ -173,7 +173,13 @@ def list_() -> None:
     with refusals() as settings, opened() as database:
         with database.reading() as session:
             uses = weights_use.uses(weights_use.history(session))
-        for model, version in weights_use.stored(settings):
+        there = weights_use.stored(settings)
+        if not there:
+            none(
+                "no weights are stored here",
+                "`radnode weights add` takes in a file; `radnode models` says what each model needs.",
+            )
+        for model, version in there:
             use = uses.get((model, version), "without a setting")
             try:
                 found = find(model, settings.weights_folder, None, version)
@@ -198,6 +204,8 @@ def verify(ctx: click.Context, model: str | None, version: str | None) -> None:
         asked = [(m, v) for m, v in weights_use.stored(settings) if model in (None, m) and version in (None, v)]
         if model is not None and not asked:
             raise ValueError(f"there are no such weights in {settings.weights_folder}")
+        if not asked:
+            none("no weights are stored here", "`radnode weights add` takes in a file.")
         for m, v in asked:
             try:
                 found = files.find(m, settings.weights_folder, None, v)
@@ -266,7 +274,10 @@ def history(model: str) -> None:
     from radnode.cli_look import moment
 
     with refusals(), opened() as database, database.reading() as session:
-        for c in weights_use.history(session, model):
+        changes = weights_use.history(session, model)
+        if not changes:
+            none("no version was ever put to use", "`radnode weights list` says what is stored.")
+        for c in changes:
             click.echo(f"{moment(c.at)} {c.model} {c.version}: {c.before or 'new'} -> {c.use}, by {c.who}")
 
 
@@ -277,7 +288,10 @@ def shadow(study_uid: str) -> None:
     from radnode import shadow as runs
 
     with refusals(), opened() as database, database.reading() as session:
-        for run in runs.runs(session, study_uid):
+        found = runs.runs(session, study_uid)
+        if not found:
+            none("nothing was read in shadow", "`radnode weights use MODEL VERSION shadow` has a version read unseen.")
+        for run in found:
             click.echo(f"{run.study_uid} revision {run.revision}: {runs.in_words(run)}")
 
 

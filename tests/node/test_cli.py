@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from click.testing import CliRunner, Result
 from support import models
 from support.core import Node, dataset, encoded
 
-from radnode import cli_look, complete, migrations, report
+from radnode import cli_look, cli_run, complete, migrations, report
 from radnode.cli import cli
 from radnode.database import Database
 from radnode.settings import Settings
@@ -67,6 +68,35 @@ class TestRun:
         names = sorted(p.name for p in (tmp_path / "out").iterdir())
         assert "report.json" in names and [n.split("-")[0] for n in names] == ["key", "report.json", "seg", "sr"]
         assert all(str(tmp_path / "out" / name) in done.stdout for name in names)
+
+    def test_a_folder_with_results_of_another_study_is_refused_in_one_line(
+        self, data: Path, folder: Path, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "out"
+        run = ("run", "quick", str(folder), "-o", str(out))
+        assert invoke(*run).exit_code == 0
+        again = invoke(*run)
+        assert (again.exit_code, again.stderr) == (0, ""), "the same study, the same files"
+        for number in range(3):
+            (folder / f"{number}.dcm").write_bytes(encoded(dataset("1.2.99", f"1.2.99.{number}")))
+        before = {p.name: p.read_bytes() for p in out.iterdir()}
+        refused = invoke(*run)
+        assert (refused.exit_code, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
+        assert "holds results of another study" in refused.stderr and "--force" in refused.stderr
+        assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+        meant = invoke(*run, "--force")
+        assert meant.exit_code == 0 and "also holds 3 files that are not of this run" in meant.stderr
+        assert "report.json took the place of that of an earlier run." in meant.stderr
+        assert "also holds" not in meant.stdout
+
+    def test_a_report_alone_tells_whose_study_a_folder_holds(self, tmp_path: Path) -> None:
+        identifier = {"system": "urn:dicom:uid", "value": "urn:oid:1.2.3"}
+        study = {"resourceType": "ImagingStudy", "identifier": [identifier]}
+        (tmp_path / "report.json").write_text(json.dumps({"entry": [{"resource": study}]}))
+        assert cli_run.of_another_study(tmp_path, "1.2.3") == ""
+        assert cli_run.of_another_study(tmp_path, "1.2.4") == "report.json"
+        (tmp_path / "report.json").write_text("[]")
+        assert cli_run.of_another_study(tmp_path, "1.2.4") == ""
 
     def test_a_model_that_declines_says_why_in_one_line_and_the_exit_code_is_3(
         self, data: Path, folder: Path, tmp_path: Path
@@ -199,7 +229,7 @@ def test_peers_are_added_listed_and_removed(data: Path) -> None:
     assert added.exit_code == 0, added.output
     assert invoke("peers", "list").output == "pacs: PACS at 10.0.0.0/8, quiet 30 s; may send (added)\n"
     assert invoke("peers", "remove", "pacs", "--yes").exit_code == 0
-    assert invoke("peers", "list").output == ""
+    assert invoke("peers", "list").stdout == ""
     assert invoke("peers", "remove", "pacs", "--yes").exit_code == 1
 
 
@@ -316,3 +346,18 @@ def test_the_conformance_statement_names_what_is_really_accepted(data: Path, mon
     ):
         assert expected in statement
     assert "Study Root Query" not in statement
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "peers list", "peers history", "deliveries list", "deliveries list pacs", "users list",
+        "tokens list", "bundles list", "weights list", "weights history", "weights shadow", "weights verify",
+    ],
+)  # fmt: skip
+def test_a_list_with_nothing_in_it_says_so_and_what_to_do_next_beside_what_programs_read(
+    data: Path, command: str
+) -> None:
+    done = invoke(*command.split())
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert done.stderr.startswith("none: ") and done.stderr.count("\n") == 1

@@ -163,7 +163,7 @@ def test_a_template_takes_the_task_and_counts_its_own_versions(data: Path, tmp_p
         refused = weights("add", str(file), *arguments)
         assert refused.exit_code == 1 and reason in refused.output, refused.output
     assert '# task = "abdomen"' in weights("template", "BTCV").output
-    assert weights("list").output == ""
+    assert weights("list").stdout == ""
 
 
 @pytest.mark.parametrize(

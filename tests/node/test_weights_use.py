@@ -198,7 +198,7 @@ def test_a_refusal_is_one_line_and_exit_code_1(data: Path, tmp_path: Path) -> No
         assert refused.exit_code == 1
         assert reason in refused.output
         assert len(refused.output.splitlines()) == 1
-    assert weights("list").output == ""
+    assert weights("list").stdout == ""
 
 
 def made_by(node: Node, study_uid: str) -> str:
