@@ -39,7 +39,9 @@ def beside(tmp_path: Path) -> Iterator[Beside]:
 def test_a_peer_is_added_edited_renamed_and_its_history_told(beside: Beside) -> None:
     client, database, _ = beside
     first = {"name": "ct", "ae_title": "CT1", "address": "10.1.2.3", "port": "104", "may": ["send", "query"]}
-    assert client.post("/peers", data=first).status_code == 200
+    added = client.post("/peers", data=first)
+    assert added.status_code == 200 and "ct is saved, and in force." in added.text
+    assert "is saved" not in client.get("/peers?saved=nobody").text
     assert 'value="CT1"' in client.get("/peers?edit=ct").text
     changed = first | {"old": "ct", "name": "ct-1", "quiet_s": "45", "may": ["send"], "way": "get", "tls": "true"}
     page = client.post("/peers", data=changed).text

@@ -154,7 +154,8 @@ def test_ten_wrong_passwords_and_even_the_right_one_has_to_wait(tmp_path: Path) 
         with here.database.transaction() as session:
             for _ in range(9):
                 accounts_sessions.failed(session, READER, "192.0.2.1", time.time())
-        assert sign_in(client, READER, "wrong").status_code == 401
+        wrong = sign_in(client, READER, "wrong")
+        assert wrong.status_code == 401 and f'value="{READER}"' in wrong.text, "only the password is typed again"
         refused = sign_in(client, READER)
         assert refused.status_code == 429
         assert refused.headers["retry-after"] == "900"
@@ -167,7 +168,8 @@ def test_ten_wrong_passwords_and_even_the_right_one_has_to_wait(tmp_path: Path) 
 
 def test_a_name_that_is_not_there_is_answered_like_a_wrong_password(client: httpx.Client, here: People) -> None:
     nobody, wrong = sign_in(client, "nobody", "x" * 20), sign_in(client, READER, "x" * 20)
-    assert (nobody.status_code, nobody.text) == (wrong.status_code, wrong.text)
+    typed = wrong.text.replace(f'value="{READER}"', 'value="nobody"')  # what the caller wrote stands there again
+    assert (nobody.status_code, nobody.text) == (wrong.status_code, typed)
     with here.database.reading() as session:  # it might be a password in the wrong field
         assert "nobody" not in {row.who for row in session.scalars(select(AuditRow))}
 
@@ -228,7 +230,9 @@ def test_the_first_administrator_is_made_with_a_token_that_works_once(tmp_path: 
     form = {"name": "eve", "password": PASSWORD, "again": PASSWORD}
     with serving(settings) as client:
         assert client.get("/").url.path == "/first"
-        assert client.post("/first", data=form | {"token": "rn_guess"}).status_code == 403
+        guessed = client.post("/first", data=form | {"token": "rn_guess"})
+        assert guessed.status_code == 403 and f'value="{form["name"]}"' in guessed.text
+        assert form["password"] not in guessed.text and "rn_guess" not in guessed.text
         assert client.get("/api/worklist", headers={"authorization": f"Bearer {token}"}).status_code == 401
         made = client.post("/first", data=form | {"token": token})
         assert (made.status_code, made.url.path) == (200, "/")

@@ -22,10 +22,10 @@ WAIT_S = str(int(accounts_sessions.WINDOW_S))
 
 
 def login_pages(made: APIRouter, render: Render, settings: Settings, database: Database) -> None:
-    def page(status: int = 200, problem: str = "", onward: str = "/") -> Response:
+    def page(status: int = 200, problem: str = "", onward: str = "/", name: str = "") -> Response:
         return render(
             "login.html", "Sign in", "login", status,
-            problem=problem, onward=onward, provider=bool(settings.oidc.issuer), sentence="",
+            typed=name, problem=problem, onward=onward, provider=bool(settings.oidc.issuer), sentence="",
         )  # fmt: skip
 
     @made.get("/login")
@@ -41,7 +41,9 @@ def login_pages(made: APIRouter, render: Render, settings: Settings, database: D
         with database.reading() as session:
             wait = accounts_sessions.must_wait(session, name, address, now)
         if wait:
-            answer = page(429, "There were too many failed attempts: wait a quarter of an hour.", own_path(onward))
+            answer = page(
+                429, "There were too many failed attempts: wait a quarter of an hour.", own_path(onward), name
+            )
             answer.headers["retry-after"] = WAIT_S
             return answer
         if not accounts.is_password(database, name, password):
@@ -49,7 +51,7 @@ def login_pages(made: APIRouter, render: Render, settings: Settings, database: D
                 known = name if accounts.find(session, name) else "unknown"
                 accounts_sessions.failed(session, name, address, now)
                 audit.note(session, signed_in(known, address, Outcome.FAILED))
-            return page(401, "This name and password do not belong together.", own_path(onward))
+            return page(401, "This name and password do not belong together.", own_path(onward), name)
         return begin(request, settings, database, name, own_path(onward))
 
     @made.post("/logout")
@@ -96,8 +98,8 @@ def own_pages(made: APIRouter, render: Render, settings: Settings, database: Dat
 
 
 def first_pages(made: APIRouter, render: Render, settings: Settings, database: Database) -> None:
-    def page(status: int = 200, problem: str = "") -> Response:
-        return render("first.html", "The first administrator", "login", status, problem=problem)
+    def page(status: int = 200, problem: str = "", name: str = "") -> Response:
+        return render("first.html", "The first administrator", "login", status, problem=problem, typed=name)
 
     @made.get("/first")
     def ask() -> Response:
@@ -110,20 +112,20 @@ def first_pages(made: APIRouter, render: Render, settings: Settings, database: D
         now, address, name = time.time(), address_of(request), name.strip()
         with database.reading() as session:
             if accounts_sessions.must_wait(session, "first", address, now):
-                return page(429, "There were too many failed attempts: wait a quarter of an hour.")
+                return page(429, "There were too many failed attempts: wait a quarter of an hour.", name)
             right = accounts_tokens.is_first_run(session, token.strip(), now)
         if not right:
             with database.transaction() as session:
                 accounts_sessions.failed(session, "first", address, now)
                 audit.note(session, signed_in("unknown", address, Outcome.FAILED))
-            return page(403, "This is not the token that `radnode serve` printed, or it was used or is too old.")
+            return page(403, "This is not the token that `radnode serve` printed, or it was used or is too old.", name)
         if password != again:
-            return page(422, "The two passwords are not the same.")
+            return page(422, "The two passwords are not the same.", name)
         try:
             with audit.acting(Act(who=name, address=address, kind=Kind.SECURITY, action="first administrator made")):
                 accounts.add(database, name, Role.ADMINISTRATOR, password, now)
         except RefusedError as e:
-            return page(422, as_sentence(e))
+            return page(422, as_sentence(e), name)
         return begin(request, settings, database, name, "/")
 
 

@@ -67,7 +67,9 @@ def provider_pages(made: APIRouter, render: Render, settings: Settings, database
         with database.transaction() as session:
             audit.note(session, signed_in("unknown", address_of(request), Outcome.FAILED))
         log.warning("A sign-in at the identity provider failed.", extra={"action": "sign-in", "why": sentence})
-        return render("login.html", "Sign in", "login", 403, problem=sentence, onward="/", provider=True, sentence="")
+        return render(
+            "login.html", "Sign in", "login", 403, problem=sentence, typed="", onward="/", provider=True, sentence=""
+        )
 
     @made.get("/login/oidc")
     def leave(request: Request) -> Response:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Form, HTTPException, Request
+from fastapi import APIRouter, Form, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pydantic import TypeAdapter, ValidationError
 
@@ -62,7 +62,7 @@ def peer_pages(made: APIRouter, render: Render, settings: Settings, database: Da
             changes, counts, outages = peer_changes.history(session), outbox.counts(session), breaker.outages(session)
         targets = [(d, profiles.plan(d, answers.get(d.name)), answers.get(d.name)) for d in there]
         turned_away = [(r, free_name(r.calling_ae, known)) for r in peers.list_refusals(database)]
-        nothing = {"tested": "", "steps": ()}
+        nothing = {"tested": "", "steps": (), "saved": ""}
         return render(
             "peers.html", "Peers", "peers", status, peers=known, refusals=turned_away, problem=problem,
             destinations=targets, changes=changes, counts=counts, nothing_owed=outbox.Count(), outages=outages,
@@ -71,9 +71,11 @@ def peer_pages(made: APIRouter, render: Render, settings: Settings, database: Da
         )  # fmt: skip
 
     @made.get("/peers")
-    def list_peers(edit: str = "") -> HTMLResponse:
+    def list_peers(edit: str = "", saved: Annotated[str, Query(max_length=64)] = "") -> HTMLResponse:
+        """saved: the peer that was just added or edited, which is said."""
+        there = any(p.name == saved for p in peers.list_peers(database))
         found = next((p for p in peers.list_peers(database) if p.name == edit and not p.from_settings), None)
-        return page(form=None if found is None else filled(found))
+        return page(form=None if found is None else filled(found), saved=saved if there else "")
 
     @made.post("/peers")
     def save(
@@ -123,7 +125,7 @@ def peer_pages(made: APIRouter, render: Render, settings: Settings, database: Da
             if old and old != wanted.name:
                 peers.drop(session, old, who(request))
             peers.put(session, wanted, who(request))
-        return RedirectResponse("/peers", status_code=303)
+        return RedirectResponse(f"/peers?saved={wanted.name}", status_code=303)
 
     @made.post("/peers/test")
     def test(name: Text = "") -> HTMLResponse:
