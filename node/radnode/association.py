@@ -4,7 +4,8 @@ Knows nothing of files. PS3.8 sections 7.1 and 9.3.2 to 9.3.4, PS3.7 annex D.3.
 """
 
 import socket
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from pydicom.uid import UID
@@ -34,6 +35,10 @@ STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
 ARTIM_S = 30.0
 """How long a caller may take to ask for an association. PS3.8 section 9.1.5."""
 ABSTRACT_SYNTAX_NOT_SUPPORTED = 3
+USER_INFORMATION = 0x50
+ITEMS, USER_ITEMS = frozenset((0x10, 0x20, USER_INFORMATION)), frozenset(range(0x51, 0x5A))
+"""Item types of an A-ASSOCIATE-RQ and of its User Information. PS3.8 section 9.3.2, PS3.7 annex D.3.3."""
+ITEM = struct.Struct(">BxH")
 
 Admit = Callable[[str, str], Admission]
 """(calling AE, called AE) -> whether it may come in, or how it is refused."""
@@ -103,12 +108,34 @@ def parse_request(body: bytes) -> A_ASSOCIATE:
     """The request as pynetdicom's primitive. Raises ProtocolError, whatever is wrong with the bytes."""
     try:
         pdu = A_ASSOCIATE_RQ()
-        pdu.decode(b"\x01\x00" + len(body).to_bytes(4, "big") + body)
+        plain = understood(body)
+        pdu.decode(b"\x01\x00" + len(plain).to_bytes(4, "big") + plain)
         request = pdu.to_primitive()
         request.protocol_version = pdu.protocol_version
     except Exception as e:  # pynetdicom raises what its decoders happen to raise
         raise ProtocolError("The A-ASSOCIATE-RQ cannot be decoded") from e
     return request
+
+
+def understood(body: bytes) -> bytes:
+    """The request without items of types that are not defined, which are skipped (PS3.8 section 9.3.1), and with AE titles
+    padded by blanks, where old systems pad with NUL."""
+    titles = (body[at : at + 16].rstrip(b"\0 ").ljust(16) for at in (4, 20))
+    return body[:4] + b"".join(titles) + body[36:68] + known(body[68:], ITEMS) if len(body) >= 68 else body
+
+
+def known(items: bytes, types: Collection[int]) -> bytes:
+    """The items of these types, those inside the User Information too; one that is cut off is left to the decoder."""
+    found, at = b"", 0
+    while at + ITEM.size <= len(items):
+        kind, length = ITEM.unpack_from(items, at)
+        item = items[at : at + ITEM.size + length]
+        if kind == USER_INFORMATION and len(item) == ITEM.size + length:
+            inner = known(item[ITEM.size :], USER_ITEMS)
+            item = ITEM.pack(kind, len(inner)) + inner
+        found += item if kind in types else b""
+        at += ITEM.size + length
+    return found + items[at:]
 
 
 def judge(request: A_ASSOCIATE, admit: Admit) -> tuple[int, int, int] | None:

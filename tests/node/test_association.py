@@ -168,6 +168,22 @@ def test_what_was_negotiated_is_what_pynetdicom_reads(pair: Pair) -> None:
     assert primitive.maximum_length_received == MAX_PDU
 
 
+def test_items_that_nobody_defined_are_skipped_and_titles_may_end_in_nul(pair: Pair) -> None:
+    whole = association_request("1.2.840.10008.1.1")[6:]
+    user = whole.index(b"\x50\0", 68)
+    new, private = b"\x60\0\0\3abc", b"\x5a\0\0\2xy"
+    inner = whole[user + 4 :] + private
+    body = whole[:68] + new + whole[68:user] + b"\x50\0" + len(inner).to_bytes(2, "big") + inner
+    body = body.replace(b"RADNODE".ljust(16), b"RADNODE".ljust(16, b"\0")).replace(
+        b"WIRE".ljust(16), b"WIRE".ljust(16, b"\0")
+    )
+    association, _ = negotiated(b"\1\0" + len(body).to_bytes(4, "big") + body, pair)
+    assert association is not None and list(association.contexts) == [1]
+    assert (association.calling_ae, association.called_ae, association.max_pdu) == ("WIRE", "RADNODE", 16384)
+    with pytest.raises(ProtocolError):
+        parse_request(body[:-3])
+
+
 FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 WHOLE_COMMAND = store_command("1.2.3.4")
 WHOLE_REQUEST = association_request("1.2.840.10008.1.1", "1.2.840.10008.5.1.4.1.1.2")[6:]
