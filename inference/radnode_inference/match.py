@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,10 @@ CT_CLASSES = {
 }
 LOCALIZER_WORDS = frozenset(("LOCALIZER", "SCOUT", "TOPOGRAM"))
 PROJECTION_WORDS = frozenset(("MIP", "MINIP", "MAX_IP", "MIN_IP", "PROJECTION IMAGE", "VRT", "3D", "SCREEN SAVE"))
+SAID_PROJECTION = re.compile(r"(?<![A-Z])(MIPS?|MINIP|MAXIP|VRT)(?![A-Z])")
+"""What workstations call slabs and renderings of which Image Type says nothing."""
+NO_SLICES = frozenset(("LOCALIZER", "SCOUT", "TOPOGRAM", "SCREEN SAVE", "DOSE_INFO", "DOSE INFO"))
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 REFORMAT_WORDS = frozenset(("MPR", "REFORMATTED", "RESAMPLED", "CSA RESAMPLED", "AVERAGE"))
 CHEST = r"CHEST|THORAX|LUNG|LUNGE|POUMON|TORAX"
 OTHER_PARTS = r"HEAD|SKULL|BRAIN|NECK|ABDOMEN|PELVIS|SPINE|KNEE|LEG|ARM\b"
@@ -78,9 +82,27 @@ def best_ct(study: Study, region: Sequence[str] = (), contrast: str | None = Non
     """The CT series that shows the chest best: original before reformatted, longest coverage, soft kernel, thin slices.
 
     region: words for the parts that are wanted in place of the chest, as a card's gate has them. contrast: "given" or "none", as
-    a card's gate has it: only such series.
+    a card's gate has it: only such series. Pictures of the screen and localizers that stand in a series of slices are left out
+    of it.
     """
-    return choose(study, partial(refuse_ct, contrast=contrast), partial(rank_ct, region=region), describe_ct)
+    slices = replace(study, series=tuple(map(slices_of, study.series)))
+    counts = {s.series_uid: len(s.headers) for s in study.series}
+
+    def describe(series: Series) -> str:
+        left = counts[series.series_uid] - len(series.headers)
+        return describe_ct(series) + (f"; {left} pictures or localizers in it were left out" if left else "")
+
+    return choose(slices, partial(refuse_ct, contrast=contrast), partial(rank_ct, region=region), describe)
+
+
+def slices_of(series: Series) -> Series:
+    """The series without what its Image Type or class calls no slice; whole where nothing else is in it."""
+    kept = tuple(h for h in series.headers if not is_no_slice(h))
+    return replace(series, headers=kept) if kept and len(kept) < len(series.headers) else series
+
+
+def is_no_slice(header: Header) -> bool:
+    return bool(image_words(header) & NO_SLICES) or header.text("SOPClassUID").startswith(SECONDARY_CAPTURE)
 
 
 def refuse_ct(series: Series, contrast: str | None = None) -> str | None:
@@ -94,6 +116,8 @@ def refuse_ct(series: Series, contrast: str | None = None) -> str | None:
         return "a localizer"
     if words & PROJECTION_WORDS:
         return "a projection or a screenshot, not slices"
+    if SAID_PROJECTION.search(series.description.upper()):
+        return "a projection by its description, not slices"
     if series.description.upper().startswith("AI "):
         return "made by an AI"
     units = " ".join(header.stated("RescaleType")).upper()

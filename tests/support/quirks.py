@@ -1,4 +1,4 @@
-"""What the roles make of a generated study with quirks: right, a refusal, or wrong."""
+"""What the roles, and the look at the images after them, make of a generated study with quirks."""
 
 from datetime import datetime
 from pathlib import Path
@@ -9,6 +9,7 @@ from radnode_inference.generator.breast import BreastPhantom
 from radnode_inference.generator.dicom_parts import Layout, Order
 from radnode_inference.generator.dicom_writer import write_breast
 from radnode_inference.model import DeclinedError
+from radnode_inference.models.breast_mri.kinetics_arrival import check_arrival
 from radnode_inference.models.breast_mri.roles import Roles, roles_of
 from radnode_inference.study import Study
 
@@ -31,7 +32,10 @@ def verdict(study: Study, made: BreastPhantom, *, more: int = 0) -> tuple[str, R
     """RIGHT, `gate: sentence` of a refusal, or what is wrong. more: phases that the quirks add at the end."""
     try:
         roles = roles_of(study)
-        volumes = [p.images.volume().voxels for p in (roles.pre, *roles.posts)]
+        pre = roles.pre.images.volume()
+        volumes = [pre.voxels, *(p.images.volume().voxels for p in roles.posts)]
+        if all(v.shape == pre.shape for v in volumes):
+            check_arrival(roles, pre, volumes[1:], np.ones(pre.shape, bool))
     except DeclinedError as e:
         return f"{e.gate}: {e.sentence}", None
     if any(v.shape != volumes[0].shape for v in volumes):

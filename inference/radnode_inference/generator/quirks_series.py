@@ -37,9 +37,11 @@ def kind(*words: str) -> Any:
 
 
 def less(stack: Stack, first: Stack) -> Stack:
-    """What brightened since the first phase."""
-    rise = np.maximum(stack.pixels.astype(np.int32) - first.pixels, 0)
-    return replace(stack, pixels=stored(rise.astype(np.float32)))
+    """What brightened since the first phase, where both have slices."""
+    count = min(len(stack.pixels), len(first.pixels))
+    both = first_slices(stack, count)
+    rise = np.maximum(both.pixels.astype(np.int32) - first.pixels[:count], 0)
+    return replace(both, pixels=stored(rise.astype(np.float32)))
 
 
 def subtractions(stacks: Sequence[Stack]) -> list[Stack]:
@@ -82,7 +84,7 @@ def phase_images(stacks: Sequence[Stack]) -> list[Stack]:
 
 def twice(stacks: Sequence[Stack]) -> list[Stack]:
     """The images of the second phase once more, with other UIDs and the same pixels."""
-    return [stacks[1]]
+    return list(stacks[1:2])
 
 
 def moved(stack: Stack, n: int) -> Stack:
@@ -101,7 +103,8 @@ def interrupted(series: Series, order: Order) -> Series:
 def repeated(series: Series, order: Order) -> Series:
     """The last phase once more after a cough, 130 s later, as a series of its own."""
     one, last = phases(series)[-1]
-    again = replace(last, begins_s=last.begins_s + 130).having(**UNNUMBERED)
+    pixels = stored(last.pixels.astype(np.float32) + 1)
+    again = replace(last, begins_s=last.begins_s + 130, pixels=pixels).having(**UNNUMBERED)
     return (*series, Written(number=906, description=one.description, stacks=(again,)))
 
 

@@ -37,7 +37,7 @@ def dynamic(candidates: list[Seen], reasons: dict[str, str]) -> tuple[list[TimeP
     families: list[Family] = []
     dated, said = over_midnight(candidates)
     for one in dated:
-        family = next((f for f in families if alike(f[0], one)), None)
+        family = next((f for f in families if all(alike(other, one) for other in f)), None)
         if family is None:
             families.append([one])
         else:
