@@ -42,6 +42,7 @@ class Role:
     process: subprocess.Popen[bytes] | None = field(default=None)
     started_at: float = 0.0
     start_at: float = 0.0
+    worked: bool = False  # it has lived for STEADY_S since the node began
     wait_s: float = FIRST_WAIT_S
     longest_wait_s: float = LONGEST_WAIT_S
 
@@ -60,9 +61,13 @@ class Role:
         if code is None:
             return
         self.process = None
-        if code == WRONG_SETTINGS:
+        lived, worked = now - self.started_at > STEADY_S, self.worked
+        self.worked = worked or lived
+        if code == WRONG_SETTINGS and (lived or not worked):
             raise SettingsError("role", f"The role {self.name} cannot go on.", "Its message stands above.")
-        self.wait_s = FIRST_WAIT_S if now - self.started_at > STEADY_S else min(self.wait_s * 2, self.longest_wait_s)
+        self.wait_s = FIRST_WAIT_S if lived else min(self.wait_s * 2, self.longest_wait_s)
+        if code == WRONG_SETTINGS:  # somebody is changing them: the other roles go on with those that they began with
+            self.wait_s = LONGEST_WAIT_S
         self.start_at = now + self.wait_s
         log.error(
             "A role ended and is started again.",

@@ -169,12 +169,27 @@ def test_a_role_that_keeps_ending_is_started_ever_later() -> None:
     assert (waits[0], waits[-1]) == (pytest.approx(0.5), pytest.approx(30.0))
 
 
-def test_a_role_whose_settings_are_wrong_stops_the_node() -> None:
-    role = serve.Role(name="x", arguments=())
-    role.process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(2)"])
+def end(role: serve.Role, code: int, *, lived_s: float) -> None:
+    role.process = subprocess.Popen([sys.executable, "-c", f"raise SystemExit({code})"])
     role.process.wait()
+    role.started_at = 100.0
+    role.look(100.0 + lived_s)
+
+
+def test_a_role_whose_settings_are_wrong_stops_the_node() -> None:
     with pytest.raises(serve.SettingsError, match="role x cannot go on"):
-        role.look(100.0)
+        end(serve.Role(name="x", arguments=()), 2, lived_s=1.0)
+
+
+def test_settings_that_are_being_changed_stop_no_node_that_works() -> None:
+    """A worker was killed while somebody edited the settings file: the receiver goes on."""
+    role = serve.Role(name="x", arguments=(), longest_wait_s=serve.LISTENER_WAIT_S)
+    end(role, 1, lived_s=3600.0)
+    for _ in range(2):
+        end(role, 2, lived_s=1.0)
+        assert role.start_at == 101.0 + serve.LONGEST_WAIT_S
+    with pytest.raises(serve.SettingsError, match="role x cannot go on"):  # the data folder was removed
+        end(role, 2, lived_s=3600.0)
 
 
 def test_a_database_that_does_not_answer_ends_one_role_for_a_while_and_not_the_node(
