@@ -62,11 +62,11 @@ FORMS: Mapping[str, Mapping[str, str]] = {
     "/destinations/probe": {"name": "nobody"},
     "/destinations/send-again": {"name": "nobody"},
     "/users": {"name": "a b", "role": "administrator", "password": "short"},
-    "/users/remove": {"name": "nobody"},
+    "/users/remove": {"name": "nobody", "sure": "true"},
     "/users/role": {"name": "nobody", "role": "reader"},
     "/users/password": {"name": "nobody", "password": "a long enough passphrase"},
     "/tokens": {"name": "a b", "scopes": "api.read", "days": "1"},
-    "/tokens/revoke": {"name": "nobody"},
+    "/tokens/revoke": {"name": "nobody", "sure": "true"},
 }  # fmt: skip
 """The path of each form -> fields that are formed well, and would lead to nothing here (so that the whole table can be tried)."""
 NESTED = "rules = " + "[" * 3000

@@ -1,14 +1,16 @@
 """For administrators: people, tokens of machines, and the audit."""
 
 import time
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from sqlalchemy.orm import Session
 
 from radnode import accounts, accounts_tokens, audit
-from radnode.accounts import Role
-from radnode.accounts_tokens import Scope
+from radnode.accounts import Account, Role
+from radnode.accounts_tokens import Scope, Token
 from radnode.database import Database
 from radnode.errors import RefusedError, as_sentence
 from radnode.web.api import MOST
@@ -17,6 +19,15 @@ from radnode.web.views import Render
 
 Text = Annotated[str, Form(max_length=512)]
 ROWS = 200
+SURE = mark("Are you sure?")
+REMOVE, REVOKE = mark("Remove"), mark("Revoke")
+NO_ACCOUNT = mark(
+    "%(name)s is signed out at once and can sign in no more. This cannot be undone, only a new account be made."
+)
+NO_TOKEN = mark(
+    "Whatever shows the token %(name)s is refused at once. This cannot be undone: a new token has another secret, which has to be put "
+    "wherever this one is."
+)
 FIRST = mark("The first account is an administrator's: with a reader's alone nobody could manage the node any more.")
 
 
@@ -48,8 +59,19 @@ def account_pages(made: APIRouter, render: Render, database: Database) -> None:
             return page(409, FIRST)
         return done(lambda: accounts.add(database, name.strip(), role, password, time.time()))
 
+    def known(name: str, found: Callable[[Session], Iterable[Account | Token]]) -> bool:
+        with database.reading() as session:
+            return name in {one.name for one in found(session)}
+
+    def asked(address: str, name: str, what: str, deed: str) -> Response:
+        """A page that asks before what cannot be undone; it needs no script."""
+        values = {"address": address, "fields": {"name": name}, "what": what, "deed": deed, "back": "/users"}
+        return render("sure.html", SURE, "users", whom=name, **values)
+
     @made.post("/users/remove")
-    def remove(name: Text = "") -> Response:
+    def remove(name: Text = "", sure: Annotated[bool, Form()] = False) -> Response:
+        if not sure and known(name, accounts.accounts):
+            return asked("/users/remove", name, NO_ACCOUNT, REMOVE)
         return done(lambda: accounts.remove(database, name))
 
     @made.post("/users/role")
@@ -75,7 +97,9 @@ def account_pages(made: APIRouter, render: Render, database: Database) -> None:
         return page(secret=secret)
 
     @made.post("/tokens/revoke")
-    def revoke(name: Text = "") -> Response:
+    def revoke(name: Text = "", sure: Annotated[bool, Form()] = False) -> Response:
+        if not sure and known(name, accounts_tokens.tokens):
+            return asked("/tokens/revoke", name, NO_TOKEN, REVOKE)
         return done(lambda: accounts_tokens.revoke(database, name))
 
 
