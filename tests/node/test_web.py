@@ -229,6 +229,15 @@ def test_the_policy_is_shown_in_the_names_of_findings_beside_their_codes(client:
         assert "肺栓塞 (59282003)" in client.get(page, headers={"accept-language": "zh-TW"}).text
 
 
+def test_the_worklist_s_own_words_are_in_the_reader_s_language(client: httpx.Client) -> None:
+    chinese = {"accept-language": "zh-TW", "accept": "text/html"}
+    rows, here = client.get("/fragments/worklist", headers=chinese).text, client.get("/fragments/worklist").text
+    for words in ("No AI report: normal place", "No finding by AI", "images are arriving", "not for clinical use"):
+        assert words in here and words not in rows, words
+    assert "Nodule, left lung, 81 %" in rows, "what a model wrote stands as it is"
+    assert "<title>找不到" in client.get("/nowhere", headers=chinese).text
+
+
 def test_an_empty_node_says_what_to_do(tmp_path: Path) -> None:
     settings = Settings(data=tmp_path)
     prepare(settings).close()

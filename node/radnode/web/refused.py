@@ -30,11 +30,12 @@ IN_ADDRESS = frozenset({"path", "query"})
 
 def refusals(app: FastAPI, settings: Settings) -> Refuse:
     """Have the application refuse by pages; how the door refuses, too."""
-    template = views.environment(settings).get_template("refused.html")
+    environment = views.environment(settings)
+    template, translated = environment.get_template("refused.html"), environment.filters["translated"]
 
     def page(request: Request, status: int, sentence: str) -> HTMLResponse:
         title = NOT_HERE if status in (404, 410) else NOT_DONE
-        values = views.common(title, "") | {"what": sentence, "back": back(request), "over": status == 401}
+        values = views.common(translated(title), "") | {"what": sentence, "back": back(request), "over": status == 401}
         return HTMLResponse(template.render(**values), status_code=status)
 
     def at_the_door(request: Request, status: int, sentence: str) -> Response:

@@ -80,9 +80,17 @@ REFUSALS = (
     mark("Nobody has read this study."), mark("Nobody set the priority of this study."),
     mark("Another simulation is running."), mark("This simulation is not running."),
     mark("Say in a few words what is right instead."), mark("Say in a few words what the model did not find."),
+    mark("A password has at least 12 characters."), mark("There is no peer that may be queried and fetched from."),
     mark("The draft is too long."), mark("The draft has no [[rules]]."), mark("The draft is nested too deeply."),
 )  # fmt: skip
 """What other modules refuse, as `as_sentence` makes it; a test finds those that are missing here."""
+PHRASES = (
+    mark("No AI report: normal place"), mark("No finding by AI"), mark("No finding, report final"),
+    mark("The AI's report was retracted"), mark("Its turn before the STAT of an AI"), mark("images are arriving"),
+    mark("waits for a worker"), mark("starts anew: later images came"), mark("no rule matched"),
+    mark("PARTIAL: not every image was read"), "demonstration, not for clinical use",
+)  # fmt: skip
+"""What the worklist says in fixed words within its reasons and answers."""
 SCHEMES = ("http://", "https://", "weasis://")
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -113,7 +121,8 @@ def environment(settings: Settings) -> Environment:
         "short": short,
         "state": lambda value, ran=True: texts.gettext(state(value, ran)),
         "label": lambda outcome: texts.gettext(label(outcome)),
-        "said": said,
+        "said": lambda answer: phrased(said(answer), texts.gettext),
+        "phrased": lambda text: phrased(text, texts.gettext),
         "unseen": in_words,
         "step": lambda step: texts.gettext(STEPS[step]),
         "sop_class": sop_class,
@@ -218,6 +227,13 @@ def said(answer: Answer) -> str:
     """An answer beside its badge: without the word that stands on the badge already."""
     text = answer.text.removeprefix(label(answer.outcome)).removeprefix(": ").strip()
     return text.removeprefix("– ") if answer.model else text
+
+
+def phrased(text: str, translate: Callable[[str], str]) -> str:
+    """The text with the worklist's own words in the reader's language; what models and rules wrote stands as it is."""
+    for phrase in PHRASES:
+        text = text.replace(phrase, translate(phrase))
+    return text
 
 
 def viewer_links(settings: Settings, study: StudySummary) -> tuple[Viewer, ...]:
