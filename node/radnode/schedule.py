@@ -40,6 +40,8 @@ TURN_LOOK_S, NOTIFY_LOOK_S = 1.0, 2.0
 when its quiet time is over, and what comes after waits for it."""
 WATCH_S = 10.0
 RETENTION_S = 60.0
+FAR_S, DOUBT_S = 3600.0, 86_400.0
+"""After the clock was set forward by more than FAR_S, nothing counts as old for so long: the new time may be the wrong one."""
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +60,7 @@ class Clock:
         self._patience: dict[str, Patience] = {}
         self._turns, self._notices = Pulse(database, TURN_LOOK_S), Pulse(database, NOTIFY_LOOK_S)
         self._jumps, self._jumped = clock.Jumps(), 0.0
-        self._database_failed = False
+        self._database_failed, self._doubt_until = False, 0.0
         self._looking, self._ended = threading.Lock(), threading.Event()
         self._looker = threading.Thread(target=self._keep_looking, name="clock", daemon=True)
 
@@ -115,6 +117,8 @@ class Clock:
             self._jumped = self._jumps.look() or self._jumped  # what failed is done at the next look
             if not self._jumped:
                 return
+            if self._jumped > FAR_S:
+                self._doubt_until = time.monotonic() + DOUBT_S
             self._since = time.time()
             for job in self._scheduler.get_jobs():
                 job.modify(next_run_time=datetime.now(UTC))
@@ -147,7 +151,9 @@ class Clock:
         self._guarded("hand over", lambda: audit_syslog.export(self._database, self._settings))
 
     def let_go(self) -> None:
-        """Delete the images and rows whose time is over, where the settings say so."""
+        """Delete the images and rows whose time is over, where the settings say so, by a clock that can be believed."""
+        if time.monotonic() < self._doubt_until:
+            return
         self._guarded("let go", lambda: retention.turn(self._database, self._settings, time.time()))
         self._guarded("let rows go", lambda: retention_rows.turn(self._database, self._settings, time.time()))
 

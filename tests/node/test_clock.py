@@ -7,9 +7,9 @@ import pytest
 import time_machine
 from support.core import STUDY, Node
 
-from radnode import clock, studies
+from radnode import clock, retention, retention_rows, studies
 from radnode.breaker import LIMIT, Breaker
-from radnode.schedule import Clock
+from radnode.schedule import DOUBT_S, Clock
 from radnode.settings import Complete
 from radnode.states import DeliveryState, StudyState
 from radnode.tables import JobRow, StudyRow
@@ -66,6 +66,23 @@ def test_a_clock_that_is_set_forward_does_not_make_a_part_look_complete(node: No
         wait_until_seen(node)
         with time_machine.travel(datetime.now(UTC) + timedelta(days=1)):
             assert wait_until_routed(node, 60) > 4.0
+
+
+def test_a_clock_that_is_set_forward_by_years_deletes_nothing(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[str] = []
+    monkeypatch.setattr(retention, "turn", lambda *_: turns.append("images"))
+    monkeypatch.setattr(retention_rows, "turn", lambda *_: turns.append("rows"))
+    running = Clock(node.settings, node.database, ())
+    running.let_go()
+    assert turns == ["images", "rows"]
+    with time_machine.travel(datetime.now(UTC) + timedelta(days=3650)):
+        running.look_at_the_clock()
+        running.let_go()
+        assert len(turns) == 2
+    later = time.monotonic() + DOUBT_S
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    running.let_go()
+    assert len(turns) == 4
 
 
 def test_what_waits_waits_no_longer_than_it_could_after_the_clock_was_set_back(node: Node) -> None:
