@@ -87,7 +87,8 @@ class Child:
         self._database = Database(settings.url, flush_commits=False)
         self._store = Store(settings, self._database)
         self._peers = Peers(settings, self._database)
-        self._services = Services(settings, self._database)
+        # what these promise (a commitment, a step that was heard) has no file to be made again from
+        self._services = Services(settings, Database(settings.url))
         self._lock = threading.Lock()
         self._connections: dict[socket.socket, None] = {}  # the oldest first
         self._seated: dict[socket.socket, str] = {}  # those with an association, and the AE title of its caller

@@ -14,6 +14,8 @@ from support.wire import EXPLICIT, Wire, pdv
 from radnode.association_pdu import Command
 from radnode.association_services import C_FIND_RQ, Caller, Services
 from radnode.database import Database
+from radnode.receive_child import Child, Slots
+from radnode.settings import Settings
 
 CALLER = Caller(
     calling_ae="WIRE", called_ae="RADNODE", address="127.0.0.1", may=frozenset({"send", "commit", "worklist"})
@@ -87,6 +89,21 @@ def test_procedure_steps_without_a_uid_are_not_one_and_the_same(node: Node) -> N
     nameless = Command(elements={k: v for k, v in said.elements.items() if k not in (0x1000, 0x1001)})
     answer = Services(node.settings, node.database).answer(sop_class, nameless, good, EXPLICIT, CALLER, 1.0)
     assert (answer.status, answer.comment) == (0x0110, "The request names no instance.")
+
+
+def test_what_is_promised_outlives_a_power_cut_before_it_is_said(tmp_path: Path) -> None:
+    """SQLite flushes a commit to the disk where `synchronous` is FULL (2); the receiver's rows have files instead."""
+    made = Settings(data=tmp_path / "data")
+    made.data.mkdir()
+    child = Child(made, {}, Slots(1), 0)
+    databases = (child._services._database, child._database)
+    flushes = []
+    for database in databases:
+        with database.engine.connect() as connection:
+            flushes.append(connection.exec_driver_sql("PRAGMA synchronous").scalar())
+    assert flushes == [2, 1]
+    child._store.close()
+    databases[0].close()
 
 
 @pytest.mark.system
