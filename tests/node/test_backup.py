@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -175,6 +176,41 @@ def test_a_damaged_backup_is_refused_before_anything_changes(
         restored(tmp_path / "b", data, monkeypatch)
     left = {p.name for p in data.iterdir()} if data.exists() else set()
     assert left <= {"run", "radnode.db"}
+
+
+@pytest.mark.parametrize("name", ["../beside", "/beside", "data/link", "data/device"])
+def test_what_no_backup_holds_is_refused_before_anything_changes(
+    name: str, node: Filled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup.backup(node.settings, tmp_path / "b.tar", all_images=False)
+    with tarfile.open(tmp_path / "b.tar", "a") as tar:
+        entry = tarfile.TarInfo(f"{tmp_path}/beside" if name == "/beside" else name)
+        entry.linkname, kinds = "/etc/passwd", {"data/link": tarfile.SYMTYPE, "data/device": tarfile.CHRTYPE}
+        entry.type = kinds.get(name, tarfile.REGTYPE)
+        tar.addfile(entry)
+    data = tmp_path / "again" / "data"
+    with pytest.raises(RefusedError, match="holds what no backup does"):
+        restored(tmp_path / "b.tar", data, monkeypatch)
+    assert {p.name for p in data.iterdir()} <= {"run", "radnode.db"}
+    assert not (tmp_path / "beside").exists()
+
+
+def test_a_restore_wants_nothing_that_the_python_of_debian_12_has_not(
+    node: Filled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`filter` came with 3.11.4."""
+
+    def of_3_11_2(
+        tar: tarfile.TarFile, path: Path = Path(), members: None = None, *, numeric_owner: bool = False
+    ) -> None:
+        raise AssertionError("this would take out whatever the file says")
+
+    monkeypatch.setattr(tarfile.TarFile, "extractall", of_3_11_2)
+    backup.backup(node.settings, tmp_path / "b.tar", all_images=True)
+    settings = restored(tmp_path / "b.tar", tmp_path / "again" / "data", monkeypatch)
+    weights = Path("weights/ct-voco/1/model.safetensors")
+    assert (settings.data / weights).stat().st_mtime == int((node.settings.data / weights).stat().st_mtime)
+    assert (settings.data / weights).stat().st_mode & 0o777 == 0o640
 
 
 def test_a_backup_of_a_newer_version_is_refused_with_a_sentence(
