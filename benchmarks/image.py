@@ -10,7 +10,8 @@ not there: radnode is process 1); postgres:17 and orthancteam/orthanc are Debian
 ports, settings and script of compose.yaml. OHIF and the `front` are not part of this (tests/system/test_proxy.py).
 
 Exit code 0 only when the node becomes healthy, a study sent to Orthanc is routed, read, and its results lie in Orthanc, the
-node ends in order at SIGTERM, starts again on the same volume with nothing to do, and says why without its database.
+page shows it to who signs in, a backup is made, the node ends in order at SIGTERM, starts again on the same volume with nothing
+to do, then, after SIGKILL and from the backup after all was wiped, and says why without its database.
 """
 
 import argparse
@@ -40,6 +41,7 @@ BASE = "docker.io/library/python:3.11-slim-bookworm"
 INCLUDE = "python3,python3-venv,ca-certificates,netbase,tzdata"
 HOSTS = "127.0.0.1 localhost node database orthanc\n"
 HEALTHY_S, READ_S, END_S = 180.0, 180.0, 30.0
+BACKUP = "/var/backups/radnode/monday.tar"
 PAGE = "http://127.0.0.1:8080"
 
 
@@ -152,6 +154,15 @@ class Container:
         within = [*self._crun, "exec", "--user", self.image["User"], "node"]
         return subprocess.run([*within, *command], capture_output=True, text=True, check=False)
 
+    def once(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """`docker compose run --rm node ARGUMENTS`."""
+        given = json.loads((self.folder / "config.json").read_text())
+        given["process"]["args"] = [*self.image["Entrypoint"], *arguments]
+        (self.folder / "once").mkdir()
+        (self.folder / "once" / "config.json").write_text(json.dumps(given))
+        command = [*self._crun, "run", "--bundle", str(self.folder / "once"), "once"]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
     def healthy(self) -> bool:
         """Whether the HEALTHCHECK of the image says so."""
         kind, *command = self.image["Healthcheck"]["Test"]
@@ -163,6 +174,11 @@ class Container:
         assert self._process is not None
         subprocess.run([*self._crun, "kill", "node", self.image["StopSignal"]], check=True)
         return self._process.wait(END_S)
+
+    def kill(self) -> None:
+        assert self._process is not None
+        subprocess.run([*self._crun, "kill", "node", "KILL"], check=True)
+        self._process.wait(END_S)
 
     def ended(self) -> int | None:
         assert self._process is not None
@@ -190,7 +206,7 @@ def try_it(folder: Path, image: dict[str, Any], root: Path) -> None:
     """In a network and mounts of its own (`unshare`)."""
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     subprocess.run(["mount", "-t", "cgroup2", "none", "/sys/fs/cgroup"], check=True)  # crun knows no mixed ones
-    for old in ("node-data", "node", "pacs", "images"):
+    for old in ("node-data", "node-backups", "node", "pacs", "images"):
         shutil.rmtree(folder / old, ignore_errors=True)
     hosts = folder / "hosts"
     hosts.write_text(HOSTS)
@@ -211,9 +227,18 @@ def try_it(folder: Path, image: dict[str, Any], root: Path) -> None:
     database.port, pacs.http_port, pacs.dicom_port, pacs.url = 5432, 8042, 4242, "http://127.0.0.1:8042"
     pacs.http.base_url = httpx.URL(pacs.url)
     with database, pacs:
-        database._run("createdb", "-h", "127.0.0.1", "-p", "5432", "-U", "radnode", "radnode")
+        to_it = ("-h", "127.0.0.1", "-p", "5432", "-U", "radnode")
+        database._run("createdb", *to_it, "radnode")
         first_start(container, pacs, folder)
-        second_start(container, pacs)
+        start_again(container, pacs, "an orderly end")
+        start_again(container, pacs, "SIGKILL")
+        database._run("dropdb", *to_it, "radnode")
+        database._run("createdb", *to_it, "radnode")
+        for path in (folder / "node-data").iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        restored = container.once("restore", BACKUP)
+        assert restored.returncode == 0, restored
+        start_again(container, pacs, "everything was wiped and restored from the backup")
     print("Everything holds.")
 
 
@@ -222,7 +247,6 @@ def first_start(container: Container, pacs: Orthanc, folder: Path) -> None:
         print(
             f"healthy {wait('to be healthy', container.healthy, HEALTHY_S, container):.1f} s after the first start (migrations included)"
         )
-        assert "works once" in container.log, "the token for the first administrator is in the log"
         listed = container.run("radnode", "peers", "list")
         assert listed.returncode == 0 and "ORTHANC" in listed.stdout, listed
         assert container.run("touch", "/opt/radnode/here").returncode != 0, "the root is read-only"
@@ -237,21 +261,39 @@ def first_start(container: Container, pacs: Orthanc, folder: Path) -> None:
         )
         said = container.run("radnode", "study", sample.study_uid)
         assert said.returncode == 0, said
+        page(container, sample.study_uid)
+        saved = container.run("radnode", "backup", BACKUP)
+        assert saved.returncode == 0, saved
         begun = time.monotonic()
         code = container.stop()
         print(f"ended with {code} in {time.monotonic() - begun:.1f} s at {container.image['StopSignal']}")
         assert code == 0, container.log
 
 
-def second_start(container: Container, pacs: Orthanc) -> None:
+def page(container: Container, study_uid: str) -> None:
+    """Sign in with the token of the log, and see the study with a picture, which a process of its own decodes."""
+    found = re.search(r"^rn_\S+$", container.log, re.MULTILINE)
+    assert found, "the token for the first administrator is in the log"
+    password = "a long enough passphrase"
+    form = {"token": found.group(), "name": "adam", "password": password, "again": password}
+    with httpx.Client(base_url=PAGE, headers={"origin": PAGE}, follow_redirects=True, timeout=60) as client:
+        assert client.post("/first", data=form).url.path == "/"
+        shown = client.get(f"/studies/{study_uid}").text
+        picture = re.search(r'src="(/studies/[^"]+/thumbnail\.png[^"]*)"', shown)
+        assert picture and client.get(picture.group(1)).content.startswith(b"\x89PNG"), shown
+    print("the study is shown to who signed in, with a picture")
+
+
+def start_again(container: Container, pacs: Orthanc, after: str) -> None:
     before = pacs.http.get("/statistics").json()["CountInstances"]
     with container:
-        print(
-            f"healthy {wait('to be healthy again', container.healthy, HEALTHY_S, container):.1f} s after the second start"
-        )
+        print(f"healthy again {wait('to be healthy', container.healthy, HEALTHY_S, container):.1f} s after {after}")
+        (study_uid,) = (s["MainDicomTags"]["StudyInstanceUID"] for s in pacs.http.get("/studies?expand").json())
+        told = container.run("radnode", "study", study_uid)
+        assert told.returncode == 0 and "mr-breast-kinetics" in told.stdout, told
         time.sleep(5)
         assert pacs.http.get("/statistics").json()["CountInstances"] == before, "something was sent twice"
-        assert container.stop() == 0, container.log
+        container.kill()
 
 
 def last_line(log: str) -> str:

@@ -162,7 +162,7 @@ def test_the_compose_file_gives_the_node_settings_that_load(monkeypatch: pytest.
     assert (there.called_at, there.port, there.ae_title) == (to.host, to.port, to.ae_title)
     assert {"query", "retrieve"} <= set(there.may), "its Test button and evidence need them"
     assert orthanc["DicomModalities"]["radnode"] == [settings.receive.ae_title, "node", settings.receive.port]
-    assert str(settings.data) in {v.split(":")[1] for v in services["node"]["volumes"]}
+    assert {str(settings.data), "/var/backups/radnode"} <= {v.split(":")[1] for v in services["node"]["volumes"]}
     for service in services.values():
         assert all(p.startswith("127.0.0.1:") for p in service.get("ports", []))
         for volume in service.get("volumes", []):
@@ -241,7 +241,9 @@ def test_the_example_for_kubernetes_has_settings_that_load(tmp_path: Path, monke
     settings = load(monkeypatch, file, given)
     mounts = {m["mountPath"]: m["name"] for m in container["volumeMounts"]}
     assert mounts[str(settings.data)] == stateful["spec"]["volumeClaimTemplates"][0]["metadata"]["name"]
-    volumes = {v["name"] for v in stateful["spec"]["template"]["spec"]["volumes"]} | {"data"}
+    claims = {c["metadata"]["name"] for c in stateful["spec"]["volumeClaimTemplates"]}
+    volumes = {v["name"] for v in stateful["spec"]["template"]["spec"]["volumes"]} | claims
+    assert "/var/backups/radnode" in mounts, "the rest is read-only or the data folder itself, where no backup goes"
     assert set(mounts.values()) == volumes
     ports = {p["name"]: p["containerPort"] for p in container["ports"]}
     assert ports == {"dicom": settings.receive.port, "web": settings.web.port}
