@@ -157,10 +157,18 @@ def same(key: DataElement, value: str) -> bool:
         return within(wanted[0], value)
     if key.VR not in TEXT:
         return value == wanted[0]
-    left, right = (value.upper(), wanted[0].upper()) if key.VR == "PN" else (value, wanted[0])
-    if key.VR == "PN":
-        left, right = left.split("=")[0].rstrip("^"), right.rstrip("^")
-    return fnmatch.fnmatchcase(left.strip(), re.sub(r"([\[\]])", r"[\1]", right.strip()))
+    if key.VR == "PN":  # any of its groups: by letters, by ideographs, by sound (PS3.5 section 6.2.1.2)
+        return any(like(v, w) for w in groups(wanted) if w for v in groups([value]))
+    return any(like(value, w) for w in wanted)
+
+
+def groups(names: Sequence[str]) -> list[str]:
+    return [group.upper().rstrip("^ ") for name in names for group in name.split("=")]
+
+
+def like(value: str, wanted: str) -> bool:
+    """Wildcard matching (PS3.4 section C.2.2.2.4)."""
+    return fnmatch.fnmatchcase(value.strip(), re.sub(r"([\[\]])", r"[\1]", wanted.strip()))
 
 
 def within(wanted: str, value: str) -> bool:
