@@ -181,9 +181,7 @@ def test_a_first_phase_with_contrast_is_not_taken_for_the_one_before_it(
     patient: breast.BreastPhantom, tmp_path: Path
 ) -> None:
     study = quirky(patient, tmp_path, Layout.SERIES, "agent-emptied")
-    without = Study(
-        study_uid=study.study_uid, series=tuple(s for s in study.series if s.series_uid != first(study))
-    )
+    without = Study(study_uid=study.study_uid, series=tuple(s for s in study.series if s.series_uid != first(study)))
     with pytest.raises(DeclinedError, match="it holds contrast already") as declined:
         KineticsModel().read(without, lambda part, said: None)
     assert declined.value.gate == "timing"

@@ -29,7 +29,7 @@ def quirky(
 
 
 def verdict(study: Study, made: BreastPhantom, *, more: int = 0) -> tuple[str, Roles | None]:
-    """RIGHT, `gate: sentence` of a refusal, or what is wrong. more: phases that the quirks add at the end."""
+    """RIGHT, `gate: sentence` of a refusal, or what is wrong. more: phases that the quirks may add at the end."""
     try:
         roles = roles_of(study)
         pre = roles.pre.images.volume()
@@ -42,8 +42,8 @@ def verdict(study: Study, made: BreastPhantom, *, more: int = 0) -> tuple[str, R
         return "grids-differ: a phase has fewer slices", roles
     times = np.array(roles.times_s)
     assumed = any("ContrastBolusStartTime" in a or "ContrastBolusAgent" in a for a in roles.assumptions)
-    kept = len(volumes) - more
-    if kept != len(made.dce):
+    kept = len(made.dce)
+    if len(volumes) not in (kept, kept + more):
         return f"wrong: {len(volumes)} phases", roles
     if not all(np.abs(v - w).max() < 3.0 for v, w in zip(volumes, made.dce, strict=False)):
         return "wrong: other images", roles

@@ -69,7 +69,7 @@ def dates_shifted(ds: Dataset, index: int) -> None:
 
 def slices_over_time(ds: Dataset, index: int) -> None:
     """Each slice with a time of its own, 0.4 s after the one before."""
-    text = ds.AcquisitionTime
+    text = ds.get("AcquisitionTime", "093000.0")
     total = int(text[:2]) * 3600 + int(text[2:4]) * 60 + float(text[4:]) + 0.4 * index
     ds.AcquisitionTime = f"{int(total // 3600):02d}{int(total // 60) % 60:02d}{total % 60:09.6f}"
 
@@ -92,7 +92,7 @@ def unsaid_enhanced(ds: Dataset) -> None:
 
 def rounded(ds: Dataset, index: int) -> None:
     """As another writer turns numbers into text."""
-    ds.PixelSpacing = [f"{float(v) + 6e-8:.8f}" for v in ds.PixelSpacing]
+    ds.PixelSpacing = [f"{float(v) + 6e-8:.8f}" for v in ds.get("PixelSpacing", (1, 1))]
     ds.RepetitionTime = f"{float(ds.RepetitionTime) + 0.004:.3f}"
 
 
@@ -129,7 +129,8 @@ def trigger(seconds: float) -> Change:
 
 def narrow(ds: Dataset, index: int) -> None:
     """The images moved so that they show one side only."""
-    ds.ImagePositionPatient[0] = float(ds.ImagePositionPatient[0]) + 220.0
+    if "ImagePositionPatient" in ds:
+        ds.ImagePositionPatient[0] = float(ds.ImagePositionPatient[0]) + 220.0
     ds.Laterality = "L"
 
 

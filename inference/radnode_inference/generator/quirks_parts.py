@@ -47,7 +47,7 @@ def is_dynamic(series: Written) -> bool:
 
 def phases(series: Series) -> list[tuple[Written, Stack]]:
     """The phases in time with the series they are in."""
-    return [(one, s) for one in series for s in one.stacks if is_phase(s)]
+    return sorted(((one, s) for one in series for s in one.stacks if is_phase(s)), key=lambda pair: pair[1].begins_s)
 
 
 def each_phase(change: OfPhase) -> Change:
@@ -97,6 +97,8 @@ def later(seconds: float, *keywords: str) -> Edit:
     def edit(ds: Dataset, index: int) -> None:
         for keyword in keywords:
             day = keyword.replace("Time", "Date")
+            if not ds.get(keyword) or not ds.get(day):
+                continue
             moved = datetime.strptime(ds[day].value + ds[keyword].value, "%Y%m%d%H%M%S.%f") + timedelta(seconds=seconds)
             setattr(ds, day, f"{moved:%Y%m%d}")
             setattr(ds, keyword, f"{moved:%H%M%S.%f}")

@@ -8,10 +8,11 @@ from radnode_inference.model import Availability, ModelCard
 from radnode_inference.models.breast_mri.kinetics_codes import ENHANCING_LESION
 from radnode_inference.weights import weights_card
 
-KINETICS_VERSION = "1.2.0"
+KINETICS_VERSION = "1.3.0"
 """1.1.0: early and late phase counted from when the first phase with contrast began; ADC computed where there is no map.
 1.2.0: drawn anatomy is not measured, what is measured in drawn regions is named after them; phases that are stored twice
-count once, and of several dynamic series the one with an early and a late phase is read."""
+count once, and of several dynamic series the one with an early and a late phase is read.
+1.3.0: copies, subtractions and other echoes are never phases, contrast is looked for in the images, midnight is passed."""
 KINETICS_IDENTITY = ModelIdentity(
     name="mr-breast-kinetics",
     version=KINETICS_VERSION,
@@ -22,7 +23,7 @@ KINETICS_IDENTITY = ModelIdentity(
     "beside the radiologist's reading. Gives no probability of malignancy.",
 )
 
-MOME, MOME_VERSION = "mr-breast-mome", "1.1.0"
+MOME, MOME_VERSION = "mr-breast-mome", "1.2.0"
 MOME_SUBTYPE, MOME_RESPONSE = "mr-breast-mome-subtype", "mr-breast-mome-response"
 MOME_TASKS = {
     MOME: frozenset({"lesion", "malignancy"}),

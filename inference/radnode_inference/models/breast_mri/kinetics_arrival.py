@@ -12,15 +12,18 @@ from radnode_inference.model import DeclinedError
 from radnode_inference.models.breast_mri.roles import OrderedRoles, Phase, Ranked
 from radnode_inference.volume import BoolArray, FloatArray, Volume
 
-STEP_MM = 4.0
+STEP_MM = 8.0
+"""Coarse, so that a patient who moved some millimetres has the same tissue in a block."""
+WHOLLY = 0.95
 BRIGHT = 0.3
 """Part of the bright tissue before contrast that counts as tissue."""
 STRONG, MUCH, LITTLE = 0.6, 0.3, 0.15
 """What rises by 60 % in the end had at most 15 % of its rise before contrast and, a minute after, most of it."""
 FEWEST = 30
-FALLS, RISES, MOST_FALLING = -0.12, 0.2, 0.5
-"""Blood and lesions lose contrast from the first minute on: where half as much tissue falls as rises, it was there before.
-On generated studies a true first phase has 0.05 to 0.15, an enhanced one 0.9 to 1.4."""
+FALLS, RISES, MOST_FALLING = -0.12, 0.2, 0.6
+"""Blood and lesions lose contrast from the first minute on: where more than half as much tissue falls as rises, it was there
+before. Of 24 generated studies, a third of them with 5 mm of motion, a true first phase has at most 0.26 of it, an enhanced one
+at least 0.93."""
 LEAST_APART_S, LONGEST_BEFORE_S = 40.0, 1800.0
 
 
@@ -28,7 +31,7 @@ def check_arrival(roles: OrderedRoles, pre: Volume, after: Sequence[FloatArray],
     """Raises DeclinedError `timing` where the phase taken for the one before contrast holds some, or the first one after it,
     which nothing but the agent's name calls so, holds none."""
     peak = coarse(np.max(after, axis=0), pre.spacing)
-    inside = coarse(body.astype(np.float32), pre.spacing) > 0.5
+    inside = coarse(body.astype(np.float32), pre.spacing) > WHOLLY
     unenhanced = coarse(pre.voxels, pre.spacing)
     if (earlier := first_before(roles)) is not None:
         first = earlier.images.volume()
