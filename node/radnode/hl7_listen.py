@@ -4,6 +4,7 @@ Bounds: who may connect, how many at a time, how large a message may be, and how
 """
 
 import asyncio
+import codecs
 import contextlib
 import ipaddress
 import logging
@@ -17,7 +18,7 @@ import hl7
 from hl7.mllp import HL7StreamReader, HL7StreamWriter, InvalidBlockError, start_hl7_server
 from sqlalchemy.exc import SQLAlchemyError
 
-from radnode import final_reports, hl7_orders, order_echoes, orders
+from radnode import final_reports, hl7_answers, hl7_orders, order_echoes, orders
 from radnode.database import Database
 from radnode.hl7_orders import MessageError
 from radnode.settings import Settings
@@ -94,16 +95,19 @@ class Listener:
                 return "the bytes are no MLLP block, or too many"
             how = (self.settings.encoding, time.time(), self.read_by)
             answer = await asyncio.to_thread(take, self.database, raw, address, *how, echoes=self.settings.echoes)
-            writer.writeblock(answer.encode())
-            await asyncio.wait_for(writer.drain(), self.settings.message_s)
+            if answer:
+                writer.writeblock(answer.encode())
+                await asyncio.wait_for(writer.drain(), self.settings.message_s)
 
     async def block(self, reader: HL7StreamReader) -> bytes:
         """One message. The clock of a message starts with its first byte, so that it cannot be sent for ever."""
         first = await asyncio.wait_for(reader.readexactly(1), self.settings.idle_s)
+        while first in b"\r\n":  # some end a block with a line end more
+            first = await asyncio.wait_for(reader.readexactly(1), self.settings.idle_s)
         if first != b"\x0b":
             raise InvalidBlockError("no start block")
         found: bytes = await asyncio.wait_for(reader.readuntil(b"\x1c\r"), self.settings.message_s)
-        return found[:-2]
+        return found[:-2].removeprefix(codecs.BOM_UTF8)
 
 
 def take(
@@ -116,7 +120,7 @@ def take(
     *,
     echoes: bool = False,
 ) -> str:
-    """Keep a message, what it orders and what it says was read in one transaction; the acknowledgement to answer with.
+    """Keep a message, what it orders and what it says was read in one transaction; the answer to send, "" for none.
 
     read_by, echoes: as in the settings. Raises SQLAlchemyError when it cannot be kept: then there is no answer.
     """
@@ -152,7 +156,7 @@ def take(
     )
     log.info("An HL7 message was %s", said, extra={"action": "hl7", "address": address})
     at = datetime.fromtimestamp(now, UTC).strftime("%Y%m%d%H%M%S")
-    return hl7_orders.acknowledgement(message, at, error)
+    return hl7_answers.acknowledgement(message, at, error)
 
 
 def serve(settings: Settings, stop: threading.Event) -> None:

@@ -1,4 +1,4 @@
-"""HL7 v2 orders (ORM^O01, OMI^O23 and their like) as the node keeps them, and the acknowledgement of a message. Pure.
+"""HL7 v2 orders (ORM^O01, OMI^O23 and their like) as the node keeps them. Pure.
 
 Reads HL7 v2.1 to v2.8 with python-hl7; only the fields that triage needs, wherever a version has them.
 """
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import hl7
 
 from radnode.final_reports import Final
+from radnode.hl7_parts import by_patient
 from radnode.orders import Order
 from radnode.triage import Level
 
@@ -88,7 +89,7 @@ class Received:
 
 def decoded(raw: bytes, encoding: str) -> str:
     """The text, in the character set that MSH-18 names. Raises MessageError for bytes that are not of it."""
-    cells = raw.split(b"\r", 1)[0].split(raw[3:4]) if len(raw) > 8 else []
+    cells = re.split(rb"[\r\n]", raw, maxsplit=1)[0].split(raw[3:4]) if len(raw) > 8 else []
     named = cells[17].decode("ascii", "replace") if len(cells) > 17 else ""
     try:
         return raw.decode(character_set([name.strip() for name in named.split("~")], encoding))
@@ -133,11 +134,13 @@ def understood(message: hl7.Message, read_by: Collection[str] = ()) -> Received:
     """
     kind = (value(message, "MSH", 9, 1), value(message, "MSH", 9, 2))
     if kind == REPORT and "final-report" in read_by:
-        return Received(control_id=value(message, "MSH", 10), orders=(), finals=finals(message, read_by))
+        read = tuple(f for part in by_patient(message) for f in finals(part, read_by))
+        return Received(control_id=value(message, "MSH", 10), orders=(), finals=read)
     if kind not in TAKEN:
         raise MessageError("AR", "200", "Only ORM^O01, OMI^O23 and OMG^O19 are taken here.", "MSH^1^9")
     if not value(message, "MSH", 12).startswith("2."):
         raise MessageError("AR", "203", "Only HL7 version 2 is taken here.", "MSH^1^12")
+    message = of_one_patient(message, kind)
     groups = [g for g in grouped(message) if "OBR" in g or is_ended(message, g)]
     if not groups:
         raise MessageError("AE", "100", "The message holds no order: an OBR segment is missing.", "OBR")
@@ -152,6 +155,17 @@ def understood(message: hl7.Message, read_by: Collection[str] = ()) -> Received:
         if strange
         else "",
     )
+
+
+def of_one_patient(message: hl7.Message, kind: tuple[str, str]) -> hl7.Message:
+    """The same; of an OMG without the earlier orders that stand behind a second PID (PRIOR_RESULT, v2.5.1 section 4.4.4).
+
+    Raises MessageError where it is of several patients: nobody could say whose an order is.
+    """
+    first, *others = by_patient(message)
+    if any(not set(patients(part)) & set(patients(first)) for part in others):
+        raise MessageError("AE", "100", "The message is of several patients: send one for each.", "PID")
+    return first if kind == ("OMG", "O19") else message
 
 
 def finals(message: hl7.Message, read_by: Collection[str]) -> tuple[Final, ...]:
@@ -311,23 +325,3 @@ def repetition_part(message: hl7.Message, first: hl7.Container | str, component:
         return ""
     text = str(first[0] if isinstance(first, hl7.Container) and len(first) else first).strip()
     return NULL if text == NULL else str(message.unescape(text)).replace("\0", "")
-
-
-def acknowledgement(message: hl7.Message | None, at: str, error: MessageError | None = None) -> str:
-    """ACK of a message (None: it could not be read), with ERR (v2.5) where something was wrong."""
-    answer = error.answer if error else "AA"
-    known = {n: value(message, "MSH", n) if message is not None else "" for n in (3, 4, 5, 6, 9, 10, 11, 12)}
-    event = value(message, "MSH", 9, 2) if message is not None else ""
-    kind = f"ACK^{clean(event)}^ACK" if event else "ACK"
-    cells = ["MSH", "^~\\&", known[5] or "RADNODE", known[6], known[3], known[4]]
-    rest = [f"{at}+0000", "", kind, f"A{clean(known[10])[:19]}", known[11] or "P", known[12] or "2.5.1"]
-    lines = ["|".join([*cells[:2], *map(clean, cells[2:]), *rest[:3], *map(clean, rest[3:])])]
-    lines.append(f"MSA|{answer}|{clean(known[10])}" + (f"|{clean(str(error))}" if error else ""))
-    if error:
-        lines.append(f"ERR||{error.where}|{error.number}|E||||{clean(str(error))}")
-    return "\r".join(lines) + "\r"
-
-
-def clean(text: str) -> str:
-    """Without a character that has a meaning in HL7."""
-    return "".join(c for c in text if c.isprintable() and c not in "|^~\\&")

@@ -309,3 +309,66 @@ def test_a_priority_in_a_word_that_is_not_known_is_kept_and_said(node: Node) -> 
     answer, reason = kept(node)[1]
     assert (str(ack["MSA.F1"]), answer, "no word that is known" in reason) == ("AA", "AA", True)
     assert the_order(node).level is Level.HIGH, "what is not understood takes nothing back"
+
+
+def sent(node: Node, data: bytes, answers: int, *, pieces: int = 0) -> bytes:
+    """What comes back for these bytes, in pieces of so many; until so many blocks have ended."""
+    with socket.create_connection(("127.0.0.1", node.port)) as line:
+        line.settimeout(5)
+        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for at in range(0, len(data), pieces or len(data)):
+            line.sendall(data[at : at + (pieces or len(data))])
+        got = b""
+        while got.count(b"\x1c\r") < answers:
+            got += line.recv(4096)
+    return got
+
+
+def test_blocks_may_come_in_any_pieces_with_line_ends_between_and_a_byte_order_mark(node: Node) -> None:
+    two = [ORM.replace("|M1|", f"|M{n}|").replace("101500", f"10150{n}").encode() for n in (1, 2)]
+    got = sent(node, b"\x0b" + two[0] + b"\x1c\r\n\x0b\xef\xbb\xbf" + two[1] + b"\x1c\r\r\n", 2, pieces=7)
+    assert got.count(b"MSA|AA|M1") == got.count(b"MSA|AA|M2") == 1
+
+
+@pytest.mark.parametrize(
+    ("accept", "application", "good", "bad"),
+    [
+        ("", "", "AA", "AE"), ("AL", "NE", "CA", "CE"), ("NE", "AL", "AA", "AE"), ("AL", "AL", "AA", "AE"),
+        ("NE", "ER", "", "AE"), ("ER", "NE", "", "CE"), ("SU", "", "CA", ""), ("NE", "NE", "", ""),
+    ],
+)  # fmt: skip
+def test_each_sender_gets_the_answer_that_it_asked_for_and_every_message_is_kept(
+    node: Node, accept: str, application: str, good: str, bad: str
+) -> None:
+    head = f"|2.3.1|||{accept}|{application}"
+    for message, code, kept_as in ((ORM, good, "AA"), (ORM.replace("PID|1||P1^^^HOSP", "PID|1||"), bad, "AE")):
+        asked = message.replace("|2.3.1", head)
+        answer = take(node.database, asked.encode(), "192.0.2.1", "utf-8", 1.0)
+        assert hl7_orders.value(hl7.parse(answer), "MSA", 1) == code if code else answer == ""
+        assert kept(node)[-1][0] == kept_as
+
+
+def test_earlier_orders_within_a_message_are_no_orders_and_one_of_several_patients_is_refused(node: Node) -> None:
+    prior = "PID|1||P1^^^HOSP\rORC|RE|11|F11\rOBR|1|11|F11|71260^CT||||||||||||||A0\r"
+    (ack,) = ask(node, ORM.replace("ORM^O01", "OMG^O19") + prior)
+    assert str(ack["MSA.F1"]) == "AA" and the_order(node).accession_number == "A1"
+    for kind in ("ORM^O01", "OMG^O19"):
+        other = ORM.replace("ORM^O01", kind).replace("|M1|", "|M9|") + prior.replace("P1", "P7")
+        (ack,) = ask(node, other)
+        assert str(ack["MSA.F1"]) == "AE" and "several patients" in str(ack["MSA.F3"])
+    with node.database.reading() as session:
+        assert len(session.scalars(select(OrderRow)).all()) == 1
+
+
+def test_segments_that_end_in_line_feeds_keep_the_character_set_that_they_name(node: Node) -> None:
+    message = ORM.replace("|2.3.1", "|2.3.1||||||8859/1").replace("CT chest", "Schädel").replace("\r", "\n")
+    ask(node, message.encode("latin-1"))
+    assert the_order(node).procedure == "Schädel"
+
+
+def test_a_report_of_several_patients_marks_the_study_of_each_alone() -> None:
+    one = "PID|1||{p}^^^HOSP\rOBR|1||{a}|71260^CT||||||||||||||{a}|||||||F\r"
+    head = ORM.partition("\r")[0].replace("ORM^O01", "ORU^R01")
+    text = f"{head}\r{one.format(p='P1', a='A1')}{one.format(p='P2', a='A2')}"
+    found = hl7_orders.understood(hl7_orders.parsed(text), ("final-report",)).finals
+    assert [(f.accession_number, f.patient_ids) for f in found] == [("A1", {"P1"}), ("A2", {"P2"})]

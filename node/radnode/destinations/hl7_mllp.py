@@ -69,14 +69,14 @@ class Line:
             self.connection = socket.create_connection((self.address.host, self.address.port), timeout=self.timeout_s)
         self.connection.sendall(START + message.encode() + END)
         got = b""
-        while not got.endswith(END):
+        while END not in got:  # some send a line end more
             part = self.connection.recv(4096)
             got += part
             if not part:
                 raise ConnectionResetError
             if len(got) > MAX_ANSWER:
                 raise DeliveryError("the answer is too long for an acknowledgement")
-        return got.removesuffix(END).lstrip(START).decode("utf-8", "replace")
+        return got.partition(END)[0].lstrip(b"\r\n" + START).decode("utf-8", "replace")
 
     def close(self) -> None:
         if self.connection is not None:
