@@ -30,7 +30,8 @@ LEAST_APART_S, LONGEST_BEFORE_S = 40.0, 1800.0
 def check_arrival(roles: OrderedRoles, pre: Volume, after: Sequence[FloatArray], body: BoolArray) -> None:
     """Raises DeclinedError `timing` where the phase taken for the one before contrast holds some, or the first one after it,
     which nothing but the agent's name calls so, holds none."""
-    peak = coarse(np.max(after, axis=0), pre.spacing)
+    enhanced = [coarse(voxels, pre.spacing) for voxels in after]
+    peak: FloatArray = np.max(enhanced, axis=0)
     inside = coarse(body.astype(np.float32), pre.spacing) > WHOLLY
     unenhanced = coarse(pre.voxels, pre.spacing)
     if (earlier := first_before(roles)) is not None:
@@ -43,14 +44,14 @@ def check_arrival(roles: OrderedRoles, pre: Volume, after: Sequence[FloatArray],
                     f"{stated_by(roles)} puts contrast after a phase that shows it already ({100 * part:.0f} % of the whole rise)",
                 )
     if not roles.injection_stated and long_enough(roles):
-        part = share(unenhanced, coarse(after[0], pre.spacing), peak, inside)
+        part = share(unenhanced, enhanced[0], peak, inside)
         if part is not None and part < LITTLE:
             raise DeclinedError(
                 "timing",
                 f"{stated_by(roles)} puts contrast before a phase that does not show it yet ({100 * part:.0f} % of the whole rise)",
             )
     if not roles.contrast_stated:
-        check_falling(unenhanced, coarse(after[-1], pre.spacing), inside)
+        check_falling(unenhanced, enhanced[-1], inside)
 
 
 def check_falling(first: FloatArray, last: FloatArray, inside: BoolArray) -> None:

@@ -279,7 +279,7 @@ def check_distances(ordered: Sequence[TimePoint], clock: str) -> None:
         alike = [p for p in ordered if p.series.series_uid == uid]
         for other in OFFSETS:
             told = [p.offsets[other] for p in alike if other in p.offsets]
-            if other == clock or len(told) < len(alike) or len(set(told)) < len(told):
+            if other == clock or len(told) < len(alike) or len(set(told)) < len(told) or constant(told):
                 continue
             apart = np.abs(np.diff(told) - np.diff([p.begins_s for p in alike]))
             if len(apart) and apart.max() > DISAGREE_S:
