@@ -1,0 +1,42 @@
+"""QIDO-RS of servers with pages of their own: a study that is listed in part would be fetched in part."""
+
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from radnode.destinations import web_find
+from radnode.destinations.web_client import WebAddress
+from radnode.destinations.web_find import SERIES, SERIES_COUNT, WebFinder
+from radnode.settings_access import Tls
+
+SERIES_OF_IT = [{SERIES: {"Value": [f"1.2.{n}"]}, SERIES_COUNT: {"Value": [n]}} for n in range(5)]
+
+
+def in_short_pages(offset: int, limit: int) -> httpx.Response:
+    """Two at a time, whatever is asked for."""
+    end = offset + min(2, limit)
+    warning = {"Warning": '299 pacs: "There are more results"'} if end < len(SERIES_OF_IT) else {}
+    return httpx.Response(200, json=SERIES_OF_IT[offset:end], headers=warning)
+
+
+def without_pages(_offset: int, _limit: int) -> httpx.Response:
+    return httpx.Response(200, json=SERIES_OF_IT)
+
+
+@pytest.mark.parametrize("answer", [in_short_pages, without_pages])
+def test_everything_is_listed_once(
+    answer: Callable[[int, int], httpx.Response], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        asked.append(int(request.url.params["offset"]))
+        assert len(asked) < 10, "it would ask for ever"
+        return answer(asked[-1], int(request.url.params["limit"]))
+
+    monkeypatch.setattr(web_find, "PAGE", 5)
+    with httpx.Client(transport=httpx.MockTransport(serve), base_url="http://pacs") as http:
+        monkeypatch.setattr(web_find, "client", lambda *_: http)
+        finder = WebFinder(WebAddress(url="http://pacs", own=Tls()), 1.0)
+        assert finder.series("1.2") == {f"1.2.{n}": n for n in range(5)}
