@@ -13,9 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from radnode import fhir_search, fhir_transaction, start
+from radnode import start
 from radnode.database import Database
-from radnode.fhir_transaction import Writer
+from radnode.fhir_server import search as fhir_search
+from radnode.fhir_server import transaction as fhir_transaction
+from radnode.fhir_server.transaction import Writer
 from radnode.settings import Settings
 
 AT_ONCE, ROUNDS = 100, 10

@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from support.node_process import TestNode, to_orthanc  # noqa: E402
 from support.orthanc import Orthanc  # noqa: E402
 
-from radnode.demo_send import send  # noqa: E402
+from radnode.demo.send import send  # noqa: E402
 from radnode.tables import DeliveryRow, EventRow, InstanceRow, JobRow  # noqa: E402
 
 STAGES = ("settle and quiet timer's end", "route", "claim", "load, report, write", "record", "deliver")

@@ -45,7 +45,7 @@ from support.sending import dataset_bytes  # noqa: E402
 from support.studies import small_breast, small_chest  # noqa: E402
 
 from radnode.database import Database  # noqa: E402
-from radnode.demo_send import send  # noqa: E402
+from radnode.demo.send import send  # noqa: E402
 from radnode.settings import Settings  # noqa: E402
 from radnode.states import DeliveryState, StudyState  # noqa: E402
 from radnode.tables import DeliveryRow, EventRow, InstanceRow, JobRow, ReportRow, ResultRow, StudyRow  # noqa: E402

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from radnode import outbox
 from radnode.errors import DeliveryError
-from radnode.peers import Peer, from_row
+from radnode.peers.table import Peer, from_row
 from radnode.settings import Destination, Settings
 from radnode.settings_access import with_certificates
 from radnode.tables import PeerRow

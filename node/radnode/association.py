@@ -24,7 +24,7 @@ from pynetdicom.sop_class import uid_to_service_class
 from radnode import association_services as services
 from radnode.association_pdu import ASSOCIATE_RQ, MAX_ASSOCIATE, MAX_PDU, PduReader, ProtocolError
 from radnode.destinations.commit_data import COMMITMENT
-from radnode.peers import Admission
+from radnode.peers.table import Admission
 from radnode.store_check import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION, is_uid
 
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"

@@ -9,8 +9,8 @@ from radnode import audit
 from radnode.audit import Entry
 from radnode.audit_messages import EVENTS, OUTCOMES, facts
 from radnode.errors import FhirError
-from radnode.fhir_search import COUNT, MOST, Page, Pairs, moment, number
-from radnode.fhir_store import Stored
+from radnode.fhir_server.search import COUNT, MOST, Page, Pairs, moment, number
+from radnode.fhir_server.store import Stored
 from radnode.tables_access import AuditRow
 from radnode_fhir.audit_event import DCM, audit_event
 from radnode_fhir.identifiers import DICOM_UID

@@ -11,12 +11,15 @@ from pathlib import Path
 import httpx
 from sqlalchemy.exc import DBAPIError
 
-from radnode import addresses, migrations, peer_steps, peer_steps_web, peers, start, tls, weights_use
+from radnode import addresses, migrations, start, tls, weights_use
 from radnode import settings as settings_module
 from radnode.database import Database
 from radnode.destinations import fhir_rest_auth
 from radnode.errors import DeliveryError, SettingsError
-from radnode.peer import WEB, Peer
+from radnode.peers import steps as peer_steps
+from radnode.peers import steps_web as peer_steps_web
+from radnode.peers import table as peers
+from radnode.peers.peer import WEB, Peer
 from radnode.settings import Destination, Settings
 from radnode.settings_environment import misspelt
 from radnode_inference import registry

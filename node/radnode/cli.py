@@ -8,31 +8,31 @@ from typing import Any
 import click
 
 COMMANDS = {
-    "run": "radnode.cli_run:run",
-    "models": "radnode.cli_look:models",
-    "study": "radnode.cli_look:study",
-    "check": "radnode.cli_look:check",
-    "conformance": "radnode.cli_look:conformance",
-    "peers": "radnode.cli_peers:peers",
-    "bundles": "radnode.cli_bundles:bundles",
-    "engines": "radnode.cli_engines:engines",
-    "deliveries": "radnode.cli_deliveries:deliveries",
-    "fetch": "radnode.cli_fetch:fetch",
-    "reconcile": "radnode.cli_fetch:reconcile_",
-    "rules": "radnode.cli_rules:rules",
-    "destinations": "radnode.cli_destinations:destinations",
-    "read": "radnode.cli_read:read",
-    "rerun": "radnode.cli_retract:rerun",
-    "retract": "radnode.cli_retract:retract",
-    "demo": "radnode.cli_run:demo",
-    "weights": "radnode.cli_weights:weights",
-    "users": "radnode.cli_users:users",
-    "audit": "radnode.cli_audit:audit",
-    "tokens": "radnode.cli_users:tokens",
-    "triage": "radnode.cli_triage:triage",
-    "backup": "radnode.cli_keep:backup",
-    "restore": "radnode.cli_keep:restore",
-    "retention": "radnode.cli_keep:retention",
+    "run": "radnode.commands.run:run",
+    "models": "radnode.commands.look:models",
+    "study": "radnode.commands.look:study",
+    "check": "radnode.commands.look:check",
+    "conformance": "radnode.commands.look:conformance",
+    "peers": "radnode.commands.peers:peers",
+    "bundles": "radnode.commands.bundles:bundles",
+    "engines": "radnode.commands.engines:engines",
+    "deliveries": "radnode.commands.deliveries:deliveries",
+    "fetch": "radnode.commands.fetch:fetch",
+    "reconcile": "radnode.commands.fetch:reconcile_",
+    "rules": "radnode.commands.rules:rules",
+    "destinations": "radnode.commands.destinations:destinations",
+    "read": "radnode.commands.read:read",
+    "rerun": "radnode.commands.retract:rerun",
+    "retract": "radnode.commands.retract:retract",
+    "demo": "radnode.commands.run:demo",
+    "weights": "radnode.commands.weights:weights",
+    "users": "radnode.commands.users:users",
+    "audit": "radnode.commands.audit:audit",
+    "tokens": "radnode.commands.users:tokens",
+    "triage": "radnode.commands.triage:triage",
+    "backup": "radnode.commands.keep:backup",
+    "restore": "radnode.commands.keep:restore",
+    "retention": "radnode.commands.keep:retention",
 }
 """Commands of other modules, imported only when they are asked for."""
 ROLES = frozenset(
@@ -186,7 +186,8 @@ def deliver(parent: int | None) -> None:
 @PARENT
 def hl7(parent: int | None) -> None:
     """Take orders over HL7 v2 (MLLP)."""
-    from radnode import application, hl7_listen, start
+    from radnode import application, start
+    from radnode.hl7 import listen as hl7_listen
 
     settings = start.role(parent)
     with application.told(settings, "hl7", parent):
@@ -198,7 +199,7 @@ def hl7(parent: int | None) -> None:
 def narrate(parent: int | None) -> None:
     """Have a language model write the texts of reports, where one is named."""
     from radnode import application, start
-    from radnode import narrate as writer
+    from radnode.narrative import narrate as writer
 
     settings = start.role(parent)
     with application.told(settings, "narrate", parent):

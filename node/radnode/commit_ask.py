@@ -21,7 +21,7 @@ from radnode.evidence_ask import EvidenceAsker
 from radnode.faults import Point, crash_point
 from radnode.fetch_run import Fetcher
 from radnode.patience import Patience
-from radnode.peers import list_peers
+from radnode.peers.table import list_peers
 from radnode.prior_fetch import PriorFinder
 from radnode.pulse import Pulse, keep_turning
 from radnode.reconcile import Reconciler

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from radnode.database import Database
 from radnode.errors import RefusedError
 from radnode.jobs import changed, lock_study
-from radnode.peers import Peer, list_peers
+from radnode.peers.table import Peer, list_peers
 from radnode.store_check import is_uid
 from radnode.tables import InstanceRow
 from radnode.tables_pacs import CommitRequestRow, PromiseRow

@@ -16,7 +16,7 @@ from radnode import corrections, edited, events, evidence, fetches, jobs, sendin
 from radnode.database import Database
 from radnode.events import Action
 from radnode.evidence import Lack
-from radnode.peers import Peer, from_row
+from radnode.peers.table import Peer, from_row
 from radnode.settings import Settings
 from radnode.states import StudyState
 from radnode.tables import InstanceRow, PeerRow, ResultRow, StudyRow

@@ -8,12 +8,13 @@ from collections.abc import Collection
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from radnode import addresses, breaker, commit_ask, subscriptions
+from radnode import addresses, breaker, commit_ask
 from radnode.breaker import Breaker
 from radnode.database import Database
 from radnode.destinations import Sender, open_destination
 from radnode.errors import DeliveryError, NotTakenError
 from radnode.faults import Point, crash_point
+from radnode.fhir_server import subscriptions
 from radnode.outbox import Batch, Delivery, Outbox
 from radnode.patience import Patience
 from radnode.pulse import Pulse

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from radnode import evidence
 from radnode.database import Database
 from radnode.errors import DeliveryError
-from radnode.peers import Peer, list_peers
+from radnode.peers.table import Peer, list_peers
 from radnode.query import Finder, querying
 from radnode.settings import Settings
 from radnode.states import StudyState

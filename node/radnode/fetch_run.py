@@ -16,7 +16,7 @@ from radnode.destinations.web_find import WebFinder
 from radnode.errors import DeliveryError, StoreError
 from radnode.faults import Point, crash_point
 from radnode.fetches import Fetch
-from radnode.peers import Peer, list_peers
+from radnode.peers.table import Peer, list_peers
 from radnode.query import web_address
 from radnode.settings import Settings
 from radnode.store import Store

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from radnode import events, fhir_store, readings
+from radnode import events, readings
 from radnode.events import Action
-from radnode.fhir_store import OWN, Json, Stored
+from radnode.fhir_server import store as fhir_store
+from radnode.fhir_server.store import OWN, Json, Stored
 from radnode.states import StudyState
 from radnode.tables import ReportRow, StudyRow
 from radnode.tables_triage import ReadingRow

@@ -16,7 +16,7 @@ from radnode.database import Database
 from radnode.destinations.dimse_find import Found
 from radnode.errors import DeliveryError
 from radnode.events import Action
-from radnode.peers import Peer, list_peers
+from radnode.peers.table import Peer, list_peers
 from radnode.priors import RESULTS
 from radnode.query import querying
 from radnode.settings import Priors, Settings

@@ -8,7 +8,7 @@ from radnode.addresses import address_of
 from radnode.destinations.dimse_find import Found, finding
 from radnode.destinations.web_client import WebAddress
 from radnode.destinations.web_find import WebFinder
-from radnode.peers import Peer
+from radnode.peers.table import Peer
 from radnode.settings import Settings
 
 

@@ -11,7 +11,7 @@ from radnode import events, triage
 from radnode.database import Database
 from radnode.errors import RefusedError
 from radnode.events import Action
-from radnode.fhir_reports import device_of
+from radnode.fhir_server.reports import device_of
 from radnode.states import StudyState
 from radnode.tables import ReportRow, StudyRow
 from radnode.tables_triage import ReadingRow

@@ -21,7 +21,7 @@ from radnode.association_pdu import ConnectionEndedError, NothingCameError, PduR
 from radnode.association_serve import Session
 from radnode.association_services import Services
 from radnode.database import Database
-from radnode.peers import Admission, Peers
+from radnode.peers.table import Admission, Peers
 from radnode.sending import Sending, forget, pause_of
 from radnode.settings import Settings
 from radnode.store import Store

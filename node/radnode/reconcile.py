@@ -15,7 +15,7 @@ from radnode.audit import Act, Kind
 from radnode.database import Database
 from radnode.destinations.dimse_find import Found
 from radnode.errors import DeliveryError, RefusedError
-from radnode.peers import Peer, list_peers
+from radnode.peers.table import Peer, list_peers
 from radnode.query import Finder, querying
 from radnode.settings import Settings
 from radnode.states import StudyState

@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 import orjson
 
-from radnode import narrative_facts
 from radnode.abnormalities import as_reported
 from radnode.destinations import DICOM_KINDS
 from radnode.errors import WithheldError
-from radnode.narrative import draft, statements
-from radnode.narrative_words import CHINESE, ENGLISH
+from radnode.narrative import facts as narrative_facts
+from radnode.narrative.template import draft, statements
+from radnode.narrative.words import CHINESE, ENGLISH
 from radnode.profiles import Language, Plan
 from radnode.results import Previous, Result
 from radnode.settings import TriageRule

@@ -15,9 +15,10 @@ import orjson
 from sqlalchemy import Select, delete, select, update
 from sqlalchemy.orm import Session
 
-from radnode import commitment, fhir_transaction
+from radnode import commitment
 from radnode.destinations import NOTES, takes
 from radnode.faults import Point, crash_point
+from radnode.fhir_server import transaction as fhir_transaction
 from radnode.profiles import Omission
 from radnode.settings import Destination
 from radnode.states import DeliveryState

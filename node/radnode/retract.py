@@ -10,12 +10,13 @@ import orjson
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
-from radnode import addresses, capabilities, events, fhir_transaction, profiles, results
+from radnode import addresses, capabilities, events, profiles, results
 from radnode.database import Database
 from radnode.destinations import NOTES, PRIORITY, REJECTION, RETRACTION
 from radnode.errors import RefusedError
 from radnode.events import Action
 from radnode.faults import Point, crash_point
+from radnode.fhir_server import transaction as fhir_transaction
 from radnode.results import Result, StoredResult
 from radnode.settings import Settings
 from radnode.states import DeliveryState

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from radnode import peer
+from radnode.peers import peer
 from radnode.settings_access import Section
 
 AeTitle = Annotated[

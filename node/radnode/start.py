@@ -10,12 +10,13 @@ from types import FrameType
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
-from radnode import audit, migrations, peers
+from radnode import audit, migrations
 from radnode import settings as settings_module
 from radnode.database import Database, said
 from radnode.errors import NO_DATABASE, SettingsError
 from radnode.lifeline import die_with, die_with_parent
 from radnode.logs import log_to_stderr
+from radnode.peers import table as peers
 from radnode.settings import Settings
 
 RESTORING = ".restore"

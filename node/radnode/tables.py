@@ -6,12 +6,12 @@ Times are UTC epoch seconds (float): the same on SQLite and PostgreSQL, and free
 from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, Integer, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from radnode import tables_access as tables_access  # more tables, known by being imported
-from radnode import tables_fhir as tables_fhir  # more tables, known by being imported
-from radnode import tables_monitoring as tables_monitoring  # more tables, known by being imported
-from radnode import tables_narrative as tables_narrative  # more tables, known by being imported
-from radnode import tables_pacs as tables_pacs  # more tables, known by being imported
-from radnode import tables_triage as tables_triage  # more tables, known by being imported
+from radnode import tables_access as tables_access
+from radnode import tables_fhir as tables_fhir
+from radnode import tables_monitoring as tables_monitoring
+from radnode import tables_narrative as tables_narrative
+from radnode import tables_pacs as tables_pacs
+from radnode import tables_triage as tables_triage
 from radnode.table import UID as UID
 from radnode.table import Table as Table
 

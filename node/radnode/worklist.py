@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from radnode import abnormalities, listed, orders, readings, triage
 from radnode.database import Database
-from radnode.fhir_reports import device_of
+from radnode.fhir_server.reports import device_of
 from radnode.listed import AFTER_READING, recently
 from radnode.settings import Ageing, ClassRule, Settings, TriageRule
 from radnode.states import DeliveryState, JobState, StudyState

@@ -24,7 +24,7 @@ from radnode.association_pdu import (
     pdvs,
     response,
 )
-from radnode.peers import Admission
+from radnode.peers.table import Admission
 
 Pair = tuple[socket.socket, socket.socket]
 

@@ -34,7 +34,6 @@ from radnode import (
     events,
     fetches,
     modality_worklist,
-    peers,
     pipeline,
     prior_fetch,
     reconcile,
@@ -49,7 +48,8 @@ from radnode.database import Database
 from radnode.destinations.dimse_find import Found
 from radnode.errors import DeliveryError
 from radnode.outbox import Outbox
-from radnode.peer import Peer
+from radnode.peers import table as peers
+from radnode.peers.peer import Peer
 from radnode.prior_fetch import PriorFinder
 from radnode.settings import Destination, Priors, Settings
 from radnode.settings_access import Audit

@@ -10,8 +10,10 @@ from click.testing import CliRunner, Result
 from support import models
 from support.core import Node, dataset, encoded
 
-from radnode import cli_look, cli_run, complete, migrations, report
+from radnode import complete, migrations, report
 from radnode.cli import cli
+from radnode.commands import look as cli_look
+from radnode.commands import run as cli_run
 from radnode.database import Database
 from radnode.settings import Settings
 from radnode.states import DeliveryState

@@ -24,7 +24,7 @@ from radnode.database import Database
 from radnode.destinations.commit_data import event_information
 from radnode.errors import RefusedError
 from radnode.outbox import Outbox
-from radnode.peers import Peer, add_peer
+from radnode.peers.table import Peer, add_peer
 from radnode.settings import Deliver, Destination, Settings
 from radnode.tables import DeliveryRow, EventRow, InstanceRow, Table
 from radnode.tables_pacs import CommitmentRow, CommitRequestRow

@@ -7,7 +7,7 @@ from support.results import Ended, dicom_result, record
 
 from radnode import complete, pipeline
 from radnode.database import Database
-from radnode.peers import Peer, add_peer
+from radnode.peers.table import Peer, add_peer
 from radnode.sending import Sending, forget
 from radnode.states import JobState, StudyState
 from radnode.tables import InstanceRow, SendingRow

@@ -16,8 +16,9 @@ from support.models import card
 from support.objects import image
 from support.store import arrival_of
 
-from radnode import complete, fhir_transaction, report
+from radnode import complete, report
 from radnode.engine_child import infer
+from radnode.fhir_server import transaction as fhir_transaction
 from radnode.profiles import Plan
 from radnode.results import Previous, Result, report_of
 from radnode.store import Store

@@ -25,7 +25,7 @@ from radnode import settings as settings_module
 from radnode import start
 from radnode.errors import SettingsError
 from radnode.node_lock import TAKEN_S
-from radnode.peer import Peer
+from radnode.peers.peer import Peer
 from radnode.settings import Settings
 from radnode.web.metrics import NodeCollector
 from radnode.web.metrics_machine import Gpus

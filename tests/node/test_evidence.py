@@ -20,7 +20,7 @@ from radnode.destinations.dimse_find import Finder, Found
 from radnode.engine_child import said_provisional
 from radnode.errors import DeliveryError, RefusedError
 from radnode.evidence_ask import AGAIN_S, MOST, EvidenceAsker, count, due
-from radnode.peers import Peer, add_peer
+from radnode.peers.table import Peer, add_peer
 from radnode.states import StudyState
 from radnode.tables import DeliveryRow, InstanceRow, ResultRow, StudyRow
 from radnode.tables_pacs import EvidenceRow, FetchRow

@@ -24,7 +24,7 @@ from radnode.destinations.dimse_fetch import Brought
 from radnode.faults import Point
 from radnode.fetch_run import Fetcher
 from radnode.outbox import Outbox
-from radnode.peers import Peer
+from radnode.peers.table import Peer
 from radnode.settings import Deliver, Destination, Retention, Settings
 from radnode.states import StudyState
 from radnode.store import Store

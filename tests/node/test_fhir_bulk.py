@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from radnode import fhir_search, fhir_store, fhir_transaction, start
+from radnode import start
 from radnode.database import Database
 from radnode.errors import FhirError
-from radnode.fhir_store import Json, Stored
-from radnode.fhir_transaction import Writer
+from radnode.fhir_server import search as fhir_search
+from radnode.fhir_server import store as fhir_store
+from radnode.fhir_server import transaction as fhir_transaction
+from radnode.fhir_server.store import Json, Stored
+from radnode.fhir_server.transaction import Writer
 from radnode.settings import Settings
 
 VENDOR = Writer(source="vendor")

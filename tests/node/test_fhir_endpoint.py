@@ -16,9 +16,12 @@ from support.fhir_node import FhirNode, fhir_node
 from support.postgres import Postgres
 from support.results import bundle
 
-from radnode import fhir_reports, fhir_transaction, subscriptions, verdicts
+from radnode import verdicts
 from radnode.database import Database
-from radnode.fhir_store import Json
+from radnode.fhir_server import reports as fhir_reports
+from radnode.fhir_server import subscriptions
+from radnode.fhir_server import transaction as fhir_transaction
+from radnode.fhir_server.store import Json
 from radnode.settings import Deliver, TriageRule
 from radnode.states import StudyState
 from radnode.tables import ReportRow, StudyRow

@@ -12,7 +12,7 @@ from support.results import add_study, prepare
 
 from radnode import readings
 from radnode.database import Database
-from radnode.hl7_listen import take
+from radnode.hl7.listen import take
 from radnode.settings import Settings
 from radnode.settings_reading import ReadBy, Reading
 from radnode.tables import EventRow

@@ -15,9 +15,10 @@ from hl7.client import MLLPClient
 from sqlalchemy import select
 from support.results import add_study, prepare
 
-from radnode import hl7_orders, orders
+from radnode import orders
 from radnode.database import Database
-from radnode.hl7_listen import Listener, take
+from radnode.hl7 import orders as hl7_orders
+from radnode.hl7.listen import Listener, take
 from radnode.settings import Hl7, Settings
 from radnode.tables_triage import MessageRow, OrderRow
 from radnode.triage import Level

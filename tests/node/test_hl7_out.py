@@ -30,12 +30,13 @@ from v2fhir.hl7.parser import parse_bytes
 from v2fhir.mllp import Frame, ServerThread, bridge_handler
 from v2fhir.mllp import MLLPServer as BridgeServer
 
-from radnode import hl7_messages, notify, orders, report
+from radnode import notify, orders, report
 from radnode.breaker import Breaker
 from radnode.database import Database
 from radnode.deliver import Lane
 from radnode.destinations import PRIORITY, hl7_mllp, mail
 from radnode.errors import DeliveryError
+from radnode.hl7 import messages as hl7_messages
 from radnode.orders import Order
 from radnode.outbox import Outbox
 from radnode.settings import Destination, Settings

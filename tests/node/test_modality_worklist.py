@@ -15,8 +15,8 @@ from support.results import add_study, bundle
 
 from radnode import modality_worklist, orders, priorities
 from radnode.errors import RefusedError
-from radnode.hl7_listen import take
-from radnode.peers import Peer, add_peer
+from radnode.hl7.listen import take
+from radnode.peers.table import Peer, add_peer
 from radnode.tables import ReportRow
 from radnode.triage import Level
 from radnode.worklist import Entry, Reader

@@ -15,10 +15,11 @@ from support.language_model import LanguageModel, Raw, honest, language_model, t
 from support.pages import serving
 from support.results import prepare
 
-from radnode import narrate, narratives, verdicts
+from radnode import verdicts
 from radnode.database import Database
 from radnode.errors import SettingsError
-from radnode.narrative_facts import told
+from radnode.narrative import narrate, narratives
+from radnode.narrative.facts import told
 from radnode.serve import roles
 from radnode.settings import Settings
 from radnode.settings_narrative import Narrative

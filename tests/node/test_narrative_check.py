@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from support.fhir_reports import reports
 
-from radnode.narrative import draft, number, recognised, statements
-from radnode.narrative_check import Statement, check, read_answer
-from radnode.narrative_facts import Fact, Kind, Slot, Told, told
+from radnode.narrative.check import Statement, check, read_answer
+from radnode.narrative.facts import Fact, Kind, Slot, Told, told
+from radnode.narrative.template import draft, number, recognised, statements
 from radnode.verdicts import Ruling, Verdict
 from radnode_inference.findings import Code
 from radnode_inference.measure import HU, LONG_AXIS, ML, MM, PERCENT, SHORT_AXIS, VOLUME

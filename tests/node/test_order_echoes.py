@@ -9,8 +9,9 @@ import pytest
 from sqlalchemy import select
 from support.results import add_study, prepare
 
-from radnode import hl7_listen, notify, priorities
+from radnode import notify, priorities
 from radnode.database import Database
+from radnode.hl7 import listen as hl7_listen
 from radnode.outbox import Outbox
 from radnode.settings import Destination, Settings
 from radnode.tables import EventRow

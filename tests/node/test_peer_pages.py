@@ -12,12 +12,13 @@ from support.orthanc import free_ports
 from support.pages import serving
 from support.results import add_job, add_study, four, record
 
-from radnode import evidence, fetches, migrations, outbox, peers, reconcile
+from radnode import evidence, fetches, migrations, outbox, reconcile
 from radnode.cli import cli
 from radnode.database import Database
 from radnode.destinations.dimse_find import MOST, Finder, Found
 from radnode.errors import DeliveryError
-from radnode.peers import decide, list_peers
+from radnode.peers import table as peers
+from radnode.peers.table import decide, list_peers
 from radnode.settings import Destination, Settings
 from radnode.tables import DeliveryRow
 

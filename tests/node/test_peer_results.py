@@ -21,7 +21,7 @@ from radnode.cli import cli
 from radnode.database import Database
 from radnode.errors import SettingsError
 from radnode.outbox import Outbox
-from radnode.peers import Peer, add_peer, list_peers, remove_peer, sync_from_settings
+from radnode.peers.table import Peer, add_peer, list_peers, remove_peer, sync_from_settings
 from radnode.settings import Deliver, Destination, Settings, load
 from radnode.tables import DeliveryRow, EventRow
 

@@ -21,11 +21,14 @@ from support.receiver import wait_until
 from support.results import add_study
 from support.tls_front import tls_front
 
-from radnode import check, fetch_run, fetches, peer_changes, peer_steps, peer_ties
+from radnode import check, fetch_run, fetches
 from radnode.addresses import as_destination
 from radnode.cli import cli
-from radnode.peer_examine import NOT_ASKED, examine
-from radnode.peers import Admission, Peer, add_peer, decide, remove_peer
+from radnode.peers import changes as peer_changes
+from radnode.peers import steps as peer_steps
+from radnode.peers import ties as peer_ties
+from radnode.peers.examine import NOT_ASKED, examine
+from radnode.peers.table import Admission, Peer, add_peer, decide, remove_peer
 from radnode.settings import Settings
 from radnode.settings_access import Tls, with_certificates
 from radnode.tables import StudyRow

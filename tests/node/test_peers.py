@@ -7,8 +7,7 @@ from sqlalchemy import func, insert, select
 from support.receiver import wait_until
 
 from radnode.database import Database
-from radnode.peer_ties import wide
-from radnode.peers import (
+from radnode.peers.table import (
     ANOTHER_CERTIFICATE,
     MAX_REFUSALS,
     PLAIN,
@@ -26,6 +25,7 @@ from radnode.peers import (
     sync_from_settings,
     unheard,
 )
+from radnode.peers.ties import wide
 from radnode.settings import Peer as PeerSetting
 from radnode.settings import Receive, Settings
 from radnode.tables import RefusalRow, Table

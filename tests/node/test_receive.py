@@ -20,7 +20,7 @@ from support.objects import CT_IMAGE_STORAGE, dataset_of, encoded, image, write
 from support.receiver import Receiver, receiver, wait_until
 from support.wire import VERIFICATION, Wire, association_request
 
-from radnode.peers import Peer, add_peer, list_refusals
+from radnode.peers.table import Peer, add_peer, list_refusals
 
 ODD = Path(pydicom.data.__file__).parent / "test_files"
 

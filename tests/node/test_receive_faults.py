@@ -18,7 +18,7 @@ from support.receiver import Receiver, receiver, wait_until
 from support.wire import Wire, association_request, pdv, store_command
 
 from radnode.faults import Point
-from radnode.peers import REFRESH_S
+from radnode.peers.table import REFRESH_S
 from radnode.receive_child import STRANGERS, TEMPORARY_CONGESTION
 from radnode.tables import SendingRow
 

@@ -12,8 +12,9 @@ import pytest
 from support.fhir_server import FhirServer
 from support.findings import Scene, findings, scene
 
-from radnode import hl7_messages, report, results
+from radnode import report, results
 from radnode.destinations import open_destination, takes
+from radnode.hl7 import messages as hl7_messages
 from radnode.outbox import Delivery
 from radnode.profiles import Plan
 from radnode.results import Previous, Result

@@ -17,8 +17,9 @@ from support.findings import MODEL, findings, lesion, scene
 from support.pages import serving
 from support.results import add_job, prepare, record
 
-from radnode import narratives, report, results, verdicts
+from radnode import report, results, verdicts
 from radnode.database import Database
+from radnode.narrative import narratives
 from radnode.results import report_id
 from radnode.settings import Settings
 from radnode.tables import DeliveryRow, ReportRow, ResultRow, StudyRow

@@ -11,7 +11,7 @@ from support.pages import serving
 from support.results import prepare
 from support.viewers import ROOT, chromium, fetched
 
-from radnode import narrate
+from radnode.narrative import narrate
 from radnode.settings import Settings
 from radnode.settings_narrative import Narrative
 

@@ -11,7 +11,7 @@ from support.results import Ended, dicom_file, dicom_result, fhir_result, record
 
 from radnode import resend, results
 from radnode.destinations import REJECTION
-from radnode.fhir_transaction import references
+from radnode.fhir_server.transaction import references
 from radnode.outbox import Outbox
 from radnode.resend import OVERTAKEN
 from radnode.retract import by_person, drop_findings

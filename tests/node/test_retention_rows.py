@@ -8,8 +8,9 @@ from click.testing import CliRunner
 from sqlalchemy import select
 from support.core import Node
 
-from radnode import fhir_store, retention_rows
+from radnode import retention_rows
 from radnode.cli import cli
+from radnode.fhir_server import store as fhir_store
 from radnode.retention_rows import Old
 from radnode.settings import Retention, Settings
 from radnode.tables_access import AuditRow

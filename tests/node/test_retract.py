@@ -10,10 +10,12 @@ from sqlalchemy import select, update
 from support.core import STUDY, Node
 from support.results import Ended, four, record
 
-from radnode import fhir_search, fhir_store, jobs, outbox, pipeline, results, routing
+from radnode import jobs, outbox, pipeline, results, routing
 from radnode.cli import cli
-from radnode.cli_retract import REASONS as ON_THE_COMMAND_LINE
+from radnode.commands.retract import REASONS as ON_THE_COMMAND_LINE
 from radnode.errors import RefusedError
+from radnode.fhir_server import search as fhir_search
+from radnode.fhir_server import store as fhir_store
 from radnode.retract import REASONS, by_person
 from radnode.route import Route, not_chosen, nothing
 from radnode.settings import Destination

@@ -25,7 +25,7 @@ from radnode.destinations.dimse_find import Found
 from radnode.errors import DeliveryError, RefusedError
 from radnode.fetch_run import Fetcher, fetch
 from radnode.fetches import RECENT_S
-from radnode.peers import Peer, add_peer
+from radnode.peers.table import Peer, add_peer
 from radnode.prior_fetch import AGAIN_S, PriorFinder, fitting, months_before
 from radnode.settings import Deliver, Destination, Priors, Settings
 from radnode.store import Store

@@ -222,7 +222,7 @@ def test_a_policy_as_text_is_the_policy() -> None:
 
 
 def test_a_policy_file_for_the_command_may_have_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from radnode.cli_triage import policy_of
+    from radnode.commands.triage import policy_of
 
     monkeypatch.setattr("radnode.settings.load", lambda: Settings(data=tmp_path, ageing=Ageing(stat_min=7)))
     file = tmp_path / "policy.toml"

@@ -21,7 +21,7 @@ from support.receiver import wait_until
 from support.store import arrival_of, files, open_store, rows, settings_for
 
 from radnode import complete
-from radnode.peers import Peer, add_peer, list_refusals, remove_peer
+from radnode.peers.table import Peer, add_peer, list_refusals, remove_peer
 from radnode.sending import WEB
 from radnode.settings import Settings
 from radnode.store import Store

@@ -23,7 +23,7 @@ from support.receiver import Receiver, receiver, wait_until
 from radnode import check, start, tls
 from radnode.destinations import open_destination
 from radnode.errors import DeliveryError, SettingsError
-from radnode.peers import ANOTHER_CERTIFICATE, Peer, add_peer, list_refusals
+from radnode.peers.table import ANOTHER_CERTIFICATE, Peer, add_peer, list_refusals
 from radnode.settings import Destination, Settings, Web, load
 from radnode.settings_access import Tls
 from radnode.web.app import configuration, encryption

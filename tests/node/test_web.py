@@ -18,8 +18,9 @@ from support.pages import serving
 from support.postgres import Postgres
 from support.results import add_study, prepare
 
-from radnode import fhir_search, studies
+from radnode import studies
 from radnode.cli import cli
+from radnode.fhir_server import search as fhir_search
 from radnode.settings import Settings, TriageRule, Web
 from radnode.tables import DeliveryRow, InstanceRow, ReportRow, ResultRow, StudyRow
 from radnode.web import views

@@ -13,7 +13,7 @@ from support.weights import bring
 
 from radnode import shadow, weights_use
 from radnode.cli import cli
-from radnode.cli_weights import card_of, free_number
+from radnode.commands.weights import card_of, free_number
 from radnode.database import Database
 from radnode.engine import Engine
 from radnode.settings import Condition, Destination, Rule, Settings, load

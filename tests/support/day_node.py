@@ -13,8 +13,8 @@ from hl7.client import MLLPClient
 from support.day import NEVER, Case, Plan, Said, in_order, place
 from support.node_process import TestNode
 
-from radnode.demo_node import NodeProcess
-from radnode.demo_send import Image, send
+from radnode.demo.node import NodeProcess
+from radnode.demo.send import Image, send
 
 ROW = re.compile(r'<tr class="level-(\w+)" data-key="([0-9.]+)".*?name="revision" value="(\d+)"', re.DOTALL)
 FHIR = {"Content-Type": "application/fhir+json"}

@@ -10,8 +10,9 @@ from sqlalchemy import select, update
 from support.findings import MODEL, Scene, findings, lesion, scene
 from support.results import Ended, add_job, add_study, prepare, record
 
-from radnode import peers, report
+from radnode import report
 from radnode.database import Database
+from radnode.peers import table as peers
 from radnode.settings import Destination, Settings
 from radnode.tables import DeliveryRow, EventRow, InstanceRow, RouteRow
 from radnode_inference.findings import Findings

@@ -24,8 +24,8 @@ from support.objects import encoded, image, write
 from support.pages import serving
 from support.wire import CT_IMAGE_STORAGE, VERIFICATION, association_request, command, pdv, store_command
 
-from radnode import hl7_listen, start
 from radnode import settings as settings_module
+from radnode import start
 from radnode.association_services import (
     AVAILABILITY,
     C_FIND_RQ,
@@ -37,8 +37,9 @@ from radnode.association_services import (
 from radnode.database import Database
 from radnode.destinations.commit_data import COMMITMENT
 from radnode.errors import SettingsError, StoreError
+from radnode.hl7 import listen as hl7_listen
 from radnode.modality_worklist import FIND as WORKLIST
-from radnode.peers import Peer, add_peer
+from radnode.peers.table import Peer, add_peer
 from radnode.receive_child import Child, Slots
 from radnode.settings import Settings
 from radnode.store_check import Arrival, identify

@@ -16,7 +16,7 @@ from sqlalchemy import select
 from support.orthanc import Orthanc
 
 from radnode.database import Database
-from radnode.demo_node import NodeError, NodeProcess
+from radnode.demo.node import NodeError, NodeProcess
 from radnode.settings import Settings
 from radnode.states import DeliveryState, StudyState
 from radnode.tables import DeliveryRow, EventRow, InstanceRow, JobRow, ResultRow, RouteRow, StudyRow, Table

@@ -7,6 +7,6 @@
 Starting it without Orthanc installed raises PacsError: the test fails, it is never skipped.
 """
 
-from radnode.demo_pacs import AE_TITLE, Orthanc, PacsError, free_ports
+from radnode.demo.pacs import AE_TITLE, Orthanc, PacsError, free_ports
 
 __all__ = ["AE_TITLE", "Orthanc", "PacsError", "free_ports"]

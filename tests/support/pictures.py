@@ -15,8 +15,8 @@ from support.orthanc import Orthanc
 from support.pages import serving
 from support.viewers import CHROMIUM
 
-from radnode import peers
-from radnode.peers import Peer
+from radnode.peers import table as peers
+from radnode.peers.table import Peer
 
 WIDTH, HEIGHT = 1300, 900
 COLOURS = 128

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from radnode.demo_send import Image, send
+from radnode.demo.send import Image, send
 from radnode.errors import DeliveryError
 from radnode_inference.header import walk
 

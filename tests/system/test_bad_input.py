@@ -14,7 +14,7 @@ from support.orthanc import Orthanc
 from support.sending import PatientSender, dataset_bytes
 from support.studies import Sample, small_breast, small_chest
 
-from radnode.demo_send import send
+from radnode.demo.send import send
 from radnode.errors import DeliveryError
 from radnode.states import DeliveryState, JobState
 from radnode.tables import DeliveryRow, InstanceRow, JobRow, RouteRow

@@ -15,8 +15,8 @@ from support.results import add_job, add_study, four, record
 
 from radnode import reconcile
 from radnode.fetch_run import fetch
-from radnode.peer_examine import examine
-from radnode.peers import Peer, add_peer
+from radnode.peers.examine import examine
+from radnode.peers.table import Peer, add_peer
 from radnode.settings import Deliver, Destination, Settings
 from radnode.settings_access import Tls, with_certificates
 from radnode.store import Store

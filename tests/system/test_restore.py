@@ -19,7 +19,7 @@ from support.undisturbed import ONE_MODEL
 
 from radnode import audit
 from radnode.database import Database
-from radnode.demo_send import Image, send
+from radnode.demo.send import Image, send
 from radnode.errors import DeliveryError
 from radnode.settings import Settings
 from radnode.states import CommitmentState, DeliveryState, JobState, StudyState

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 import hl7
 
-from radnode import hl7_messages
 from radnode.destinations import PRIORITY, Outgoing
 from radnode.errors import DeliveryError
-from radnode.hl7_orders import value
+from radnode.hl7 import messages as hl7_messages
+from radnode.hl7.orders import value
 from radnode.settings import Destination as Address
 
 START, END = b"\x0b", b"\x1c\x0d"

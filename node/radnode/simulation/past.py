@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
-from radnode import fhir_store, triage
+from radnode import triage
+from radnode.fhir_server import store as fhir_store
 from radnode.tables import ReportRow
 from radnode.tables_fhir import ResourceRow
 from radnode.triage import Report

@@ -16,7 +16,7 @@ from python_multipart.exceptions import FormParserError, MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from radnode.errors import StoreError
-from radnode.peers import Peers
+from radnode.peers.table import Peers
 from radnode.refusals import Glimpse
 from radnode.sending import WEB, Sending, pause_of
 from radnode.settings import Settings

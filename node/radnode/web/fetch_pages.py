@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from radnode import fetches, reconcile
 from radnode.database import Database
 from radnode.errors import DeliveryError, RefusedError
-from radnode.peers import list_peers
+from radnode.peers.table import list_peers
 from radnode.settings import Settings
 from radnode.store_check import is_uid
 from radnode.tables_pacs import UnseenRow

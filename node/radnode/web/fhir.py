@@ -12,13 +12,16 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from radnode import audit_search, fhir_search, fhir_store, fhir_subjects
-from radnode import fhir_transaction as transactions
+from radnode import audit_search
 from radnode.database import Database
 from radnode.errors import FhirError
-from radnode.fhir_search import Page, Pairs
-from radnode.fhir_store import Json, Stored
-from radnode.fhir_transaction import Writer
+from radnode.fhir_server import search as fhir_search
+from radnode.fhir_server import store as fhir_store
+from radnode.fhir_server import subjects as fhir_subjects
+from radnode.fhir_server import transaction as transactions
+from radnode.fhir_server.search import Page, Pairs
+from radnode.fhir_server.store import Json, Stored
+from radnode.fhir_server.transaction import Writer
 from radnode.settings import Settings
 from radnode.web.fhir_answer import UNFIT, answer, guarded, handed_over, said
 from radnode.web.fhir_capability import capability

@@ -12,7 +12,7 @@ from fastapi.responses import Response
 from sqlalchemy.exc import DataError
 
 from radnode.errors import FhirError
-from radnode.fhir_store import Json, Stored
+from radnode.fhir_server.store import Json, Stored
 
 MEDIA_TYPE = "application/fhir+json"
 UNFIT = "A value cannot be kept: it is too long, or holds a NUL character."

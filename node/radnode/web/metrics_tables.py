@@ -10,8 +10,9 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
 from sqlalchemy import func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from radnode import fhir_unplaced, scores
+from radnode import scores
 from radnode.events import Action
+from radnode.fhir_server import unplaced as fhir_unplaced
 from radnode.states import DeliveryState, JobState, StudyState
 from radnode.tables import DeliveryRow, EventRow, JobRow, RefusalRow, ReportRow, StudyRow
 

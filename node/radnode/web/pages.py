@@ -8,18 +8,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form, HTTPException, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
-from radnode import (
-    addresses,
-    narrative_page,
-    narratives,
-    readings,
-    resend,
-    results,
-    series_names,
-    studies,
-    verdicts,
-)
+from radnode import addresses, readings, resend, results, series_names, studies, verdicts
 from radnode.database import Database
+from radnode.narrative import narratives
+from radnode.narrative import page as narrative_page
 from radnode.results import StoredResult
 from radnode.settings import Settings
 from radnode.store import Store

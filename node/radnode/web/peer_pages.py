@@ -8,10 +8,13 @@ from fastapi import APIRouter, Form, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pydantic import TypeAdapter, ValidationError
 
-from radnode import addresses, breaker, capabilities, outbox, peer_changes, peer_ties, peers, profiles, resend, tls
+from radnode import addresses, breaker, capabilities, outbox, profiles, resend, tls
 from radnode.database import Database
-from radnode.peer import PROFILE, REFERENCES, RIGHTS, WAYS, Peer
-from radnode.peer_examine import examine
+from radnode.peers import changes as peer_changes
+from radnode.peers import table as peers
+from radnode.peers import ties as peer_ties
+from radnode.peers.examine import examine
+from radnode.peers.peer import PROFILE, REFERENCES, RIGHTS, WAYS, Peer
 from radnode.settings import AeTitle, Settings
 from radnode.settings import Peer as PeerSetting
 from radnode.settings_peers import what_is_wrong

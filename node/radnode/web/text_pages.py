@@ -10,13 +10,16 @@ from fastapi.responses import RedirectResponse, Response
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from radnode import confirmations, narrative_cases, narrative_page, narratives, verdicts
+from radnode import confirmations, verdicts
 from radnode.confirmations import Confirmation
 from radnode.database import Database
 from radnode.errors import RefusedError
-from radnode.narrative_page import ReportText
-from radnode.narrative_words import Language
-from radnode.narratives import TEXT_LENGTH, Narrative, Step
+from radnode.narrative import cases as narrative_cases
+from radnode.narrative import narratives
+from radnode.narrative import page as narrative_page
+from radnode.narrative.narratives import TEXT_LENGTH, Narrative, Step
+from radnode.narrative.page import ReportText
+from radnode.narrative.words import Language
 from radnode.settings import Settings
 from radnode.tables import ReportRow, StudyRow
 from radnode.verdicts import Ruling

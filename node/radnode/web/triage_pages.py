@@ -6,9 +6,10 @@ from typing import Annotated
 from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from radnode import fhir_unplaced, policies, policy_shadow, priorities
+from radnode import policies, policy_shadow, priorities
 from radnode.database import Database
 from radnode.errors import RefusedError, as_sentence
+from radnode.fhir_server import unplaced as fhir_unplaced
 from radnode.priorities import MAX_COMMENT
 from radnode.settings import Settings
 from radnode.triage import Level

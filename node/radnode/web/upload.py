@@ -19,7 +19,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, StreamingResponse
 
 from radnode.errors import StoreError
-from radnode.peers import Peers
+from radnode.peers.table import Peers
 from radnode.settings import Settings
 from radnode.settings_access import LOOPBACK
 from radnode.store import MB, Store

@@ -11,8 +11,8 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from pydicom.uid import UID
 
-from radnode import narrative_words
-from radnode.narratives import Step
+from radnode.narrative import words as narrative_words
+from radnode.narrative.narratives import Step
 from radnode.settings import Settings, Viewer
 from radnode.shadow import in_words
 from radnode.states import StudyState

@@ -1,0 +1,1 @@
+"""`radnode demo`: generated studies on their whole way, through a node and a PACS of its own."""
