@@ -52,9 +52,15 @@ def settle(database: Database, settings: Settings, *, since: float) -> int:
     return completeness.settle(database, settings, since=since, now=time.time())
 
 
-def complete(database: Database, evidence_wait_s: float = 0.0, *, priors: bool = False) -> tuple[str, ...]:
-    """study -> complete study: those that were quiet long enough, and that nobody says is not whole (so long at most)."""
-    return completeness.complete(database, now=time.time(), evidence_wait_s=evidence_wait_s, priors=priors)
+def complete(
+    database: Database, evidence_wait_s: float = 0.0, *, priors: bool = False, now: float | None = None
+) -> tuple[str, ...]:
+    """study -> complete study: those that were quiet long enough, and that nobody says is not whole (so long at most).
+
+    now: a time at which the clock was known to be right; a jump since then makes nothing look quiet.
+    """
+    now = time.time() if now is None else min(now, time.time())
+    return completeness.complete(database, now=now, evidence_wait_s=evidence_wait_s, priors=priors)
 
 
 def route(database: Database, settings: Settings, cards: Sequence[ModelCard] | None = None) -> int:

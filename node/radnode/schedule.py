@@ -91,8 +91,9 @@ class Clock:
 
     def turn(self) -> None:
         """One turn: settle, complete, route. Each crank turns also when the one before it failed."""
+        known, now = self._since, time.time()
         self._guarded("clock", self.look_at_the_clock)
-        if self._jumped:  # and not yet put right: a part of a study would look complete
+        if self._jumped or self._since != known:  # a part of a study would look complete
             return
         if self._database_failed and self._guarded("hold", self.hold) is None:
             return
@@ -101,7 +102,7 @@ class Clock:
             self._guarded("settle", lambda: pipeline.settle(self._database, self._settings, since=self._since))
         wait_s = self._settings.complete.evidence_wait_s
         priors = bool(self._settings.priors.peer)
-        completed = self._guarded("complete", lambda: pipeline.complete(self._database, wait_s, priors=priors))
+        completed = self._guarded("complete", lambda: pipeline.complete(self._database, wait_s, priors=priors, now=now))
         if news or completed:
             self._guarded("route", lambda: pipeline.route(self._database, self._settings, self._cards))
 

@@ -68,6 +68,23 @@ def test_a_clock_that_is_set_forward_does_not_make_a_part_look_complete(node: No
             assert wait_until_routed(node, 60) > 4.0
 
 
+@pytest.mark.parametrize("hours", [24, -24])
+def test_a_clock_that_is_set_in_the_middle_of_a_turn_makes_nothing_look_complete(
+    node: Node, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    """Just after the turn has looked at the clock."""
+    node.settings = node.settings.model_copy(update={"complete": Complete(quiet_s=5.0)})
+    running = Clock(node.settings, node.database, ())
+    node.arrive(time.time())
+    set_to = time_machine.travel(datetime.now(UTC) + timedelta(hours=hours))
+    monkeypatch.setattr(running, "look_at_the_clock", set_to.start)
+    try:
+        running.turn()
+    finally:
+        set_to.stop()
+    assert state(node) == StudyState.RECEIVING
+
+
 def test_a_clock_that_is_set_forward_by_years_deletes_nothing(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     turns: list[str] = []
     monkeypatch.setattr(retention, "turn", lambda *_: turns.append("images"))
