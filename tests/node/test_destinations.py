@@ -17,6 +17,7 @@ from support.storage_scp import storage_scp
 
 from radnode import results
 from radnode.destinations import BY_CHOICE, DICOM_KINDS, NOTES, TAKES, dimse, open_destination, takes
+from radnode.destinations.caller import Caller
 from radnode.destinations.dimse import judge
 from radnode.errors import DeliveryError
 from radnode.outbox import Delivery
@@ -142,6 +143,33 @@ def test_a_called_ae_that_is_not_known_there_is_tried_again(tmp_path: Path) -> N
         with pytest.raises(DeliveryError, match="Called AE title not recognised") as e:
             send(address, deliveries(tmp_path, [dicom_result("sr", STUDY, "A")]))
     assert not e.value.permanent
+
+
+def test_a_refusal_that_comes_before_anybody_looks_is_told_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pynetdicom asks whether it is connected when the connection opens: too late, where refusal and end were quicker."""
+
+    class Late(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            opened = super().wait(timeout)
+            while association.dul.state_machine.current_state != "Sta1":
+                time.sleep(0.01)
+            return opened
+
+    def create(self: Caller, assoc: Any, address: Any, tls_args: Any) -> Any:
+        nonlocal association
+        association, opened = assoc, made(self, assoc, address, tls_args)
+        opened._ready = Late()
+        return opened
+
+    association: Any = None
+    made = Caller._create_socket
+    monkeypatch.setattr(Caller, "_create_socket", create)
+    with storage_scp([Comprehensive3DSRStorage], only_as="STRICT") as there:
+        address = there.model_copy(update={"ae_title": "OTHER"})
+        with pytest.raises(DeliveryError, match="Called AE title not recognised"):
+            send(address, deliveries(tmp_path, [dicom_result("sr", STUDY, "A")]))
 
 
 def test_nobody_listening_is_tried_again(tmp_path: Path) -> None:

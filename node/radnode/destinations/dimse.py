@@ -2,9 +2,10 @@
 
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 import pydicom
@@ -12,6 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import _config, evt
+from pynetdicom.pdu_primitives import A_ASSOCIATE
 
 from radnode.destinations import Outgoing, sop_class_name
 from radnode.destinations.caller import CONNECT_S, Caller, tls_args, tls_problem
@@ -79,9 +81,8 @@ class Pacs:
 
     def _why_not(self, association: Any) -> str:
         """Why there is no association, in words. Never permanent: an administrator adds the AE title, and it works."""
-        if association.is_rejected:
-            primitive = association.acceptor.primitive
-            return f"association rejected: {primitive.reason_str} ({primitive.source_str})"
+        if (refused := refusal(association)) is not None:
+            return f"association rejected: {refused.reason_str} ({refused.source_str})"
         try:
             socket.create_connection((self.address.host, self.address.port), timeout=CONNECT_S).close()
         except OSError as e:
@@ -123,6 +124,17 @@ class StoreAssociation:
         result = 3 if 3 in refused else max(refused)
         words = f"{sop_class_name(sop_class_uid)}: {CONTEXT_RESULT.get(result, 'refused')}"
         return NotTakenError(words, sop_class_uid) if result in (3, 4) else DeliveryError(words)
+
+
+def refusal(association: Any) -> Any:
+    """The A-ASSOCIATE-RJ, or None. A refusal that came before pynetdicom looked whether it is connected stays in its queue."""
+    if association.is_rejected:
+        return association.acceptor.primitive
+    with suppress(Empty):
+        while (came := association.dul.to_user_queue.get_nowait()) is not None:
+            if isinstance(came, A_ASSOCIATE) and came.result:
+                return came
+    return None
 
 
 def hang_up(association: Any) -> None:
