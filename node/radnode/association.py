@@ -5,7 +5,7 @@ Knows nothing of files. PS3.8 sections 7.1 and 9.3.2 to 9.3.4, PS3.7 annex D.3.
 
 import socket
 import struct
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from pydicom.uid import UID
@@ -108,8 +108,8 @@ def parse_request(body: bytes) -> A_ASSOCIATE:
     """The request as pynetdicom's primitive. Raises ProtocolError, whatever is wrong with the bytes."""
     try:
         pdu = A_ASSOCIATE_RQ()
-        plain = understood(body)
-        pdu.decode(b"\x01\x00" + len(plain).to_bytes(4, "big") + plain)
+        body = understood(body)
+        pdu.decode(b"\x01\x00" + len(body).to_bytes(4, "big") + body)
         request = pdu.to_primitive()
         request.protocol_version = pdu.protocol_version
     except Exception as e:  # pynetdicom raises what its decoders happen to raise
@@ -120,22 +120,30 @@ def parse_request(body: bytes) -> A_ASSOCIATE:
 def understood(body: bytes) -> bytes:
     """The request without items of types that are not defined, which are skipped (PS3.8 section 9.3.1), and with AE titles
     padded by blanks, where old systems pad with NUL."""
+    if len(body) < 68:
+        return body
     titles = (body[at : at + 16].rstrip(b"\0 ").ljust(16) for at in (4, 20))
-    return body[:4] + b"".join(titles) + body[36:68] + known(body[68:], ITEMS) if len(body) >= 68 else body
+    return body[:4] + b"".join(titles) + body[36:68] + b"".join(map(plain, known(body[68:], ITEMS)))
 
 
-def known(items: bytes, types: Collection[int]) -> bytes:
-    """The items of these types, those inside the User Information too; one that is cut off is left to the decoder."""
-    found, at = b"", 0
+def plain(item: bytes) -> bytes:
+    """A whole User Information without the items in it that are not defined; every other item as it is."""
+    if len(item) < ITEM.size or ITEM.unpack_from(item) != (USER_INFORMATION, len(item) - ITEM.size):
+        return item
+    inner = b"".join(known(item[ITEM.size :], USER_ITEMS))
+    return ITEM.pack(USER_INFORMATION, len(inner)) + inner
+
+
+def known(items: bytes, types: Collection[int]) -> Iterator[bytes]:
+    """The items of these types; what is cut off in its header is left to the decoder."""
+    at = 0
     while at + ITEM.size <= len(items):
         kind, length = ITEM.unpack_from(items, at)
-        item = items[at : at + ITEM.size + length]
-        if kind == USER_INFORMATION and len(item) == ITEM.size + length:
-            inner = known(item[ITEM.size :], USER_ITEMS)
-            item = ITEM.pack(kind, len(inner)) + inner
-        found += item if kind in types else b""
+        if kind in types:
+            yield items[at : at + ITEM.size + length]
         at += ITEM.size + length
-    return found + items[at:]
+    if at < len(items):
+        yield items[at:]
 
 
 def judge(request: A_ASSOCIATE, admit: Admit) -> tuple[int, int, int] | None:
