@@ -5,11 +5,10 @@ person confirmed, and every version of what was taken back. What is still to be 
 Each deletion is a row of the audit; the audit itself is deleted by nothing.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Select, delete, func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import aliased
 
 from radnode import audit
 from radnode.audit import Act, Kind
@@ -44,29 +43,28 @@ def plan(database: Database, settings: Settings, now: float) -> Old:
 
 
 def turn(database: Database, settings: Settings, now: float) -> Old:
-    """Let go what may go, the oldest first, in small transactions; how many of each."""
-    gone = [0, 0]
+    """Let go what may go, the oldest first; how many of each."""
     messages, versions = queries(settings, now)
-    for which, (query, key) in enumerate(((messages, MessageRow.id), (versions, ResourceRow.id))):
-        for _ in range(MOST):
-            with database.transaction() as session:
-                ids = session.scalars(query.order_by(key).limit(AT_ONCE)).all()
-                let_go(session, which, ids)
-            gone[which] += len(ids)
-            if len(ids) < AT_ONCE:
-                break
-    return Old(messages=gone[0], versions=gone[1])
+    return Old(
+        messages=let_go(database, MessageRow, messages, "HL7 messages"),
+        versions=let_go(database, ResourceRow, versions, "earlier versions of FHIR resources"),
+    )
 
 
-def let_go(session: Session, which: int, ids: Sequence[int]) -> None:
-    """Delete these rows, and say so in the audit, in the caller's transaction."""
-    if not ids:
-        return
-    table = (MessageRow, ResourceRow)[which]
-    session.execute(delete(table).where(table.id.in_(ids)))
-    what = ("HL7 messages", "earlier versions of FHIR resources")[which]
-    detail = f"{len(ids)} {what} (rows {min(ids)} to {max(ids)}) were older than the settings keep them"
-    audit.note(session, Act(kind=Kind.CHANGED, action="retention", detail=detail))
+def let_go(database: Database, table: type[MessageRow | ResourceRow], old: Select[int], what: str) -> int:
+    """Delete these rows in small transactions, each of which says so in the audit; how many."""
+    gone = 0
+    for _ in range(MOST):
+        with database.transaction() as session:
+            ids = session.scalars(old.order_by(table.id).limit(AT_ONCE)).all()
+            if ids:
+                session.execute(delete(table).where(table.id.in_(ids)))
+                detail = f"{len(ids)} {what} (rows {min(ids)} to {max(ids)}) were older than the settings keep them"
+                audit.note(session, Act(kind=Kind.CHANGED, action="retention", detail=detail))
+        gone += len(ids)
+        if len(ids) < AT_ONCE:
+            break
+    return gone
 
 
 def queries(settings: Settings, now: float) -> tuple[Select[int], Select[int]]:
