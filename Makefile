@@ -28,12 +28,12 @@ help:
 	@echo "make serve       set up and keep a node running (settings: radnode.toml)"
 	@echo "make test        set up, check, and run every test"
 	@echo "make check       formatting, lint, types, import contracts, bandit, rules of the project"
-	@echo "make faults      kill -9 at every boundary and at random times, and everything else that goes wrong (ROUNDS=20 KILLS=200 SEED=1)"
+	@echo "make faults      kill -9 at every boundary and at random times, and everything else that goes wrong (ROUNDS=20 KILLS=200 COURSES=300 SEED=1)"
 	@echo "make fuzz        spoiled bytes for the listener, the readers, STOW, HL7, FHIR and the settings (RUNS=3000 SEED=1)"
 	@echo "make day         320 studies through a node in a quarter of an hour, against the policy and the simulation"
 	@echo "make docs        build the documentation as a site in site/; make pictures: take its pictures anew"
 	@echo "make train-demo  train the demonstration weights again"
-	@echo "make audit       bandit and pip-audit; make sbom: what is installed, as CycloneDX"
+	@echo "make audit       bandit and pip-audit (ADVISORIES=FOLDER: without a network); make sbom: what is installed, as CycloneDX"
 	@echo "make deploy-image as root: build deploy's image without Docker and run it beside PostgreSQL and Orthanc (FOLDER=.venv/image)"
 	@echo "make deploy-check hadolint, the schemas of Compose and Kubernetes"
 	@echo "make api-fuzz    schemathesis against the API, many examples (EXAMPLES=300)"
@@ -60,9 +60,10 @@ check: setup $(BANDIT)
 
 faults: setup packages
 	@RADNODE_FAULT_ROUNDS=$(or $(ROUNDS),20) RADNODE_FAULT_KILLS=$(or $(KILLS),200) RADNODE_FAULT_SEED=$(or $(SEED),1) \
+	  RADNODE_FAULT_COURSES=$(or $(COURSES),300) \
 	  $(BIN)/python -m pytest -s tests/system/test_faults.py tests/system/test_campaign.py tests/system/test_kill.py \
 	  tests/system/test_bad_input.py tests/node/test_receive_faults.py tests/node/test_fault_points.py tests/node/test_commitment.py \
-	  tests/node/test_store_recover.py --timeout 7200 $(ARGS)
+	  tests/node/test_store_recover.py tests/node/test_any_order.py --timeout 7200 $(ARGS)
 
 fuzz: setup packages
 	@RADNODE_FUZZ_RUNS=$(or $(RUNS),3000) RADNODE_FUZZ_SEED=$(or $(SEED),1) \
@@ -72,14 +73,19 @@ day: setup
 	@$(BIN)/python benchmarks/day.py $(ARGS)
 
 .PHONY: audit sbom api-fuzz deploy-check deploy-image pictures
-audit: setup $(AUDIT) $(BANDIT)
+audit: setup $(if $(ADVISORIES),,$(AUDIT)) $(BANDIT)
 	@echo "bandit (what it is not asked for: deploy/bandit.yaml)"
 	@$(BANDIT) -q -c deploy/bandit.yaml -r $(SOURCES)
-	@echo "pip-audit: each locked package against the advisories (needs the network)"
 	@{ cat requirements.lock; echo "$(TORCH)"; } > $(VENV)/audit/locked.txt; rm -f $(VENV)/audit/found.json
-	@$(VENV)/audit/bin/pip-audit --requirement $(VENV)/audit/locked.txt --no-deps --disable-pip --format json \
+ifdef ADVISORIES
+	@echo "Each locked package against the advisories in $(ADVISORIES)"
+	@$(BIN)/python deploy/advisories.py $(VENV)/audit/locked.txt "$(ADVISORIES)" deploy/advisories.yaml
+else
+	@echo "pip-audit: each locked package against the advisories (needs the network)"
+	@timeout 300 $(VENV)/audit/bin/pip-audit --requirement $(VENV)/audit/locked.txt --no-deps --disable-pip --format json \
 	  --output $(VENV)/audit/found.json > $(VENV)/audit/log.txt 2>&1 || true
 	@$(BIN)/python deploy/audit.py $(VENV)/audit/found.json
+endif
 
 sbom: setup $(AUDIT)
 	@$(VENV)/audit/bin/cyclonedx-py environment $(BIN)/python --output-format JSON --output-file $(VENV)/sbom.json
