@@ -73,7 +73,7 @@ class Coarse:
 
     @classmethod
     def of(cls, volume: Volume, mm: float) -> "Coarse":
-        factors = [max(1, round(mm / s)) for s in volume.spacing]
+        factors = [min(max(1, round(mm / s)), n) for s, n in zip(volume.spacing, volume.shape, strict=True)]
         shape = [n // f * f for n, f in zip(volume.shape, factors, strict=True)]
         cut = volume.voxels[: shape[0], : shape[1], : shape[2]]
         s, r, c = (n // f for n, f in zip(shape, factors, strict=True))

@@ -40,8 +40,10 @@ class Strongest:
 
     @classmethod
     def of(cls, packed: Tensor, classes: int, box: Box) -> "Strongest":
-        """From what `pack` made, (2 · kept, i, j, k)."""
+        """From what `pack` made, (2 · kept, i, j, k). Raises ValueError where a share is no number: no class is strongest there."""
         kept = packed.shape[0] // 2
+        if not bool(torch.isfinite(packed[kept:]).all()):
+            raise ValueError("the network answered with values that are no numbers")
         return cls(labels=packed[:kept].to(torch.uint8), shares=packed[kept:], classes=classes, box=box)
 
     def share(self, channel: int) -> Tensor:

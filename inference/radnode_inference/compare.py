@@ -15,6 +15,7 @@ from radnode_inference.header import Header
 from radnode_inference.match import contrast_of, kernel_of, thickness_of
 from radnode_inference.measure import GRAM, HU, ML, MM, PERCENT, VOLUME, centroid
 from radnode_inference.study import Study
+from radnode_inference.volume import Affine
 
 REACH_MM = 15.0
 """How far apart the same thing may lie after alignment, beyond its own radius: breathing, posture, the alignment's error."""
@@ -62,7 +63,8 @@ def compare(now: Examined, then: Examined) -> Findings:
         told.append("One of the two scans holds only a part: volumes of organs are not compared.")
     pairs = dict(by_name(now.findings.items, then.findings.items)) if not parts else {}
     elsewhere = measured_elsewhere(now.findings, then.findings)
-    placed, sentences = ({}, elsewhere) if elsewhere else by_place(now.findings, then.findings)
+    alignment = None if elsewhere else laid_over(now.findings, then.findings)
+    placed, sentences = ({}, elsewhere) if alignment is None else by_place(now.findings, then.findings, alignment)
     pairs |= placed
     items = tuple(
         changed(f, pairs[i], now, then, densities=not unlike) if i in pairs else f
@@ -71,8 +73,8 @@ def compare(now: Examined, then: Examined) -> Findings:
     missing = [f for f in numbered(then.findings.items) if all(f is not p for p in pairs.values())]
     new = [f for i, f in enumerate(now.findings.items) if is_numbered(f) and i not in pairs]
     if sentences is None:
-        told += [f"{f.tracking_id}: not found in the study of {then.day}." for f in new]
-        told += [f"{f.tracking_id} of the study of {then.day} is not found now." for f in missing]
+        told += [told_new(f, now.findings, then, alignment) for f in new]
+        told += [told_missing(f, then, now.findings, alignment) for f in missing]
     else:
         told.append(sentences)
     return replace(now.findings, items=items, statements=(*now.findings.statements, *told))
@@ -105,13 +107,44 @@ def by_name(now: Sequence[Finding], then: Sequence[Finding]) -> list[tuple[int, 
     ]
 
 
-def by_place(now: Findings, then: Findings) -> tuple[dict[int, Finding], str | None]:
+def laid_over(now: Findings, then: Findings) -> Alignment | None:
+    """The one scan laid over the other; None where no numbered finding has a place, so that nobody asks."""
+    placed = any(is_numbered(f) and f.mask is not None for f in (*now.items, *then.items))
+    return align(now.volume, then.volume) if placed else None
+
+
+def told_new(finding: Finding, now: Findings, then: Examined, alignment: Alignment | None) -> str:
+    """What to say of a finding that has none like it in the earlier study."""
+    if (
+        alignment
+        and alignment.holds
+        and beyond(finding, now, then.findings, np.asarray(np.linalg.inv(alignment.affine), float))
+    ):
+        return f"{finding.tracking_id}: the study of {then.day} does not show its place."
+    return f"{finding.tracking_id}: not found in the study of {then.day}."
+
+
+def told_missing(finding: Finding, then: Examined, now: Findings, alignment: Alignment | None) -> str:
+    """What to say of a finding of the earlier study that has none like it now."""
+    if alignment and alignment.holds and beyond(finding, then.findings, now, alignment.affine):
+        return f"{finding.tracking_id} of the study of {then.day} lies outside of the present images."
+    return f"{finding.tracking_id} of the study of {then.day} is not found now."
+
+
+def beyond(finding: Finding, of: Findings, other: Findings, move: Affine) -> bool:
+    """Whether the centre of a finding, moved into the patient coordinates of the other scan, lies outside of its images."""
+    if finding.mask is None:
+        return False
+    at = (np.linalg.inv(other.volume.affine) @ move @ (*centroid(finding.mask, of.volume), 1.0))[:3]
+    return bool((at < -0.5).any() or (at > np.array(other.volume.shape) - 0.5).any())
+
+
+def by_place(now: Findings, then: Findings, alignment: Alignment) -> tuple[dict[int, Finding], str | None]:
     """Index of a numbered finding now -> the same thing then; and a sentence when places cannot be compared."""
     mine = [i for i, f in enumerate(now.items) if is_numbered(f) and f.mask is not None]
     theirs = [f for f in numbered(then.items) if f.mask is not None]
     if not mine or not theirs:
         return {}, None
-    alignment = align(now.volume, then.volume)
     if not alignment.holds:
         alike = f"{alignment.likeness:.2f}"
         return {}, f"The two scans cannot be laid over each other (likeness {alike}): single findings are not compared."

@@ -5,6 +5,7 @@ A model asks in three places: `admit` when the volume is loaded, `familiar` with
 `temperature` divides the logits. Each returns sentences for the reader, and declines by the gate's name. No torch here.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -49,7 +50,7 @@ class Guards:
     def from_card(cls, card: Mapping[str, Any]) -> "Guards":
         known, calibration = card.get("out_of_distribution") or {}, card.get("calibration") or {}
         temperature = float(calibration.get("temperature", 1.0))
-        if not temperature > 0:
+        if not 0 < temperature < math.inf:
             raise ValueError(f"a temperature of {temperature}")
         return cls(
             gates=guards_gates.from_card(card.get("gates") or {}),

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
-from zipfile import is_zipfile
+from zipfile import ZIP_STORED, BadZipFile, ZipFile, is_zipfile
 
 import torch
 from safetensors import SafetensorError
@@ -24,7 +24,7 @@ class StateDictError(ValueError):
 def read_tensors(path: Path) -> dict[str, Any]:
     """What a weights file holds, memory-mapped: `.safetensors`, else a torch file read with weights_only=True.
 
-    Files of torch before 1.6 are no zip archives and cannot be mapped: they are read.
+    Files of torch before 1.6 are no zip archives and cannot be mapped, nor can those that somebody packed anew: they are read.
 
     Raises StateDictError for anything that is not plain tensors: a pickle that asks for code is refused, not run.
     """
@@ -35,12 +35,23 @@ def read_tensors(path: Path) -> dict[str, Any]:
             raise StateDictError(f"{path.name} is not a safetensors file: {e}") from e
     try:
         with warnings.catch_warnings(action="ignore"):  # of a pickle protocol that torch does not write
-            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_plain_zip(path))
     except Exception as e:  # torch raises many types here; each means that the file is not plain tensors
         raise StateDictError(f"{path.name} cannot be read as plain tensors: {type(e).__name__}{asked_for(e)}") from e
     if not isinstance(loaded, dict):
         raise StateDictError(f"{path.name} holds a {type(loaded).__name__}, not a state dictionary")
     return loaded
+
+
+def is_plain_zip(path: Path) -> bool:
+    """Whether nothing in it is compressed, as torch writes it: mapped, compressed bytes would be taken for numbers."""
+    if not is_zipfile(path):
+        return False
+    try:
+        with ZipFile(path) as archive:
+            return all(entry.compress_type == ZIP_STORED for entry in archive.infolist())
+    except BadZipFile:
+        return False
 
 
 def asked_for(error: Exception) -> str:
@@ -61,6 +72,8 @@ def unwrap(loaded: Mapping[str, Any], containers: Iterable[str], prefixes: Itera
             break
     state: dict[str, Tensor] = {}
     for key, value in inner.items():
+        if not isinstance(key, str):
+            raise StateDictError(f"a key of the checkpoint is no name: {key!r}")
         name = bare(key, tuple(prefixes))
         if name in state:
             raise StateDictError(f"two keys of the checkpoint mean {name!r}")
@@ -77,19 +90,21 @@ def bare(key: str, prefixes: tuple[str, ...]) -> str:
         key = key.removeprefix(prefix)
 
 
-def shape_of(state: StateDict, key: str) -> tuple[int, ...]:
-    """The shape of one tensor. Raises StateDictError when the key is missing, or leads to something else."""
+def shape_of(state: StateDict, key: str, axes: int) -> tuple[int, ...]:
+    """The shape of one tensor of so many axes. Raises StateDictError when the key is missing, or leads to something else."""
     if key not in state:
         raise StateDictError(f"missing key {key}")
     if not isinstance(state[key], Tensor):
         raise StateDictError(f"no tensor under the key {key}")
+    if state[key].ndim != axes:
+        raise StateDictError(f"misshapen key {key} {tuple(state[key].shape)}: it has {axes} axes")
     return tuple(state[key].shape)
 
 
 def assign(network: Network, state: StateDict) -> Network:
     """`network` (built on the meta device) with the tensors of `state` as its own: nothing is copied. In eval mode.
 
-    Raises StateDictError that names unknown, missing and misshapen keys.
+    Raises StateDictError that names unknown, missing and misshapen keys, and those of other numbers (complex, whole for broken).
     """
     wanted = network.state_dict()
     faults = [
@@ -101,11 +116,25 @@ def assign(network: Network, state: StateDict) -> Network:
             [f"{k} {tuple(state[k].shape)} for {tuple(wanted[k].shape)}"
              for k in wanted if isinstance(state.get(k), Tensor) and state[k].shape != wanted[k].shape],
         ),
+        *named(
+            "of another type:",
+            [f"{k} {told_type(state[k])} for {told_type(wanted[k])}"
+             for k in wanted if isinstance(state.get(k), Tensor) and kind_of(state[k]) != kind_of(wanted[k])],
+        ),
     ]  # fmt: skip
     if faults:
         raise StateDictError("; ".join(faults))
     network.load_state_dict(dict(state), strict=True, assign=True)
     return network.eval()
+
+
+def kind_of(tensor: Tensor) -> str:
+    """Whole, broken or complex numbers: of one kind, a tensor of any precision can stand in for another."""
+    return "complex" if tensor.is_complex() else "broken" if tensor.is_floating_point() else "whole"
+
+
+def told_type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def named(fault: str, keys: list[str]) -> list[str]:

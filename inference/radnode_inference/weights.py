@@ -7,7 +7,7 @@ Without such a folder the demonstration weights of the package are found, if the
 import hashlib
 import json
 import re
-import shutil
+import tempfile
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -138,9 +138,10 @@ def remove(model: str, version: str, site: Path) -> None:
     if card_in(folder) is None:
         raise WeightsError(f"there is no version {version} of {model} in {site}")
     folder.chmod(0o755)  # it was stored read-only
-    gone = folder.with_name(f".removed-{version}")
-    folder.rename(gone)
-    shutil.rmtree(gone)
+    with tempfile.TemporaryDirectory(
+        prefix=".removed-", dir=folder.parent
+    ) as gone:  # at once, also where an earlier removal was cut off
+        folder.rename(Path(gone) / version)
 
 
 def card_in(folder: Path) -> Path | None:

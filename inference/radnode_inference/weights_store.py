@@ -103,20 +103,22 @@ def convert(sources: Sequence[tuple[Path, str]], given: Mapping[str, Any], into:
 def tensors(file: Path) -> dict[str, Tensor]:
     """The state dictionary in a checkpoint, its keys as they are.
 
-    Raises StateDictError that names what is no tensor, or has numbers that are none.
+    Raises StateDictError that names what is no tensor of plain numbers, or has numbers that are none.
     """
     inner: Any = read_tensors(file)
     for container in CONTAINERS:
         if isinstance(inner.get(container), Mapping):
             inner = inner[container]
             break
+    found = {str(k): v for k, v in inner.items() if isinstance(v, Tensor)}
     faults = [
         *named("not tensors:", [str(k) for k, v in inner.items() if not isinstance(v, Tensor)]),
-        *named("not finite:", [k for k, v in inner.items() if isinstance(v, Tensor) and not finite(v)]),
+        *named("no plain numbers under", [k for k, v in found.items() if not plain(v)]),
+        *named("not finite:", [k for k, v in found.items() if plain(v) and not finite(v)]),
     ]
     if faults or not inner:
         raise StateDictError(f"{file.name}: {'; '.join(faults) or 'no tensors'}")
-    return unshared({k: v.contiguous() for k, v in inner.items()})
+    return unshared({k: v.contiguous() for k, v in found.items()})
 
 
 def unshared(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -128,6 +130,13 @@ def unshared(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         found[key] = tensor.clone() if place in seen else tensor
         seen.add(place)
     return found
+
+
+def plain(tensor: Tensor) -> bool:
+    """Whether every number of it is in the file: not sparse, quantized or complex, not left out, and not one number that is told to be millions."""
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_complex():
+        return False
+    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def finite(tensor: Tensor) -> bool:

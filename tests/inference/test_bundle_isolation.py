@@ -17,7 +17,7 @@ import pytest
 from support.bundles import bundle, evil
 from support.studies import Sample, small_chest
 
-from radnode_inference.bundles import store
+from radnode_inference.bundles import isolation, store
 from radnode_inference.bundles.bundle_model import BundleAnswerError, BundleModel
 from radnode_inference.bundles.isolation import Ended, IsolationError, Limits, NoIsolationError, run
 from radnode_inference.study import Study
@@ -213,6 +213,31 @@ def test_memory_is_bounded(code: str) -> None:
         assert tried(code).status != 0
     except IsolationError as e:
         assert "memory" in str(e)
+
+
+def test_memory_that_its_processes_share_and_none_of_them_touched_is_bounded_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(isolation, "OTHERS", 0)
+    filled_by_one_that_ended = """
+        import mmap, os, time
+        told, tell = os.pipe()
+        for _ in range(6):  # one after the other, so that no two are seen at once
+            if os.fork() == 0:
+                held = mmap.mmap(-1, 60 << 20)
+                if os.fork() == 0:
+                    for place in range(0, 60 << 20, 4096):
+                        held[place] = 1
+                    os._exit(0)
+                os.wait()
+                os.write(tell, b"x")
+                time.sleep(5)
+                os._exit(0)
+            os.read(told, 1)
+        time.sleep(5)
+    """
+    with pytest.raises(IsolationError, match="more than the 200 MiB"):
+        tried(filled_by_one_that_ended, Limits(memory_mb=200, seconds=60.0))
 
 
 def test_the_disk_is_not_filled() -> None:

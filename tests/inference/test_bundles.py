@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +19,10 @@ from support.studies import Sample, small_chest
 
 from radnode_inference import registry
 from radnode_inference.bundles import bundle_model, isolation, store
-from radnode_inference.bundles.bundle_model import BundleAnswerError, BundleModel, decoded
+from radnode_inference.bundles.bundle_model import BundleAnswerError, BundleModel, decoded, share, told_seen
 from radnode_inference.bundles.card import BundleError
-from radnode_inference.bundles.child import checkpoint, configuration, on_source, prepared, to_ras
+from radnode_inference.bundles.child import checkpoint, configuration, infer, on_source, prepared, to_ras
+from radnode_inference.bundles.child_nnunet import check_numbers
 from radnode_inference.bundles.codes import segment, segments
 from radnode_inference.bundles.exchange import BITS, LABELS
 from radnode_inference.bundles.isolation import Limits, NoIsolationError
@@ -29,6 +31,8 @@ from radnode_inference.findings import Kind
 from radnode_inference.model import DeclinedError
 from radnode_inference.study import Study
 
+AXIAL = np.array([[0, 0, 1, -16], [0, 1, 0, -16], [2, 0, 0, -20], [0, 0, 0, 1.0]])
+"""Of (slice, row, column) to LPS mm."""
 NOBODY: frozenset[str] = frozenset()
 
 
@@ -40,6 +44,13 @@ def output(**changes: Any) -> dict[str, Any]:
     """Metadata with something else said of the network's output."""
     form: dict[str, Any] = json.loads(json.dumps(METADATA["network_data_format"]))
     form["outputs"]["pred"] |= changes
+    return {"network_data_format": form}
+
+
+def source(**changes: Any) -> dict[str, Any]:
+    """Metadata with something else said of the network's input."""
+    form: dict[str, Any] = json.loads(json.dumps(METADATA["network_data_format"]))
+    form["inputs"]["image"] |= changes
     return {"network_data_format": form}
 
 
@@ -82,6 +93,7 @@ def test_a_bundle_sees_its_segments_where_they_are_on_the_source_images(tmp_path
     assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.95
     assert found.model.weights_sha256 == store.read(tmp_path / "weights" / ".bundles" / "tissue").sha256
     assert "0.3.1" in found.statements[1]
+    assert found.partial_because is None
     assert "Input gates that this site set for the bundle: slices (mm): 0.5 to 9." in found.statements
 
 
@@ -91,7 +103,7 @@ def test_images_that_the_gates_do_not_admit_are_declined_before_the_bundle_runs(
     study, weights = Study.from_files(chest.files), tmp_path / "weights"
     for name, gates in (("head", {"region": ["HEAD", "BRAIN"]}), ("long", {"coverage_mm": 900}), ("open", {})):
         store.add(bundle(tmp_path / name), weights, taken=NOBODY, name=name, gates=gates)
-    monkeypatch.setattr(BundleModel, "masks", lambda *_: [])
+    monkeypatch.setattr(BundleModel, "masks", lambda *_: ([], 1.0))
     monkeypatch.setattr(isolation, "probe", lambda: None)
     for name, gate in (("head", "region"), ("long", "coverage")):
         with pytest.raises(DeclinedError) as declined:
@@ -170,6 +182,13 @@ def test_without_isolation_a_bundle_is_declined_and_not_run(
         (output(channel_def={"zero": "liver"}), "misstates"),
         (output(format="image"), "takes segmentations"),
         ({"network_data_format": {}}, "lacks"),
+        (output(channel_def={"0": "background", "1": "cyst", "2": "cyst"}), "several classes called 'cyst'"),
+        (output(channel_def={"0": "background", "1": " "}), "one of its classes has no name"),
+        (source(num_channels="one"), "misstates"),
+        (
+            {"network_data_format": METADATA["network_data_format"] | {"inputs": {"image": []}}},
+            "its input is not described",
+        ),
     ],
 )
 def test_a_bundle_that_cannot_be_served_is_refused_with_the_reason(
@@ -194,6 +213,18 @@ def test_a_zip_that_climbs_out_of_its_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="outside the bundle"):
         store.add(tmp_path / "b.zip", tmp_path / "weights", taken=NOBODY)
     assert not list(tmp_path.rglob("escaped.txt"))
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_a_zip_that_is_damaged_inside_is_refused(tmp_path: Path, packing: int) -> None:
+    with zipfile.ZipFile(tmp_path / "b.zip", "w", packing) as archive:
+        archive.writestr("configs/metadata.json", json.dumps(METADATA))
+        start = archive.infolist()[0].header_offset + 30 + len("configs/metadata.json")
+    whole = bytearray((tmp_path / "b.zip").read_bytes())
+    whole[start + 20 : start + 60] = b"\xff" * 40
+    (tmp_path / "b.zip").write_bytes(whole)
+    with pytest.raises(BundleError, match=r"b\.zip cannot be unpacked"):
+        store.add(tmp_path / "b.zip", tmp_path / "weights", taken=NOBODY)
 
 
 def test_a_link_in_a_bundle_is_refused(tmp_path: Path) -> None:
@@ -283,7 +314,7 @@ def test_the_site_says_of_a_class_that_it_is_abnormal_or_anatomy(tmp_path: Path)
 def test_a_result_lies_where_its_affine_says_also_when_its_shape_is_that_of_the_images(
     inverted: bool, pixdim: tuple[float, float, float]
 ) -> None:
-    affine = np.array([[0, 0, 1, -16], [0, 1, 0, -16], [2, 0, 0, -20], [0, 0, 0, 1.0]])  # of axial slices, LPS
+    affine = AXIAL
     truth = np.zeros((20, 32, 32), np.float32)
     truth[3:6, 4:8, 20:28] = 1  # on the patient's left, in front
     image = MetaTensor(torch.from_numpy(truth.transpose(2, 1, 0).copy())[None], affine=torch.as_tensor(to_ras(affine)))
@@ -300,6 +331,68 @@ def test_a_result_lies_where_its_affine_says_also_when_its_shape_is_that_of_the_
 def test_a_result_without_an_affine_is_not_placed_by_guess() -> None:
     with pytest.raises(TypeError, match="does not say where it lies"):
         on_source(torch.zeros(1, 7, 6, 5), (5, 6, 7), np.eye(4))
+
+
+STEPS = [{**s, "labels": None} if "Orient" in s["_target_"] else s for s in INFERENCE["preprocessing"]["transforms"]]
+"""MONAI warns where nobody says which letters stand for the axes, and warnings are errors here."""
+ASKED: dict[str, Any] = {"affine": AXIAL.tolist(), "classes": 2, "softmax": True, "threads": 1}
+POST: dict[str, Any] = {
+    "_target_": "Compose",
+    "transforms": [{"_target_": "AsDiscreted", "keys": "pred", "argmax": True}],
+}
+
+
+def moved(change: str) -> dict[str, Any]:
+    """Postprocessing that changes the affine of the labels."""
+    func = f"$lambda x: (x.affine.{change}, x)[1]"
+    return {**POST, "transforms": [*POST["transforms"], {"_target_": "Lambdad", "keys": "pred", "func": func}]}
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({}, "values that are no numbers"),
+        ({"postprocessing": moved("__setitem__((0, 3), 9999.0)")}, "lies beside the images"),
+        ({"postprocessing": moved("__setitem__((0, 0), float('nan'))")}, "lies beside the images"),
+    ],
+    ids=["no numbers", "elsewhere", "nowhere"],
+)
+def test_a_result_that_says_nothing_of_the_images_is_no_negative_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any], why: str
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    broken = bundle(tmp_path / "b", inference={"preprocessing": {"_target_": "Compose", "transforms": STEPS}} | changed)
+    if not changed:
+        weight = torch.full((2, 1, 1, 1, 1), torch.nan)
+        torch.save({"weight": weight, "bias": torch.zeros(2)}, broken / "models" / "model.pt")
+    with pytest.raises(ValueError, match=why):
+        infer(broken, ASKED, np.zeros((20, 32, 32), np.float32))
+
+
+def test_a_result_for_a_part_of_the_images_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    steps = [
+        *STEPS[:3],
+        {"_target_": "CenterSpatialCropd", "keys": "image", "roi_size": [16, 32, 20]},
+    ]
+    cut = {"preprocessing": {"_target_": "Compose", "transforms": steps}, "postprocessing": POST}
+    found = infer(bundle(tmp_path / "cut", inference=cut), ASKED, np.zeros((20, 32, 32), np.float32))
+    assert 0.5 <= found.seen <= 0.6
+    assert told_seen(share(f"{found.seen:.4f}")) == (
+        f"The bundle answered for {int(100 * found.seen)} % of these images only; beside that nothing was looked at."
+    )
+    uncut = {"preprocessing": {"_target_": "Compose", "transforms": STEPS}}
+    whole = infer(bundle(tmp_path / "whole", inference=uncut), ASKED, np.zeros((20, 32, 32), np.float32))
+    assert whole.seen == 1.0 and told_seen(whole.seen) is None
+    for odd in ("", "nan", "2", "0.0000", "1.0001"):
+        with pytest.raises(BundleAnswerError, match="did not say what part"):
+            share(odd)
+
+
+def test_weights_of_an_nnunet_that_are_no_numbers_are_refused() -> None:
+    check_numbers([{"a": torch.ones(2), "n": torch.tensor(3)}])
+    with pytest.raises(ValueError, match=r"network 2 have values that are no numbers \(b\)"):
+        check_numbers([{"a": torch.ones(2)}, {"b": torch.tensor([1.0, torch.nan])}])
 
 
 def test_the_weights_are_those_that_the_bundle_s_own_loader_reads(tmp_path: Path) -> None:
@@ -323,10 +416,7 @@ def test_a_published_swin_unetr_with_the_size_of_its_images_is_still_built(tmp_p
 
 def test_a_configuration_may_name_its_image_and_its_transforms_elsewhere(tmp_path: Path) -> None:
     for number, (key, steps) in enumerate((("picture", "$@before"), ("$monai.utils.CommonKeys.IMAGE", "@before"))):
-        usual = [
-            {**s, "labels": None} if "Orient" in s["_target_"] else s for s in INFERENCE["preprocessing"]["transforms"]
-        ]
-        form = json.loads(json.dumps(usual).replace('"image"', '"@called"'))
+        form = json.loads(json.dumps(STEPS).replace('"image"', '"@called"'))
         given = {"called": key, "before": form, "preprocessing": {"_target_": "Compose", "transforms": steps}}
         parser = configuration(bundle(tmp_path / str(number), inference=given))
         found, image = prepared(

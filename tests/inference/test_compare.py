@@ -127,6 +127,32 @@ def test_new_and_vanished_nodules_are_said_and_never_matched_across_sides(tmp_pa
     )  # fmt: skip
 
 
+def test_what_the_other_scan_does_not_show_is_neither_new_nor_gone(tmp_path: Path) -> None:
+    """The later scan begins 48 mm higher and ends 48 mm higher than the earlier one."""
+    whole = scan()
+    upper, lower = (
+        replace(volume_of(whole.voxels[part], whole.affine), affine=placed, frame_of_reference_uid="now")
+        for part, placed in ((slice(12, 40), moved(whole.affine, 12)), (slice(0, 28), whole.affine))
+    )
+    later = examined(tmp_path, upper, "20260101", nodule(upper, 1, (24, 30, 18), 2), nodule(upper, 2, (9, 30, 18), 2))
+    earlier = examined(tmp_path, lower, "20250101", nodule(lower, 3, (4, 30, 18), 2), nodule(lower, 4, (20, 30, 46), 2))
+    assert compare(later, earlier).statements[-4:] == (
+        "nodule 1: the study of 2025-01-01 does not show its place.", "nodule 2: not found in the study of 2025-01-01.",
+        "nodule 3 of the study of 2025-01-01 lies outside of the present images.", "nodule 4 of the study of 2025-01-01 is not found now.",
+    )  # fmt: skip
+    none = replace(later, findings=replace(later.findings, items=()))
+    assert compare(none, earlier).statements[-2:] == (
+        "nodule 3 of the study of 2025-01-01 lies outside of the present images.", "nodule 4 of the study of 2025-01-01 is not found now.",
+    )  # fmt: skip
+
+
+def moved(affine: np.ndarray, slices: int) -> np.ndarray:
+    """The affine of the part of a volume from a slice on."""
+    part = affine.copy()
+    part[:3, 3] += slices * affine[:3, 0]
+    return part
+
+
 def test_scans_that_cannot_be_laid_over_each_other_compare_no_single_findings(tmp_path: Path) -> None:
     now, then = scan(), replace(scan(frame="then"), voxels=np.random.default_rng(1).random(SHAPE).astype(np.float32))
     later = examined(tmp_path, now, "20260101", nodule(now, 1, (20, 30, 18), 2))

@@ -104,6 +104,7 @@ def test_the_age_is_computed_where_only_the_dates_are_stated(tmp_path: Path) -> 
         {"gates": {"slice_mm": 5}},
         {"calibration": {"temperature": 0, "reference": "none"}},
         {"calibration": {"temperature": 2}},
+        {"calibration": {"temperature": float("inf"), "reference": "none"}},
         {"out_of_distribution": {"images": {}}},
         {"out_of_distribution": {"reference": "x", "images": {"ct": {"limit": 1, "mean": [1], "spread": [0]}}}},
     ],

@@ -1,6 +1,7 @@
 """MOME against a naive reference: every token on its own, attention with a dense mask, plain arithmetic."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -192,6 +193,24 @@ def test_a_key_that_leads_to_no_tensor_is_named() -> None:
     ):
         with pytest.raises(StateDictError, match=said):
             mome.from_state_dict(SMALL | {key: [1.0, 2.0]})
+
+
+@pytest.mark.parametrize(
+    ("odd", "said"),
+    [
+        ({"fc_norm.weight": torch.tensor(1.0)}, r"misshapen key fc_norm\.weight \(\): it has 1 axes"),
+        ({"beit3.dwi_embed.stem.0.weight": torch.zeros(4)}, r"misshapen key beit3\.dwi_embed\.stem\.0\.weight \(4,\)"),
+        ({"beit3.encoder.layers.2.MLP_Adapter.moe.phi": torch.zeros(3)}, r"misshapen key .*layers\.2\.MLP_Adapter\.moe\.phi"),
+        ({"beit3.encoder.layers.2.MLP_Adapter.moe.phi": "x"}, r"no tensor under the key .*moe\.phi"),
+        ({"beit3.encoder.layers.99999.x": torch.zeros(1)}, r"missing keys: all of beit3\.encoder\.layers\.3, of 100000 layers"),
+        ({"beit3.encoder.layers.99999999.x": torch.zeros(1)}, r"unknown keys: beit3\.encoder\.layers\.99999999\.x"),
+        ({"head.weight": torch.zeros(2, 64, dtype=torch.complex64)}, r"of another type: keys: head\.weight complex64 for float32"),
+        ({7: torch.zeros(1)}, "a key of the checkpoint is no name: 7"),
+    ],
+)  # fmt: skip
+def test_an_odd_key_is_named_and_never_builds_a_network_of_its_size(odd: dict[Any, Any], said: str) -> None:
+    with pytest.raises(StateDictError, match=said):
+        mome.from_state_dict(SMALL | odd)
 
 
 def test_something_else_altogether_is_refused_with_the_first_key_it_lacks() -> None:

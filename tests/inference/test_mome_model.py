@@ -364,6 +364,12 @@ def test_inputs_do_not_depend_on_the_scale_of_the_scanner() -> None:
         ({"classes": [{"name": "a", "kind": "abnormality"}]}, "1 class; a head with one output"),
         ({"threshold": None}, "TypeError"),
         ({"missing_allowed": ["DWI"]}, "'DWI' is none of dce, dwi and t2"),
+        ({"input": PUBLISHED | {"dwi": [256, 0, 32]}}, "a grid of 256 x 0 x 32"),
+        ({"input": PUBLISHED | {"phases": 0}}, "phases and times_s: one at least"),
+        ({"input": PUBLISHED | {"times_s": []}}, "phases and times_s: one at least"),
+        ({"input": PUBLISHED | {"times_s": [60, float("nan")]}}, "are not all numbers"),
+        ({"input": PUBLISHED | {"spacing_mm": -3.0}}, "spacing_mm -3; it must be above 0"),
+        ({"input": PUBLISHED | {"clip": [1, -1]}}, "the first must be the lower one"),
     ],
 )
 def test_a_card_that_lacks_what_the_model_needs_is_refused(changed: dict[str, Any], reason: str) -> None:

@@ -124,6 +124,29 @@ def test_two_keys_that_mean_the_same_are_refused() -> None:
         voco.from_state_dict(state)
 
 
+def test_a_tensor_under_the_old_and_the_new_name_is_refused() -> None:
+    state = dict(reference().state_dict()) | {"swin_vit.patch_embed.proj.bias": torch.zeros(12)}
+    with pytest.raises(StateDictError, match=r"two keys of the checkpoint mean 'swinViT\.patch_embed\.proj\.bias'"):
+        voco.from_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("odd", "said"),
+    [
+        ({voco.FIRST: torch.zeros(12)}, r"misshapen key swinViT\.patch_embed\.proj\.weight \(12,\): it has 5 axes"),
+        ({"out.conv.conv.weight": torch.tensor(3.0)}, r"misshapen key out\.conv\.conv\.weight \(\)"),
+        ({voco.INDEX: torch.zeros(())}, r"misshapen key swinViT\.layers1\.0\.blocks\.0\.attn\.relative_position_index"),
+        (
+            {voco.INDEX: torch.zeros(343, 343)},
+            "of another type: keys: swinViT.*relative_position_index float32 for int64",
+        ),
+    ],
+)
+def test_an_odd_tensor_is_named(odd: dict[str, Tensor], said: str) -> None:
+    with pytest.raises(StateDictError, match=said):
+        voco.from_state_dict(dict(reference().state_dict()) | odd)
+
+
 def test_something_else_altogether_is_refused() -> None:
     with pytest.raises(StateDictError, match=r"missing key swinViT\.patch_embed"):
         voco.from_state_dict({"net": {"conv.weight": torch.zeros(1)}})

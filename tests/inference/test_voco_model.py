@@ -36,6 +36,12 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+BARE: dict[str, Any] = {
+    "model": "ct-voco", "name": "test", "version": "1", "sha256": "0" * 64, "path": Path("none"), "intended_use": "a test",
+    "demonstration": False,
+}  # fmt: skip
+
+
 class Threshold(nn.Module):
     """Logits of background and tissue from the brightness alone."""
 
@@ -219,6 +225,8 @@ def test_one_output_is_a_probability_of_its_own_and_stays_silent_below_its_thres
     (probability,) = reader.infer(torch.rand(40, 50, 60))
     assert 0 < probability < 1
     assert reader.findings(Study(study_uid="1", series=()), (probability,)) == ()
+    with pytest.raises(ValueError, match="values that are no numbers"):
+        reader.infer(torch.full((40, 50, 60), torch.nan))
 
 
 def test_a_card_for_the_other_kind_of_network_is_refused(tmp_path: Path) -> None:
@@ -234,6 +242,53 @@ def test_a_window_that_the_network_cannot_halve_five_times_is_refused(tmp_path: 
     wrong = dict(SETTINGS) | {"input": SETTINGS["input"] | {"roi": roi}}
     with pytest.raises(WeightsError, match="its sides must be multiples of 32"):
         VocoSettings.from_weights(replace(weights(tmp_path), settings=wrong))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"window_hu": [400, 400]}, "window_hu from 400 to 400"),
+        ({"window_hu": [400, -1000]}, "window_hu from 400 to -1000"),
+        ({"window_hu": [float("nan"), 400]}, "window_hu from nan"),
+        ({"spacing_mm": [-4, 4, 4]}, "spacing_mm"),
+        ({"spacing_mm": [4, 0, 4]}, "spacing_mm"),
+        ({"overlap": 1.0}, "overlap 1;"),
+        ({"overlap": -1}, "overlap -1"),
+        ({"body_hu": float("nan")}, "body_hu nan"),
+    ],
+)
+def test_a_card_by_which_the_network_would_see_nothing_is_refused(
+    tmp_path: Path, wrong: dict[str, Any], why: str
+) -> None:
+    card = dict(SETTINGS) | {"input": SETTINGS["input"] | wrong}
+    with pytest.raises(WeightsError, match=why):
+        VocoSettings.from_weights(WeightsFile(**BARE, settings=card))
+
+
+@pytest.mark.parametrize(
+    "odd", [{"calibration": [-1, 0]}, {"calibration": [float("nan"), 0]}, {"smallest_mm3": float("inf")}]
+)
+def test_a_class_that_would_be_dropped_or_turned_round_is_refused(odd: dict[str, Any]) -> None:
+    background, tissue = SETTINGS["classes"]
+    with pytest.raises(WeightsError, match="calibration or smallest_mm3 of tissue"):
+        VocoSettings.from_weights(
+            WeightsFile(**BARE, settings=dict(SETTINGS) | {"classes": [background, tissue | odd]})
+        )
+
+
+class Nothing(nn.Module):
+    """What a network answers whose numbers ran over."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.full((len(x), 2, *x.shape[2:]), torch.nan)
+
+
+def test_a_network_that_answers_no_numbers_has_not_seen_a_normal_study(tmp_path: Path) -> None:
+    reader = model(tmp_path)
+    reader.network = Nothing()
+    found, _ = study(tmp_path / "dicom")
+    with pytest.raises(ValueError, match="values that are no numbers"):
+        reader.read(found, quiet)
 
 
 def test_a_segmentation_whose_first_class_is_not_the_background_is_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import pickle
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 import torch
@@ -189,6 +190,17 @@ def test_a_pickle_that_asks_for_code_is_refused_and_not_run(tmp_path: Path, monk
 def test_a_torch_file_of_tensors_is_read(tmp_path: Path) -> None:
     torch.save({"state_dict": {"a": torch.arange(3)}, "epoch": 3}, tmp_path / "good.pt")
     assert read_tensors(tmp_path / "good.pt")["state_dict"]["a"].tolist() == [0, 1, 2]
+
+
+def test_a_checkpoint_that_was_packed_anew_is_read_and_its_packed_bytes_are_no_numbers(tmp_path: Path) -> None:
+    """torch maps a compressed archive too, and takes what is packed for the numbers."""
+    state = {"a": torch.arange(4096).float(), "b": torch.ones(64, dtype=torch.int64)}
+    torch.save(state, tmp_path / "given.pt")
+    with ZipFile(tmp_path / "given.pt") as given, ZipFile(tmp_path / "packed.pt", "w", ZIP_DEFLATED) as packed:
+        for entry in given.infolist():
+            packed.writestr(entry.filename, given.read(entry.filename))
+    found = read_tensors(tmp_path / "packed.pt")
+    assert all(torch.equal(found[k], v) for k, v in state.items())
 
 
 def test_a_checkpoint_of_an_old_torch_is_read_and_a_pickle_in_its_form_refused(tmp_path: Path) -> None:

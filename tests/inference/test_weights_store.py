@@ -69,6 +69,9 @@ def test_a_checkpoint_whose_tensors_share_memory_is_stored_with_each_of_its_own(
 
 def test_a_version_that_was_removed_is_gone(tmp_path: Path) -> None:
     add(tmp_path)
+    left = tmp_path / "site" / "ct-voco" / ".removed-1"  # by a removal that was cut off
+    left.mkdir()
+    (left / "weights.safetensors").touch()
     remove("ct-voco", "1", tmp_path / "site")
     assert versions("ct-voco", tmp_path / "site") == ()
     with pytest.raises(WeightsError, match="there is no version 1"):
@@ -132,8 +135,10 @@ def test_a_card_that_says_too_little_is_refused_and_nothing_is_stored(
         ([1, 2], "holds a list, not a state dictionary"),
         ({"swinViT.patch_embed.proj.weight": torch.full((12, 1, 2, 2, 2), float("nan"))}, "not finite: keys: swinViT"),
         ({"conv.weight": torch.zeros(1)}, r"missing key swinViT\.patch_embed"),
+        ({"a": torch.zeros(1).expand(1 << 20, 1 << 20)}, "no plain numbers under keys: a"),
+        ({"a": torch.ones(2, 2).to_sparse(), "b": torch.ones(2).to("meta")}, "no plain numbers under keys: a, b"),
     ],
-    ids=["pickle", "number", "empty", "list", "nan", "other network"],
+    ids=["pickle", "number", "empty", "list", "nan", "other network", "one number told to be 4 TB", "sparse and left out"],
 )  # fmt: skip
 def test_a_file_that_is_no_such_network_is_refused_and_nothing_is_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: Any, reason: str

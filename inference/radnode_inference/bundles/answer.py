@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,17 @@ from numpy.typing import NDArray
 
 from radnode_inference.bundles.exchange import BUNDLE, mapped, put
 
-Infer = Callable[[Path, Mapping[str, Any], NDArray[np.float32]], tuple[str, NDArray[np.uint16]]]
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answer:
+    """encoding: see `exchange`. mask: [slice, row, column]. seen: the part of the images' voxels that the result says something of."""
+
+    encoding: str
+    mask: NDArray[np.uint16]
+    seen: float = 1.0
+
+
+Infer = Callable[[Path, Mapping[str, Any], NDArray[np.float32]], Answer]
 
 
 def answered(infer: Infer, request: int, volume: int, mask: int, answer: int) -> None:
@@ -19,9 +30,9 @@ def answered(infer: Infer, request: int, volume: int, mask: int, answer: int) ->
     voxels = mapped(volume).view(np.float32).reshape(asked["shape"])
     masks = mapped(mask, writable=True).view(np.uint16).reshape(asked["shape"])
     try:
-        encoding, found = infer(Path(BUNDLE), asked, voxels)
-        masks[:] = found
-        put(answer, {"encoding": encoding})
+        found = infer(Path(BUNDLE), asked, voxels)
+        masks[:] = found.mask
+        put(answer, {"encoding": found.encoding, "seen": f"{found.seen:.4f}"})
     except Exception as e:
         put(answer, {"failed": told(e)[:1000]})
 

@@ -1,6 +1,8 @@
 """A MONAI bundle or nnU-Net folder as a model of the node: a series in, its segments as findings. What the bundle answers is checked, not believed."""
 
+import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +34,8 @@ CHILDREN = {
     Framework.NNUNET: "radnode_inference.bundles.child_nnunet",
 }
 Labels = NDArray[np.uint16]
+WHOLE = 0.98
+"""Of the voxels: what is left out at the edge when a bundle resamples and leaves its result on its own grid."""
 NO_GATES = "No input gates were set when this bundle was added: beyond the modality nothing was asked of the images."
 NOT_COMPARED = (
     "Whether these images resemble those the bundle was trained on was not checked: a bundle has no reference of them."
@@ -88,7 +92,7 @@ class BundleModel:
         admitted = self.bundle.gates.admit(match.series.headers[0], volume)
         progress(0.1, "checking the bundle's files")
         self.bundle.verify()
-        masks = self.masks(volume, lambda: progress(0.2, "the bundle is running"))
+        masks, seen = self.masks(volume, lambda: progress(0.2, "the bundle is running"))
         progress(0.9, "measuring")
         items = tuple(self.finding(study, volume, s, m) for s, m in masks if m.any())
         return Findings(
@@ -97,11 +101,12 @@ class BundleModel:
             volume=volume,
             items=items,
             statements=(f"Read: {match.reason}.", self.told(len(items)), *self.asked(), *admitted, NOT_COMPARED),
+            partial_because=told_seen(seen),
             used_series_uids=(volume.series_uid,),
         )
 
-    def masks(self, volume: Volume, look: Callable[[], None]) -> list[tuple[Segment, BoolArray]]:
-        """Where the bundle sees each of its segments, on the volume's grid."""
+    def masks(self, volume: Volume, look: Callable[[], None]) -> tuple[list[tuple[Segment, BoolArray]], float]:
+        """Where the bundle sees each of its segments, on the volume's grid; and the part of the grid that it says something of."""
         voxels = np.ascontiguousarray(volume.voxels, np.float32)
         asked = request(self.bundle.described, volume, self.limits.threads)
         with (
@@ -115,7 +120,7 @@ class BundleModel:
         if "failed" in said or ended.status != 0:
             reason = said.get("failed") or f"its process ended with status {ended.status}: {ended.said.strip()[-300:]}"
             raise BundleAnswerError(f"the bundle {self.identity.name} failed: {reason}")
-        return decoded(said.get("encoding", ""), labels, self.bundle.described.segments)
+        return decoded(said.get("encoding", ""), labels, self.bundle.described.segments), share(said.get("seen", ""))
 
     def run(self, fds: tuple[int, ...], look: Callable[[], None]) -> isolation.Ended:
         """Raises DeclinedError `isolation`, or IsolationError."""
@@ -163,6 +168,22 @@ def decoded(encoding: str, labels: Labels, segments: tuple[Segment, ...]) -> lis
     if encoding == LABELS:
         return [(s, labels == s.channel + 1) for s in reported]
     return [(s, (labels >> np.uint16(s.channel) & 1).astype(bool)) for s in reported]
+
+
+def share(said: str) -> float:
+    """A part of the whole, by a stranger's words. Raises BundleAnswerError when they are none."""
+    if not re.fullmatch(r"0\.\d{4}|1\.0000", said) or not float(said):
+        raise BundleAnswerError("the bundle did not say what part of the images it looked at")
+    return float(said)
+
+
+def told_seen(share: float) -> str | None:
+    """What a reader must know of a result that does not cover the images."""
+    if share >= WHOLE:
+        return None
+    return (
+        f"The bundle answered for {math.floor(100 * share)} % of these images only; beside that nothing was looked at."
+    )
 
 
 def default_limits() -> Limits:

@@ -64,9 +64,11 @@ def describe(folder: Path, *, name: str, modality: str = "") -> Described:
         source, out = only(data["inputs"], "input"), only(data["outputs"], "output")
         found = segments(out["channel_def"])
         version = str(metadata["version"])
+        refuse_what_cannot_be_served(source, out, found)
+    except BundleError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise BundleError(f"{METADATA} lacks or misstates {e}") from e
-    refuse_what_cannot_be_served(source, out, found)
     return Described(
         name=named(name),
         version=line(version, 32),
@@ -80,7 +82,7 @@ def describe(folder: Path, *, name: str, modality: str = "") -> Described:
 
 
 def refuse_what_cannot_be_served(source: Mapping[str, Any], out: Mapping[str, Any], found: tuple[Segment, ...]) -> None:
-    if int(source.get("num_channels", 1)) != 1:
+    if int(source.get("num_channels") or 1) != 1:
         raise BundleError(f"it reads {source['num_channels']} channels at once; the node gives a bundle one series")
     if str(out.get("format", "segmentation")).lower() not in ("segmentation", "labels", "classes"):
         raise BundleError(f"its output is {out['format']!r}; the node takes segmentations")
@@ -90,6 +92,16 @@ def refuse_what_cannot_be_served(source: Mapping[str, Any], out: Mapping[str, An
         raise BundleError(f"it has {len(found)} classes; {MOST_CLASSES} at most")
     if [s.channel for s in found] != list(range(len(found))):
         raise BundleError("its channel_def does not number the channels from 0 without a gap")
+    refuse_names(found)
+
+
+def refuse_names(found: tuple[Segment, ...]) -> None:
+    """Raises BundleError for a class that could not be told from another: what is found is followed by its name."""
+    names = [" ".join(s.name.split()) for s in found]
+    if odd := next((n for n in names if n and names.count(n) > 1), ""):
+        raise BundleError(f"it has several classes called {odd!r}")
+    if "" in names:
+        raise BundleError("one of its classes has no name")
 
 
 def only(given: Mapping[str, Any], what: str) -> Mapping[str, Any]:
@@ -97,6 +109,8 @@ def only(given: Mapping[str, Any], what: str) -> Mapping[str, Any]:
     if len(given) != 1:
         raise BundleError(f"it has {len(given)} {what}s ({', '.join(given)}); the node serves bundles with one")
     found: Mapping[str, Any] = next(iter(given.values()))
+    if not isinstance(found, Mapping):
+        raise BundleError(f"its {what} is not described")
     return found
 
 

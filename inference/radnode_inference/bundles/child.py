@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
-from radnode_inference.bundles.answer import answered
+from radnode_inference.bundles.answer import Answer, answered
 from radnode_inference.bundles.card import CONFIGS, WEIGHTS
 from radnode_inference.bundles.exchange import BITS, LABELS, MOST_BITS
 
@@ -28,13 +28,15 @@ CHECKPOINT_LOADER = ("CheckpointLoader",)
 REFERENCE, MOST_REFERENCES = re.compile(r"\$?\s*@([\w:#]+)\s*"), 8
 """A value that is another one's, as MONAI's configurations write it."""
 CONTAINERS = ("state_dict", "model", "network", "net")
+LOOKED_AT = 48
+"""Places along each axis at which is asked whether a result covers the images."""
 LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 REVERSED = np.eye(4)[[2, 1, 0, 3]]
 """(slice, row, column) to MONAI's (column, row, slice)."""
 
 
-def infer(bundle: Path, asked: Mapping[str, Any], voxels: NDArray[np.float32]) -> tuple[str, NDArray[np.uint16]]:
-    """(encoding, mask [slice, row, column]) of the bundle's result on the grid of `voxels`."""
+def infer(bundle: Path, asked: Mapping[str, Any], voxels: NDArray[np.float32]) -> Answer:
+    """The bundle's result on the grid of `voxels`. Raises ValueError for one that is no numbers, or lies beside the images."""
     torch.set_num_threads(asked["threads"])
     sys.path.insert(0, str(bundle))
     parser = configuration(bundle)
@@ -43,12 +45,20 @@ def infer(bundle: Path, asked: Mapping[str, Any], voxels: NDArray[np.float32]) -
     with torch.inference_mode():
         out = parser.get_parsed_content("inferer")(inputs=image.as_tensor()[None], network=network)
     out = (out[0] if isinstance(out, (tuple, list)) else out)[0]
-    pred = MetaTensor(torch.as_tensor(out).float(), meta=dict(image.meta))
+    pred = MetaTensor(numbers(torch.as_tensor(out).float()), meta=dict(image.meta))
     finished = "postprocessing" in parser
     if finished:
         pred = parser.get_parsed_content("postprocessing")({key: image, "pred": pred})["pred"]
-    placed = on_source(pred, voxels.shape, np.asarray(asked["affine"]))
-    return encoded(placed, classes=asked["classes"], softmax=asked["softmax"], finished=finished)
+    placed = on_source(numbers(pred), voxels.shape, np.asarray(asked["affine"]))
+    encoding, mask = encoded(placed, classes=asked["classes"], softmax=asked["softmax"], finished=finished)
+    return Answer(encoding=encoding, mask=mask, seen=seen(pred, voxels.shape, np.asarray(asked["affine"])))
+
+
+def numbers(result: Tensor) -> Tensor:
+    """The same. Raises ValueError where a value is none: the strongest class of such a place is the background by accident."""
+    if not bool((result < torch.inf).all()):
+        raise ValueError("its result has values that are no numbers")
+    return result
 
 
 def configuration(bundle: Path) -> ConfigParser:
@@ -161,6 +171,20 @@ def on_source(pred: Tensor, shape: tuple[int, ...], affine: NDArray[np.float64])
     if values.shape[1:] == tuple(reversed(shape)) and np.allclose(index, REVERSED, atol=0.01):
         return values.transpose(0, 3, 2, 1)
     return np.stack([ndimage.affine_transform(c, index, output_shape=shape, order=0) for c in values])
+
+
+def seen(pred: Tensor, shape: tuple[int, ...], affine: NDArray[np.float64]) -> float:
+    """The part of the source voxels that lies within a result (or a place of its grid beside it), by a coarse look.
+
+    Raises ValueError when that is none.
+    """
+    index = np.linalg.inv(np.asarray(getattr(pred, "affine", None), float)) @ LPS_RAS @ affine
+    at = np.stack(np.meshgrid(*(np.linspace(0, n - 1, min(n, LOOKED_AT)) for n in shape), indexing="ij"), axis=-1)
+    places = at @ index[:3, :3].T + index[:3, 3]
+    share = float(((places >= -1) & (places <= np.array(pred.shape[1:]))).all(axis=-1).mean())
+    if not share:
+        raise ValueError("its result lies beside the images")
+    return share
 
 
 def encoded(

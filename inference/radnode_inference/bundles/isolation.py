@@ -34,6 +34,9 @@ SYSTEM = (
     "/sys/devices/system/cpu",
 )
 MIB = 1 << 20
+OTHERS = 1 << 30
+"""Pages that processes share and that none of those alive has touched count for none of them; the machine counts them, together with
+what other programs take meanwhile, which gets so many bytes."""
 LOOK_S = 0.1
 KEPT_WORDS = 4096
 
@@ -155,12 +158,13 @@ def libraries() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
 
 def watch(process: "subprocess.Popen[bytes]", limits: Limits, look: Callable[[], None]) -> None:
     """Wait for the end. Raises IsolationError when a limit is passed."""
-    began = time.monotonic()
+    began, shared = time.monotonic(), psutil.virtual_memory().shared
     while process.poll() is None:
         look()
         if time.monotonic() - began > limits.seconds:
             raise IsolationError(f"the bundle took longer than {limits.seconds:g} s and was ended")
-        used = memory(process.pid) / MIB
+        unclaimed = psutil.virtual_memory().shared - shared - OTHERS
+        used = max(memory(process.pid), unclaimed) / MIB
         if used > limits.memory_mb:
             raise IsolationError(
                 f"the bundle took {used:.0f} MiB of memory, more than the {limits.memory_mb} MiB it may have"

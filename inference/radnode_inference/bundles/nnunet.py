@@ -21,6 +21,7 @@ from radnode_inference.bundles.card import (
     modality_of,
     named,
     read_json,
+    refuse_names,
     slug,
 )
 from radnode_inference.bundles.codes import Segment, segments
@@ -76,6 +77,7 @@ def classes(labels: Mapping[str, Any]) -> tuple[Segment, ...]:
         raise BundleError(f"its labels are no numbers: {e}") from e
     if [s.channel for s in found] != list(range(len(found))) or not 2 <= len(found) <= MOST_CLASSES:
         raise BundleError(f"its labels are not numbered from 0 without a gap, or are more than {MOST_CLASSES}")
+    refuse_names(found)
     if found[0].kind is not None:
         raise BundleError(f"its label 0 is {found[0].name!r}, not the background")
     return found

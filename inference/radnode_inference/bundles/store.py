@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import lzma
 import shutil
 import stat
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 
 from radnode_inference import card_about, guards_gates
 from radnode_inference.bundles import card, nnunet
-from radnode_inference.bundles.card import METADATA, BundleError, Described, read_json, slug
+from radnode_inference.bundles.card import METADATA, BundleError, Described, line, read_json, slug
 from radnode_inference.bundles.codes import told_apart
 from radnode_inference.findings import ModelIdentity
 from radnode_inference.guards_gates import Gates
@@ -238,8 +240,8 @@ def unzip(source: Path, target: Path) -> None:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(entry) as f, place.open("xb") as out:
                     shutil.copyfileobj(f, out)  # zipfile stops at the stated size
-    except (OSError, zipfile.BadZipFile, RuntimeError) as e:
-        raise BundleError(f"{source.name} cannot be unpacked: {e}") from e
+    except (OSError, EOFError, zipfile.BadZipFile, RuntimeError, lzma.LZMAError, zlib.error) as e:
+        raise BundleError(f"{source.name} cannot be unpacked: {line(e, 200)}") from e
 
 
 def top_level(files: Path) -> None:

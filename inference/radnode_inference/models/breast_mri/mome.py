@@ -65,35 +65,43 @@ def from_state_dict(state_dict: Mapping[str, Any], *, heads: int | None = None) 
 
 def shape_from(state: StateDict, heads: int | None = None) -> Shape:
     """The sizes that a state dictionary tells. Raises StateDictError."""
-    width = shape_of(state, "fc_norm.weight")[0]
+    width = shape_of(state, "fc_norm.weight", 1)[0]
     first = "beit3.encoder.layers.0."
     adapter = first + (
         "MLP_Adapter.D_fc1.weight" if f"{first}MLP_Adapter.moe.phi" in state else "MLP_Adapter.A.D_fc1.weight"
     )
-    stems = {way: shape_of(state, f"beit3.{name}.stem.0.weight") for way, name in EMBEDDINGS.items()}
-    tables = [shape_of(state, f"beit3.encoder.embed_positions.{way}.weight")[0] for way in WAYS]
+    stems = {way: shape_of(state, f"beit3.{name}.stem.0.weight", 5) for way, name in EMBEDDINGS.items()}
+    tables = [shape_of(state, f"beit3.encoder.embed_positions.{way}.weight", 2)[0] for way in WAYS]
     return Shape(
         width=width,
         heads=max(1, width // HEAD_WIDTH) if heads is None else heads,
-        feedforward=shape_of(state, f"{first}ffn.A.fc1.weight")[0],
-        adapter=shape_of(state, adapter)[0],
-        stem=(stems[DCE][0], shape_of(state, "beit3.dce_embed.stem.3.weight")[0]),
+        feedforward=shape_of(state, f"{first}ffn.A.fc1.weight", 2)[0],
+        adapter=shape_of(state, adapter, 2)[0],
+        stem=(stems[DCE][0], shape_of(state, "beit3.dce_embed.stem.3.weight", 5)[0]),
         channels=(stems[DCE][1], stems[DWI][1], stems[T2][1]),
         positions=(tables[0], tables[1], tables[2]),
         soft=tuple(soft_experts(state, n) for n in range(depth_of(state))),
-        classes=shape_of(state, "head.weight")[0],
+        classes=shape_of(state, "head.weight", 2)[0],
     )
 
 
 def depth_of(state: StateDict) -> int:
-    found = (re.match(r"beit3\.encoder\.layers\.(\d+)\.", key) for key in state)
-    return 1 + max((int(m[1]) for m in found if m), default=-1)
+    """How many layers there are. Raises StateDictError when one before the last has no key at all."""
+    found = (re.match(r"beit3\.encoder\.layers\.(\d{1,6})\.", key) for key in state)
+    layers = {int(m[1]) for m in found if m}
+    gap = next((n for n in range(len(layers)) if n not in layers), None)
+    if gap is not None:
+        raise StateDictError(f"missing keys: all of beit3.encoder.layers.{gap}, of {max(layers) + 1} layers")
+    return len(layers)
 
 
 def soft_experts(state: StateDict, layer: int) -> tuple[int, int] | None:
     """(experts, slots) of a layer with a shared soft mixture, None for one with an adapter per modality."""
-    phi = state.get(f"beit3.encoder.layers.{layer}.MLP_Adapter.moe.phi")
-    return None if phi is None else (int(phi.shape[1]), int(phi.shape[2]))
+    phi = f"beit3.encoder.layers.{layer}.MLP_Adapter.moe.phi"
+    if phi not in state:
+        return None
+    _, experts, slots = shape_of(state, phi, 3)
+    return experts, slots
 
 
 class Multiway(nn.Module):

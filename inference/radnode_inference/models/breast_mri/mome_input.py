@@ -1,5 +1,6 @@
 """What MOME is shown: phases, diffusion and T2 images put on the network's grids, as its weights' card says."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,15 +48,36 @@ class InputSettings:
     @classmethod
     def from_card(cls, given: Mapping[str, Any]) -> "InputSettings":
         """Raises KeyError, TypeError or ValueError when the card's values are not of these kinds."""
-        sizes = {name: size3(given[name]) for name in ("dce", "dwi", "t2")}
+        sizes = {name: grid_of(given[name]) for name in ("dce", "dwi", "t2")}
         times, clip, spacing = given.get("times_s"), given.get("clip"), given.get("spacing_mm")
-        return cls(
+        found = cls(
             **sizes,
             phases=int(given.get("phases", 6)),
             spacing_mm=None if spacing is None else float(spacing),
             times_s=None if times is None else tuple(float(t) for t in times),
             clip=None if clip is None else (float(clip[0]), float(clip[1])),
         )
+        found.check()
+        return found
+
+    def check(self) -> None:
+        """Raises ValueError for numbers that would show the network nothing of the patient."""
+        if self.phases < 1 or self.times_s == ():
+            raise ValueError("phases and times_s: one at least")
+        if not all(map(math.isfinite, self.times_s or ())):
+            raise ValueError(f"times_s {self.times_s} are not all numbers")
+        if self.spacing_mm is not None and not 0 < self.spacing_mm < math.inf:
+            raise ValueError(f"spacing_mm {self.spacing_mm:g}; it must be above 0")
+        if self.clip is not None and not -math.inf < self.clip[0] < self.clip[1] < math.inf:
+            raise ValueError(f"clip {self.clip}; the first must be the lower one")
+
+
+def grid_of(values: Sequence[Any]) -> Size:
+    """Of a card. Raises ValueError for a side below 1."""
+    x, y, z = size3(values)
+    if min(x, y, z) < 1:
+        raise ValueError(f"a grid of {x} x {y} x {z}")
+    return x, y, z
 
 
 def size3(values: Sequence[Any]) -> Size:

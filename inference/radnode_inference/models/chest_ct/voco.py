@@ -64,11 +64,8 @@ def from_state_dict(state_dict: Mapping[str, Any]) -> nn.Module:
     the keys and shapes; tensors are not copied.
     Raises StateDictError that names the keys which are missing, unknown or misshapen.
     """
-    state = {
-        (f"swinViT.{key.removeprefix('swin_vit.')}" if key.startswith("swin_vit.") else key): value
-        for key, value in unwrap(state_dict, CONTAINERS, PREFIXES).items()
-    }
-    width, channels = shape_of(state, FIRST)[:2]
+    state = renamed(unwrap(state_dict, CONTAINERS, PREFIXES))
+    width, channels = shape_of(state, FIRST, 5)[:2]
     whole, headed = any(key.startswith(("decoder", "out.")) for key in state), HEAD in state
     second = any(key.startswith(SECOND_VERSION) for key in state)
     with torch.device("meta"), LinspaceOnCpu():
@@ -76,10 +73,21 @@ def from_state_dict(state_dict: Mapping[str, Any]) -> nn.Module:
         network = swin_unetr(channels, classes, width, window_of(state), second=second)
         if headed:
             network.add_module("out", nn.Identity())
-            network.add_module("head", nn.Linear(width, shape_of(state, HEAD)[0]))
+            network.add_module("head", nn.Linear(width, shape_of(state, HEAD, 2)[0]))
     if headed:
         return Classifier(assign(network, state)).eval()
     return assign(network if whole else Encoder(network), state)
+
+
+def renamed(state: StateDict) -> dict[str, Tensor]:
+    """`swin_vit` as MONAI calls it now. Raises StateDictError when the checkpoint has a tensor under both names."""
+    made: dict[str, Tensor] = {}
+    for key, value in state.items():
+        name = f"swinViT.{key.removeprefix('swin_vit.')}" if key.startswith("swin_vit.") else key
+        if name in made:
+            raise StateDictError(f"two keys of the checkpoint mean {name!r}")
+        made[name] = value
+    return made
 
 
 class LinspaceOnCpu(TorchFunctionMode):
@@ -98,12 +106,12 @@ def channels_of(network: nn.Module) -> int:
 
 
 def classes_of(state: StateDict) -> int:
-    return shape_of(state, "out.conv.conv.weight")[0]
+    return shape_of(state, "out.conv.conv.weight", 5)[0]
 
 
 def window_of(state: StateDict) -> int:
     """The side of the attention window: its cube is the side of the position index (7 in every published file)."""
-    places: float = shape_of(state, INDEX)[0]
+    places: float = shape_of(state, INDEX, 2)[0]
     return round(math.pow(places, 1 / 3))
 
 

@@ -69,10 +69,12 @@ class VocoClassifier:
         )
 
     def infer(self, prepared: Tensor) -> tuple[float, ...]:
-        """The probability of each class. prepared: [i, j, k] 0..1, the body."""
+        """The probability of each class. prepared: [i, j, k] 0..1, the body. Raises ValueError for an answer that is no number."""
         predict = self.engine.predict if self.engine else self.network
         with torch.inference_mode(), devices.threads():
             logits = predict(self.shown(prepared))[0].double() / self.guards.temperature
+        if not bool(torch.isfinite(logits).all()):
+            raise ValueError("the network answered with values that are no numbers")
         probabilities = logits.sigmoid() if len(logits) == 1 else logits.softmax(dim=0)
         return tuple(float(p) for p in probabilities)
 

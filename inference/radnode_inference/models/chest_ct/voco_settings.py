@@ -1,5 +1,6 @@
 """What the card of VoCo weights says: how the network is fed and what its classes mean."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -59,7 +60,7 @@ class VocoSettings:
             spacing, window = given["spacing_mm"], given["window_hu"]
             if "size" not in given and weights.settings["classes"][0]["kind"] not in UNREPORTED:
                 raise ValueError("the first class of a segmentation must be the background")
-            return cls(
+            found = cls(
                 spacing_mm=(float(spacing[0]), float(spacing[1]), float(spacing[2])),
                 window_hu=(float(window[0]), float(window[1])),
                 body_hu=float(given.get("body_hu", window[0])),
@@ -69,8 +70,26 @@ class VocoSettings:
                 overlap=float(given.get("overlap", 0.5)),
                 classes=tuple(class_setting(c) for c in weights.settings["classes"]),
             )
+            found.check()
         except (KeyError, IndexError, TypeError, ValueError) as e:
             raise WeightsError(f"the card of {weights.name}: {type(e).__name__} {e}") from e
+        return found
+
+    def check(self) -> None:
+        """Raises ValueError for numbers that would show the network nothing of the patient: it would find nothing, silently."""
+        low, high = self.window_hu
+        if not -math.inf < low < high < math.inf:
+            raise ValueError(f"window_hu from {low:g} to {high:g}; the first must be the lower one")
+        if not math.isfinite(self.body_hu):
+            raise ValueError(f"body_hu {self.body_hu:g} is no number")
+        if not all(0 < mm < math.inf for mm in self.spacing_mm):
+            raise ValueError(f"spacing_mm {self.spacing_mm}: each must be above 0")
+        if not 0 <= self.overlap < 1:
+            raise ValueError(f"overlap {self.overlap:g}; it is a part of the window, from 0 to below 1")
+        for c in self.classes:
+            slope, offset = c.calibration or (1.0, 0.0)
+            if not (0 < slope < math.inf and math.isfinite(offset) and 0 <= c.smallest_mm3 < math.inf):
+                raise ValueError(f"calibration or smallest_mm3 of {c.name}: a slope above 0 and numbers are needed")
 
 
 def window_size(given: Sequence[int]) -> Size:
