@@ -18,7 +18,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from radnode.tables import StudyRow
@@ -197,22 +197,33 @@ def hash_of(row: AuditRow | Entry) -> str:
 
 
 def verify(session: Session, *, written_down: tuple[int, str] | None = None) -> Verdict:
-    """Walk the whole chain. written_down: a row's number and hash as they were noted elsewhere."""
+    """Walk the whole chain, also while it grows. written_down: a row's number and hash as they were noted elsewhere.
+
+    Rows are only ever added, with their end in the same transaction. So what was the end before the walk is met on it, and
+    what is met on it is not behind the end afterwards.
+    """
     problems: list[str] = []
-    before, last = "", 0
+    ended, before, last, rows = end_of(session), "", 0, 0
     for entry in walk(session):
         problems.extend(broken(entry, last, before))
         if written_down and entry.number == written_down[0] and entry.hash != written_down[1]:
             problems.append(f"Row {entry.number} has another hash than was written down: the chain was made anew.")
-        before, last = entry.hash, entry.number
+        if entry.number == ended[0] and entry.hash != ended[1]:
+            problems.append(f"The recorded end of the chain is not row {entry.number}.")
+        before, last, rows = entry.hash, entry.number, rows + 1
     if written_down and written_down[0] > last:
         problems.append(f"Row {written_down[0]}, which was written down, is missing.")
-    head = session.get(AuditHeadRow, 1, populate_existing=True)
-    if head is not None and head.number > last:
-        problems.append(f"The rows after {last} up to {head.number} are missing at the end.")
-    elif (head.number, head.hash) != (last, before) if head is not None else last:
+    if ended[0] > last:
+        problems.append(f"The rows after {last} up to {ended[0]} are missing at the end.")
+    elif end_of(session)[0] < last:
         problems.append(f"The recorded end of the chain is not row {last}.")
-    return Verdict(rows=count(session), head=before, problems=tuple(problems))
+    return Verdict(rows=rows, head=before, problems=tuple(problems))
+
+
+def end_of(session: Session) -> tuple[int, str]:
+    """The number and the hash that are recorded as the chain's end; (0, "") without."""
+    head = session.get(AuditHeadRow, 1, populate_existing=True)
+    return (head.number, head.hash) if head is not None else (0, "")
 
 
 def broken(entry: Entry, last: int, before: str) -> Iterator[str]:
@@ -236,15 +247,6 @@ def walk(session: Session, after: int = 0) -> Iterator[Entry]:
             return
         after = rows[-1].number
         session.expunge_all()
-
-
-def count(session: Session) -> int:
-    return session.scalar(select(func.count()).select_from(AuditRow)) or 0
-
-
-def last_number(session: Session) -> int:
-    """The number of the newest row, 0 without one."""
-    return session.scalar(select(func.max(AuditRow.number))) or 0
 
 
 def newest(

@@ -11,25 +11,29 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
+from typing import TypeVar
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from radnode import audit
+from radnode import audit, tls
 from radnode.audit import Entry
 from radnode.audit_messages import instant, message
 from radnode.database import Database
 from radnode.errors import DeliveryError
 from radnode.settings import Settings
 from radnode.settings_access import Audit
-from radnode.tables_access import AuditExportRow
+from radnode.tables_access import AuditExportRow, AuditRow
 
 PRIORITY = 10 * 8 + 5
 """Facility 10 (security), severity 5 (notice)."""
 MESSAGE_ID = "DICOM+RFC3881"
 BATCH = 500
 TIMEOUT_S = 10.0
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +47,9 @@ def export(database: Database, settings: Settings) -> int:
     while batch := waiting(database, name):
         try:
             send(address, [frame(entry) for entry in batch])
-        except (OSError, ssl.SSLError) as e:
-            why = f"the collector {name} does not take audit messages: {type(e).__name__}"
+        except (OSError, DeliveryError) as e:
+            said = str(e) if isinstance(e, DeliveryError) else type(e).__name__
+            why = f"the collector {name} does not take audit messages: {said}"
             remember(database, name, batch[0].number - 1, why)
             raise DeliveryError(why) from e
         remember(database, name, batch[-1].number, "")
@@ -64,28 +69,77 @@ def remember(database: Database, name: str, number: int, error: str) -> None:
         session.merge(AuditExportRow(destination=name, number=number, at=time.time(), error=error))
 
 
-def owed(session: Session, settings: Settings) -> int:
-    """How many rows the collector has not got yet; 0 without one."""
+def owed_s(session: Session, settings: Settings, now: float) -> float:
+    """For how many seconds the oldest row waits that the collector has not got; 0.0 without one, or without a collector."""
+    if not settings.audit.host:
+        return 0.0
     row = session.get(AuditExportRow, f"{settings.audit.host}:{settings.audit.port}")
-    return audit.last_number(session) - (row.number if row else 0) if settings.audit.host else 0
+    waiting_since = select(AuditRow.at).where(AuditRow.number > (row.number if row else 0)).order_by(AuditRow.number)
+    at = session.scalar(waiting_since.limit(1))
+    return max(0.0, now - at) if at is not None else 0.0
 
 
 def send(address: Audit, frames: Sequence[bytes]) -> None:
-    """All frames over one connection, closed in both directions."""
-    with (
-        socket.create_connection((address.host, address.port), TIMEOUT_S) as plain,
-        context(address).wrap_socket(plain, server_hostname=address.host) as secured,
-    ):
-        secured.sendall(b"".join(frames))
-        with contextlib.suppress(ssl.SSLError, TimeoutError):  # some collectors close without a word
-            secured.unwrap()
+    """All frames over one connection, closed in both directions. Raises OSError and DeliveryError.
+
+    In TLS 1.3 a collector that does not take the node's certificate says so by an alert after the handshake (RFC 8446
+    section 4.4.2), while the node is sending. `SSLSocket.unwrap` takes any alert for a good end, so the end is read here.
+    """
+    with socket.create_connection((address.host, address.port), TIMEOUT_S) as plain:
+        talk = Talk(plain, context(address), address.host)
+        talk.until_done(talk.tls.do_handshake)
+        talk.tls.write(b"".join(frames))
+        with contextlib.suppress(ssl.SSLWantReadError):
+            talk.tls.unwrap()  # only says that this is the end: nothing was given it to read
+        try:
+            while talk.until_done(lambda: talk.tls.read(1)):
+                pass
+        except (TimeoutError, ssl.SSLEOFError):  # some collectors close without a word, or not at all
+            return
+        except ssl.SSLError as e:
+            raise DeliveryError(f"it refuses the connection ({in_words(e)})") from e
+
+
+class Talk:
+    """TLS whose bytes are handed over here."""
+
+    def __init__(self, plain: socket.socket, trusted: ssl.SSLContext, host: str) -> None:
+        self._plain, self._incoming, self._outgoing = plain, ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = trusted.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+
+    def until_done(self, do: Callable[[], T]) -> T:
+        """What `do` returns, once it has got what it waits for."""
+        while True:
+            try:
+                return do()
+            except ssl.SSLWantReadError:
+                self._flush()
+                got = self._plain.recv(65_536)
+                if got:
+                    self._incoming.write(got)
+                else:
+                    self._incoming.write_eof()
+            finally:
+                self._flush()
+
+    def _flush(self) -> None:
+        self._plain.sendall(self._outgoing.read())
+
+
+def in_words(error: ssl.SSLError) -> str:
+    """What an alert says (RFC 8446 section 6), such as "alert certificate required"."""
+    return " ".join(word for word in (error.reason or "").lower().split("_") if not word.startswith(("tlsv", "sslv")))
 
 
 def context(address: Audit) -> ssl.SSLContext:
-    made = ssl.create_default_context(cafile=address.ca)
-    made.minimum_version = ssl.TLSVersion.TLSv1_2
-    if address.certificate:
-        made.load_cert_chain(address.certificate, address.certificate_key)
+    """Raises DeliveryError when a file of the settings cannot be used."""
+    try:
+        made = ssl.create_default_context(cafile=address.ca)
+        made.minimum_version = ssl.TLSVersion.TLSv1_2
+        if address.certificate:
+            tls.show(made, address.certificate, address.certificate_key)
+    except OSError as e:
+        raise DeliveryError(f"a certificate of [audit] cannot be used: {e}") from e
     return made
 
 

@@ -15,7 +15,7 @@ from cryptography import x509
 
 from radnode.errors import SettingsError
 from radnode.settings import Settings
-from radnode.settings_access import Tls
+from radnode.settings_access import Tls, WebAccess
 
 CIPHERS = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384"
 """Of TLS 1.2, RFC 9325 section 4.2; those of 1.3 are all good."""
@@ -68,11 +68,49 @@ def filled(made: ssl.SSLContext, own: Tls) -> ssl.SSLContext:
     try:
         made.minimum_version = ssl.TLSVersion.TLSv1_2
         made.set_ciphers(CIPHERS)
-        made.load_cert_chain(own.certificate, own.certificate_key)
-        made.load_verify_locations(own.ca)
-    except (OSError, ssl.SSLError) as e:
+        show(made, own.certificate, own.certificate_key)
+        believe(made, own.ca)
+    except OSError as e:
         raise SettingsError("tls", f"A certificate of [tls] cannot be used: {e}.", "They are PEM files.") from e
     return made
+
+
+def web(own: WebAccess) -> None:
+    """Try the files that the page is served with. Raises OSError in words that name the file."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if own.certificate is not None:
+        show(made, own.certificate, own.certificate_key)
+    if own.client_ca is not None:
+        believe(made, own.client_ca)
+
+
+def show(made: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
+    """Have the node show this certificate. key: its own file, None where it stands with the certificate.
+
+    Raises OSError in words that name the file; nobody is ever asked for a password.
+    """
+    for file in filter(None, (certificate, key)):
+        file.open("rb").close()
+    where = key or certificate
+
+    def no_password() -> str:
+        raise OSError(f"{where} has a password; `openssl pkey -in {where} -out NEW` writes a key without one")
+
+    try:
+        made.load_cert_chain(certificate, key, password=no_password)
+    except ssl.SSLError as e:
+        if e.reason == "KEY_VALUES_MISMATCH":
+            raise OSError(f"{where} is not the key of {certificate}") from e
+        raise OSError(f"{certificate} and {where} are no certificate and its key in PEM") from e
+
+
+def believe(made: ssl.SSLContext, ca: Path) -> None:
+    """Believe the certificates that those of this file signed. Raises OSError in words that name the file."""
+    ca.open("rb").close()
+    try:
+        made.load_verify_locations(ca)
+    except ssl.SSLError as e:
+        raise OSError(f"{ca} holds no certificate in PEM") from e
 
 
 def certificates(settings: Settings) -> Iterator[Certificate]:

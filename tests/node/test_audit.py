@@ -1,8 +1,6 @@
 """The audit: one row in the transaction of what it tells of, a chain that shows every change, and how it leaves."""
 
 import json
-import socket
-import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -17,8 +15,10 @@ from lxml import etree
 from pydicom.dataset import Dataset
 from pynetdicom.dsutils import encode
 from sqlalchemy import delete, select, text, update
+from sqlalchemy.orm import Session
 from support.access import ADMINISTRATOR, PASSWORD, READER, people, served, sign_in
 from support.certificates import Authority
+from support.collector import Collector
 from support.core import STUDY as CORE_STUDY
 from support.core import Node
 from support.filled import fill as a_morning
@@ -33,6 +33,7 @@ from radnode import (
     copy_tables,
     events,
     fetches,
+    migrations,
     modality_worklist,
     pipeline,
     prior_fetch,
@@ -189,6 +190,32 @@ def test_writers_at_the_same_time_make_one_chain(node: Node) -> None:
     assert problems(node.database) == ()
 
 
+def test_a_chain_that_grows_while_it_is_verified_is_whole(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows that come between two looks are neither missing nor put there, and the note is of one row's number and hash."""
+    database = Database(database_url)
+    migrations.upgrade(database_url)
+
+    def write() -> None:
+        with database.transaction() as session:
+            audit.note(session, Act(action="meanwhile"))
+
+    write()
+    walked = audit.walk
+
+    def walk(session: Session, after: int = 0) -> Iterator[audit.Entry]:
+        write()
+        yield from walked(session, after)
+        write()
+
+    monkeypatch.setattr(audit, "walk", walk)
+    with database.reading() as session:
+        verdict = audit.verify(session)
+    assert (verdict.rows, verdict.problems) == (2, ())
+    with database.reading() as session:
+        assert audit.verify(session, written_down=(verdict.rows, verdict.head)).problems == ()
+    database.close()
+
+
 def test_the_page_tells_who_saw_changed_and_was_refused_and_the_whole_is_on_the_audit_page(tmp_path: Path) -> None:
     here = people(tmp_path)
     add_study(here.database, STUDY, patient_id="P1")
@@ -249,51 +276,6 @@ class NoStudies:
         return None
 
 
-class Collector:
-    """A syslog collector over TLS that asks for a certificate; keeps what came."""
-
-    def __init__(self, authority: Authority) -> None:
-        pair = authority.issue("collector")
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.load_cert_chain(pair.certificate, pair.key)
-        self.context.load_verify_locations(authority.ca)
-        self.context.verify_mode = ssl.CERT_REQUIRED
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        self.frames: list[bytes] = []
-        self.thread = threading.Thread(target=self.take)
-        self.thread.start()
-
-    def take(self) -> None:
-        while True:
-            try:
-                plain, _ = self.listener.accept()
-            except OSError:
-                return
-            with plain:
-                try:
-                    with self.context.wrap_socket(plain, server_side=True) as secured, secured.makefile("rb") as stream:
-                        while length := read_length(stream):
-                            self.frames.append(stream.read(length))
-                except (ssl.SSLError, ConnectionError):
-                    continue
-
-    def __enter__(self) -> "Collector":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-        self.thread.join(10)
-
-
-def read_length(stream: object) -> int:
-    digits = b""
-    while (byte := stream.read(1)) not in (b" ", b""):  # type: ignore[attr-defined]
-        digits += byte
-    return int(digits or 0)
-
-
 def test_rows_leave_by_syslog_over_tls_each_once_and_wait_while_the_collector_is_away(
     database: Database, tmp_path: Path
 ) -> None:
@@ -312,6 +294,8 @@ def test_rows_leave_by_syslog_over_tls_each_once_and_wait_while_the_collector_is
         assert audit_syslog.export(database, settings) == 0
         fill(database, 1)
         assert audit_syslog.export(database, settings) == 1
+        with database.reading() as session:
+            assert audit_syslog.owed_s(session, settings, time.time() + 60) == 0
     bodies = [f.decode() for f in collector.frames]
     assert len(bodies) == 7
     header, _, xml = bodies[0].partition("\ufeff")
@@ -323,10 +307,32 @@ def test_rows_leave_by_syslog_over_tls_each_once_and_wait_while_the_collector_is
     with pytest.raises(DeliveryError, match="does not take audit messages"):
         audit_syslog.export(database, settings)
     with database.reading() as session:
-        assert audit_syslog.owed(session, settings) == 1
+        assert audit_syslog.owed_s(session, settings, time.time() + 60) >= 60
         kept = session.get(AuditExportRow, f"127.0.0.1:{own.port}")
         assert kept is not None
         assert (kept.number, bool(kept.error)) == (7, True)
+
+
+def test_a_collector_that_does_not_take_the_nodes_certificate_got_nothing_and_gets_it_later(
+    database: Database, tmp_path: Path
+) -> None:
+    """By TLS 1.3 it says so when the handshake is over and the rows are on their way: they do not count as handed over."""
+    authority, other = Authority(tmp_path / "one"), Authority(tmp_path / "two", "other")
+    with database.transaction() as session:
+        audit.note(session, Act(action="owed"))
+    shown = (None, other.issue("node"), authority.issue("node"))
+    with Collector(authority) as collector:
+        for pair in shown:
+            own = Audit(host="127.0.0.1", port=collector.port, ca=authority.ca)
+            if pair is not None:
+                own = own.model_copy(update={"certificate": pair.certificate, "certificate_key": pair.key})
+            settings = Settings(data=tmp_path, audit=own)
+            if pair is not shown[-1]:
+                with pytest.raises(DeliveryError, match="does not take audit messages"):
+                    audit_syslog.export(database, settings)
+            else:
+                sent = audit_syslog.export(database, settings)
+    assert sent == len(collector.frames) > 0
 
 
 def test_a_collector_of_another_authority_gets_nothing(database: Database, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives import serialization
 from support.certificates import Authority, Pair
 from support.dcmtk import echoscu, storescu
 from support.objects import dataset_of, image, write
@@ -229,6 +230,31 @@ def test_certificates_that_are_missing_or_no_certificates_stop_the_start_with_a_
         with pytest.raises(SettingsError) as error:
             tls.listening(secured)
         assert error.value.id == "tls"
+
+
+def test_a_key_that_cannot_be_used_is_named_and_nobody_is_asked_for_its_password(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    node, other = authority.issue("node"), authority.issue("other")
+    locked = tmp_path / "locked.key"
+    key = serialization.load_pem_private_key(node.key.read_bytes(), None)
+    locked.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"x")
+        )
+    )
+    wrong = {
+        locked: f"{locked} has a password; `openssl pkey -in {locked} -out NEW` writes a key without one",
+        other.key: f"{other.key} is not the key of {node.certificate}",
+        authority.ca: f"{node.certificate} and {authority.ca} are no certificate and its key in PEM",
+        tmp_path / "gone.key": f"No such file or directory: '{tmp_path / 'gone.key'}'",
+    }
+    for file, words in wrong.items():
+        with pytest.raises(SettingsError) as error:
+            tls.listening(Tls(certificate=node.certificate, certificate_key=file, ca=authority.ca))
+        assert words in error.value.sentence
+        with pytest.raises(OSError, match="the page cannot be served over TLS: ") as refused:
+            encryption(Settings(data=tmp_path, web=Web(certificate=node.certificate, certificate_key=file)))
+        assert words in str(refused.value)
 
 
 @pytest.mark.parametrize(("days", "said"), [(400, ""), (20.2, "ends in 20 days"), (-3, "ended 3 days ago")])

@@ -1,6 +1,5 @@
 """For machines that watch: /metrics (Prometheus), /healthz (the process lives), /readyz (it can take and do work)."""
 
-import fcntl
 import shutil
 import socket
 import time
@@ -15,7 +14,9 @@ from prometheus_client.registry import Collector
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
+from radnode import audit_syslog
 from radnode.database import Database
+from radnode.serve import is_served
 from radnode.settings import Settings
 from radnode.tables import StudyRow
 from radnode.web import metrics_machine, metrics_tables
@@ -40,6 +41,11 @@ class NodeCollector(Collector):
     def collect(self) -> Iterator[Family]:
         with self._database.reading() as session:
             yield from metrics_tables.families(session, time.time())
+            yield GaugeMetricFamily(
+                "radnode_audit_owed_oldest_seconds",
+                "Since when the oldest row of the audit waits for its collector.",
+                value=audit_syslog.owed_s(session, self._settings, time.time()),
+            )
         ready = GaugeMetricFamily("radnode_ready", "1 where /readyz has nothing against it.", labels=["check"])
         for name, said in checks(self._settings, self._database).items():
             ready.add_metric([name], float(said == "ok"))
@@ -74,7 +80,7 @@ def router(settings: Settings, database: Database) -> APIRouter:
 def checks(settings: Settings, database: Database) -> dict[str, str]:
     """What the node needs to take and do work -> "ok", or what is wrong."""
     said = {"database": database_answers(database), "disk": disk_free(settings)}
-    if is_served(settings):
+    if is_served(settings.data):
         said["receiver"] = receiver_answers(settings)
     return said
 
@@ -95,18 +101,6 @@ def disk_free(settings: Settings) -> str:
     except OSError as e:
         return f"cannot be read: {e.strerror}"
     return "ok" if free_mb >= settings.receive.disk_free_min_mb else f"nearly full: {free_mb} MB free"
-
-
-def is_served(settings: Settings) -> bool:
-    """Whether `radnode serve` holds this data folder: then its receiver should listen too."""
-    try:
-        with (settings.data / "run" / "serve.lock").open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def receiver_answers(settings: Settings) -> str:
