@@ -91,7 +91,8 @@ def outages(session: Session) -> dict[str, Outage]:
     }
 
 
-def forget(database: Database) -> None:
-    """A new process knows nothing of earlier failures."""
+def forget(database: Database, destination: str = "") -> None:
+    """A new process knows nothing of earlier failures, nor does who begins anew with a destination ("": all of them)."""
+    of_it = (BreakerRow.destination == destination,) if destination else ()
     with database.transaction() as session:
-        session.execute(delete(BreakerRow))
+        session.execute(delete(BreakerRow).where(*of_it))

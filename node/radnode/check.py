@@ -5,14 +5,14 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 from sqlalchemy.exc import DBAPIError
 
-from radnode import addresses, migrations, start, tls, weights_use
+from radnode import addresses, check_access, migrations, start, tls, weights_use
 from radnode import settings as settings_module
+from radnode.check_access import Answer
 from radnode.database import Database
 from radnode.destinations import fhir_rest_auth
 from radnode.errors import DeliveryError, SettingsError
@@ -27,15 +27,6 @@ from radnode_inference.model import Availability, ModelCard
 
 TIMEOUT_S = 5.0
 MB = 1_000_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What was tested and what came of it."""
-
-    what: str
-    ok: bool
-    sentence: str
 
 
 def everything(*, files: bool = False) -> Iterator[Answer]:
@@ -62,6 +53,7 @@ def everything(*, files: bool = False) -> Iterator[Answer]:
     for destination in settings.destinations:
         yield reach(destination, settings)
     yield from certificates(settings)
+    yield from check_access.answers(settings)
     yield from models(settings)
     yield device(settings)
 

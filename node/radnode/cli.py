@@ -35,9 +35,8 @@ COMMANDS = {
     "retention": "radnode.commands.keep:retention",
 }
 """Commands of other modules, imported only when they are asked for."""
-ROLES = frozenset(
-    {"serve", "receive", "schedule", "work", "deliver", "web", "hl7", "narrate", "run", "demo", "migrate", "check"}
-)
+SERVICES = frozenset({"serve", "receive", "schedule", "work", "deliver", "web", "hl7", "narrate"})
+ROLES = SERVICES | {"run", "demo", "migrate", "check"}
 """Commands on whose behalf the node works by itself: what they change is nobody's act."""
 PARENT = click.option("--parent", type=int, default=None, hidden=True, help="The supervisor's process id.")
 
@@ -229,4 +228,8 @@ def migrate() -> None:
 
 
 def main() -> None:
+    if SERVICES & set(sys.argv[1:3]):
+        from radnode.logs import as_a_service
+
+        as_a_service()
     sys.exit(cli(prog_name="radnode"))

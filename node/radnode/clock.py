@@ -14,10 +14,10 @@ from sqlalchemy import update
 from radnode import complete
 from radnode.database import Database
 from radnode.settings import Settings
-from radnode.tables import CapabilityRow, DeliveryRow, JobRow, SendingRow, ShadowRow
+from radnode.tables import CapabilityRow, DeliveryRow, JobRow, SendingRow, ShadowRow, StudyRow
 from radnode.tables_fhir import NotificationRow
 from radnode.tables_monitoring import SimulationRow
-from radnode.tables_pacs import CommitmentRow, CommitRequestRow, FetchRow
+from radnode.tables_pacs import CommitmentRow, CommitRequestRow, EvidenceRow, FetchRow, TurnedAwayRow
 
 JUMP_S = 1.0
 """Less is how clocks are set right in small steps."""
@@ -69,4 +69,8 @@ def bounds(settings: Settings) -> tuple[tuple[Any, float], ...]:
         (FetchRow.due_at, again_s),
         (FetchRow.claimed_until, CLAIM_S),
         (CapabilityRow.tried_at, 0.0),
+        (StudyRow.last_instance_at, 0.0),
+        (EvidenceRow.at, -1.0),  # what was said before the jump is older than an image of now
+        (TurnedAwayRow.at, 0.0),
+        (TurnedAwayRow.back_at, 0.0),
     )

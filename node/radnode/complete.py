@@ -16,7 +16,7 @@ from radnode import corrections, edited, events, evidence, fetches, jobs, sendin
 from radnode.database import Database
 from radnode.events import Action
 from radnode.evidence import Lack
-from radnode.peers.table import Peer, from_row
+from radnode.quiet import quiet_of
 from radnode.settings import Settings
 from radnode.states import StudyState
 from radnode.tables import InstanceRow, PeerRow, ResultRow, StudyRow
@@ -220,19 +220,24 @@ def complete(database: Database, *, now: float, evidence_wait_s: float = 0.0, pr
     done = []
     for study_uid, instances in ready:
         with database.reading() as session:
-            study = session.get_one(StudyRow, study_uid)
-            lack = evidence.missing(session, study, asked)
-            if not lack.known and (broken := fetches.unfinished(session, study)):
-                lack = Lack(sentence=broken, known=True)
-            if not lack.sentence and fetches.are_coming(session, study_uid):
-                lack = Lack(sentence="its earlier studies are still being fetched")
-            if not lack.sentence and priors and fetches.are_sought(session, study_uid, now):
-                lack = Lack(sentence="nobody has said yet which earlier studies there are")
+            lack = lack_of(session, session.get_one(StudyRow, study_uid), asked, priors=priors, now=now)
         if not is_awaited(database, study_uid, lack, evidence_wait_s, now) and finish(
             database, study_uid, instances, lack, due, now
         ):
             done.append(study_uid)
     return tuple(done)
+
+
+def lack_of(session: Session, study: StudyRow, asked: Sequence[str], *, priors: bool, now: float) -> Lack:
+    """What speaks against a quiet study being read now. asked: the peers that are to count; priors: as for `complete`."""
+    lack = evidence.missing(session, study, asked)
+    if not lack.known and (broken := fetches.unfinished(session, study)):
+        return Lack(sentence=broken, known=True)
+    if not lack.sentence and fetches.are_coming(session, study.study_uid):
+        return Lack(sentence="its earlier studies are still being fetched")
+    if not lack.sentence and priors and fetches.are_sought(session, study.study_uid, now):
+        return Lack(sentence="nobody has said yet which earlier studies there are")
+    return lack
 
 
 def is_awaited(database: Database, study_uid: str, lack: Lack, wait_s: float, now: float) -> bool:
@@ -283,18 +288,6 @@ def hold(database: Database, settings: Settings, *, now: float) -> None:
         query = select(StudyRow).where(StudyRow.state == StudyState.RECEIVING).with_for_update()
         for study in session.scalars(query):
             study.due_at = now + quiet_of(session, settings, study.calling_ae, "")
-
-
-def quiet_of(session: Session, settings: Settings, calling_ae: str, address: str) -> float:
-    """The quiet time of a sender: that of the peer which names it most exactly, or the node's."""
-    peers = [from_row(r) for r in session.scalars(select(PeerRow).where(PeerRow.quiet_s.is_not(None)))]
-    fitting = [p for p in peers if p.matches_ae(calling_ae) and (not address or p.matches_address(address))]
-    best = max(fitting, key=exactness, default=None)
-    return settings.complete.quiet_s if best is None or best.quiet_s is None else best.quiet_s
-
-
-def exactness(peer: Peer) -> tuple[bool, bool]:
-    return bool(peer.ae_title), bool(peer.address)
 
 
 def own_results(session: Session, study_uid: str) -> set[str]:

@@ -58,7 +58,7 @@ def receiving(settings: Settings) -> str:
     return f"""## Associations that are accepted
 
 Called AE title: {", ".join(f"`{own}`" for own in (receive.ae_title, *receive.also_called))} only. Calling: {who}. Maximum PDU length: {MAX_PDU} bytes.
-At most {receive.processes} × {receive.max_associations} associations at a time; one that is silent for
+At most {receive.max_associations} associations at a time, one caller at most seven eighths of them; one that is silent for
 {receive.association_idle_s:g} s is ended. Asynchronous operations and extended negotiation are not supported.
 
 Of the transfer syntaxes proposed for a SOP class, the first is accepted, because nothing is decoded on the way in."""

@@ -186,6 +186,7 @@ class Places:
         self._outbox = outbox
         self._at: dict[str, Place] = {}
         self._leaving: list[Place] = []
+        self._left: set[str] = set()
 
     def follow(self) -> None:
         """Begin where results go by now, and leave where they go no more; one that was changed begins anew."""
@@ -195,9 +196,13 @@ class Places:
             if there.get(name) != place.address:
                 place.leaves.set()
                 self._leaving.append(self._at.pop(name))
+                self._left.add(name)
         self._leaving = [p for p in self._leaving if p.is_alive()]
         each = max(1, self._settings.deliver.threads // max(1, len(there)))
         for name in there.keys() - self._at.keys():
+            if name in self._left:  # what failed there may work now: nothing waits for another try
+                breaker.forget(self._outbox.database, name)
+                self._outbox.hasten(name, time.time())
             self._at[name] = Place(self._settings, there[name], self._outbox, each)
 
     def wake(self, due: Collection[str]) -> None:

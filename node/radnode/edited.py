@@ -101,7 +101,7 @@ def read(file: Path) -> "Document | None":
     try:
         return parse(file.read_bytes())
     except (OSError, ValueError) as e:
-        log.warning("A report cannot be read back.", extra={"action": "edited", "why": str(e)})
+        log.warning("A report cannot be read back.", extra={"action": "edited", "why": type(e).__name__})
         return None
 
 

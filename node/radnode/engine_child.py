@@ -17,7 +17,7 @@ from radnode.errors import WithheldError
 from radnode.facts import only_inputs
 from radnode.faults import Point, crash_point
 from radnode.lifeline import die_with_parent
-from radnode.logs import log_to_stderr, told
+from radnode.logs import as_a_service, log_to_stderr, told
 from radnode.profiles import omissions
 from radnode.results import hold, write_files
 from radnode.settings import Rule
@@ -134,4 +134,5 @@ def device(card: ModelCard, wanted: str) -> str:
 
 if __name__ == "__main__":
     log_to_stderr()
+    as_a_service()
     main(int(sys.argv[1]), int(sys.argv[2]))

@@ -4,13 +4,14 @@ Modality Performed Procedure Step: PS3.4 annex F.7, PS3.3 C.4.13 to C.4.15. Inst
 annex R, PS3.3 C.4.23. Nothing here decides anything: `complete` asks what is missing.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 from sqlalchemy import delete, exists, func, select
 from sqlalchemy.orm import Session
 
+from radnode import turned_away
 from radnode.database import Database
 from radnode.errors import RefusedError
 from radnode.store_check import is_uid
@@ -20,6 +21,12 @@ from radnode.tables_pacs import EvidenceRow
 STEP, NOTICE, QUERY, PRIORS, REFUSED = "mpps", "ian", "query", "priors", "refused"
 """PRIORS: of the row that says that a study's priors were looked for, or why they could not be. REFUSED: see `refusals`."""
 SOURCES = {STEP: "a procedure step", NOTICE: "an availability notification"}
+IMAGES = "1.2.840.10008.5.1.4.1.1."
+NO_IMAGES = tuple(
+    f"{IMAGES}{n}" for n in ("88.", "11.", "9.", "104.", "66", "481.3", "481.5", "481.8", "67", "68", "78.")
+)
+"""The beginning of SOP classes of what is no image, and is not waited for: reports, presentation states, waveforms, documents,
+what others made of images. A region that is given (SEG, RTSTRUCT) and comes late has its study read again. PS3.4 table B.5-1."""
 CHUNK = 500
 
 
@@ -40,8 +47,19 @@ def procedure_step(database: Database, uid: str, dataset: Dataset, now: float) -
             row.at = now
             if status:
                 row.ended = status in ("COMPLETED", "DISCONTINUED")
+                row.error = broken_off(dataset) if status == "DISCONTINUED" else ""
             if named and len(known) == 1:  # of a step for several studies nobody knows which object is whose
                 row.named = sorted({*row.named, *named})
+
+
+def broken_off(dataset: Dataset) -> str:
+    """That a procedure step was discontinued, and why, where it names a reason of CID 9300 (PS3.16)."""
+    from pydicom.sr.codedict import codes
+
+    known = {str(c.value): c.meaning for c in codes.cid9300.concepts.values()}
+    given = dataset.get("PerformedProcedureStepDiscontinuationReasonCodeSequence") or ()
+    why = next((known[str(i.CodeValue)] for i in given if str(i.get("CodeValue", "")) in known), "")
+    return "procedure step discontinued" + (f": {why}" if why else "")
 
 
 def performed(dataset: Dataset) -> Iterable[str]:
@@ -55,13 +73,22 @@ def availability(database: Database, uid: str, dataset: Dataset, now: float) -> 
     study_uid = str(dataset.get("StudyInstanceUID", ""))
     if not is_uid(study_uid):
         raise RefusedError("The notification names no study.")
-    named = sorted(
-        str(i.ReferencedSOPInstanceUID)
-        for series in dataset.get("ReferencedSeriesSequence") or ()
-        for i in series.get("ReferencedSOPSequence") or ()
-        if str(i.get("InstanceAvailability", "ONLINE")) in ("ONLINE", "NEARLINE")
-    )
-    keep(database, study_uid, NOTICE, uid or study_uid, now, named=named)
+    items = [i for s in dataset.get("ReferencedSeriesSequence") or () for i in s.get("ReferencedSOPSequence") or ()]
+    said = {str(i.ReferencedSOPInstanceUID): str(i.get("InstanceAvailability", "ONLINE")) for i in items}
+    images = {str(i.ReferencedSOPInstanceUID) for i in items if is_image(str(i.get("ReferencedSOPClassUID") or IMAGES))}
+    there = sorted(o for o, how in said.items() if how in ("ONLINE", "NEARLINE") and o in images)
+    forget_named(database, study_uid, {o for o, how in said.items() if how == "UNAVAILABLE"})
+    keep(database, study_uid, NOTICE, uid or study_uid, now, named=there)
+
+
+def forget_named(database: Database, study_uid: str, gone: Collection[str]) -> None:
+    """What earlier notifications named and nobody can have any more, since it was deleted there, is not waited for."""
+    if not gone:
+        return
+    with database.transaction() as session:
+        of_it = (EvidenceRow.study_uid == study_uid, EvidenceRow.source == NOTICE)
+        for row in session.scalars(select(EvidenceRow).where(*of_it)):
+            row.named = [uid for uid in row.named if uid not in gone]
 
 
 def keep(
@@ -110,14 +137,18 @@ def missing(session: Session, study: StudyRow, asked: Sequence[str]) -> Lack:
     for row in rows:
         if not row.ended:
             return Lack(sentence="its acquisition is still going on (procedure step)", known=True)
+    own = set(session.scalars(select(ResultRow.uid).where(ResultRow.study_uid == study.study_uid))) if rows else set()
     for row in rows:
-        away = len(row.named) - present(session, study.study_uid, row.named)
+        named_of_others = [uid for uid in row.named if uid not in own]
+        away = len(named_of_others) - present(session, study.study_uid, named_of_others)
         if away and row.source == REFUSED:
             why = row.error.rstrip(".")
             return Lack(sentence=f"{away} images that were refused have not come again ({why})", known=True)
         if away:
-            named = f"the {len(row.named)} objects that {SOURCES.get(row.source, row.key)} names"
+            named = f"the {len(named_of_others)} objects that {SOURCES.get(row.source, row.key)} names"
             return Lack(sentence=f"{away} of {named} have not come", known=True)
+    if broken := cut_short(rows):
+        return Lack(sentence=f"its acquisition was broken off ({broken})", known=True)
     counts = {row.key: row for row in rows if row.source == QUERY and row.key in asked}
     for name, said in counts.items():
         if more := surplus(session, study, said):
@@ -125,10 +156,31 @@ def missing(session: Session, study: StudyRow, asked: Sequence[str]) -> Lack:
             if said.instances is None or said.instances <= study.instances:  # others came that it does not have
                 sentence = f"{name} has {more} images in series of this study that the node has not"
             return Lack(sentence=sentence, known=True)
+    told = {name for name, c in counts.items() if not c.error and c.at >= study.last_instance_at}
+    counted = any(counts[name].instances for name in told)
+    if not counted and (refused := turned_away.lacking(session, study)):
+        return Lack(sentence=refused, known=True)
     for name in asked:
-        if name not in counts or counts[name].error or counts[name].at < study.last_instance_at:
+        if name not in told:
             return Lack(sentence=f"{name} has not said how many images there are")
     return Lack()
+
+
+def refusal(session: Session, study_uid: str) -> str:
+    """What the node refused of a study, and why; "" for nothing."""
+    row = session.scalar(select(EvidenceRow).where(EvidenceRow.study_uid == study_uid, EvidenceRow.source == REFUSED))
+    return "" if row is None else f"It refused {len(row.named)} images of it: {row.error.rstrip('.')}."
+
+
+def cut_short(rows: Sequence[EvidenceRow]) -> str:
+    """How the last procedure step that ended was broken off; "" when it was completed, or there is none."""
+    last = max((r for r in rows if r.source == STEP and r.ended), key=lambda r: (r.at, not r.error), default=None)
+    return "" if last is None else last.error
+
+
+def is_image(sop_class_uid: str) -> bool:
+    """Whether a model may read objects of this class: what is no image is no part of what is read."""
+    return sop_class_uid.startswith(IMAGES) and not sop_class_uid.startswith(NO_IMAGES)
 
 
 def surplus(session: Session, study: StudyRow, said: EvidenceRow) -> int:

@@ -57,6 +57,7 @@ class EvidenceAsker:
         try:
             with querying(peer, self._settings, timeout_s) as finder:
                 for study_uid in studies:
+                    asked_at = time.time()  # what comes while it answers may not be counted yet
                     with self._database.reading() as session:
                         own, made = evidence.own_series(session, study_uid), evidence.own_objects(session, study_uid)
                     total, series = count(finder, study_uid, own, made)
@@ -65,7 +66,7 @@ class EvidenceAsker:
                         study_uid,
                         evidence.QUERY,
                         peer.name,
-                        time.time(),
+                        asked_at,
                         instances=total,
                         series=series,
                     )
@@ -85,15 +86,18 @@ def count(finder: Finder, study_uid: str, own: Collection[str], made: int) -> tu
     """How many images there are, in all and of each series as far as that is said, without the node's results.
 
     own, made: the series of those results, and how many were delivered: where only the whole study is counted, they may
-    be among what is counted. None: nobody counts. Raises DeliveryError.
+    be among what is counted. Where not even that is said, what is listed is counted. None: it lists nothing. Raises DeliveryError.
     """
     said = {uid: many for uid, many in finder.series(study_uid).items() if uid not in own}
     series = {uid: many for uid, many in said.items() if many is not None}
     if said and len(series) == len(said):
         return sum(series.values()), series
     totals = [f.instances for f in finder.studies(StudyInstanceUID=study_uid) if f.study_uid == study_uid]
-    total = totals[0] if totals else None
-    return None if total is None else max(0, total - made), series
+    if total := max((t for t in totals if t is not None), default=None):
+        return max(0, total - made), series
+    listed = {uid: finder.images(study_uid, uid) if many is None else many for uid, many in said.items()}
+    series = {uid: many for uid, many in listed.items() if many is not None}
+    return (sum(series.values()) if series else None), series
 
 
 def due(database: Database, peer: str, now: float) -> tuple[str, ...]:

@@ -119,6 +119,7 @@ class Fetcher:
                 self._in_hand[name] = wanted.token
                 crash_point(Point.FETCH_CLAIMED)
                 self.one(wanted, peer)
+                peer = next((p for p in list_peers(self._database) if p.name == name), None)  # as it is by now
         except SQLAlchemyError as e:
             log.warning(
                 "The fetches from %s stop for now: the database fails (%s).", name, type(e).__name__,
@@ -142,8 +143,11 @@ class Fetcher:
                 raise DeliveryError(f"there is no peer {wanted.peer} any more", brought=0)
             self._store = self._store or Store(self._settings, self._database)
             brought = fetch(peer, wanted.study_uid, self._settings, self._store)
-            if not brought.many:
+            if brought.many == 0:
                 raise DeliveryError(f"{peer.name} has no such study", brought=0)
+            here = fetches.here(self._database, wanted.study_uid)
+            if here < (brought.many or 1):
+                raise DeliveryError(elsewhere(peer, brought.many, here, self._settings), brought=here)
         except Exception as e:  # whatever a peer, a library or the database does, the queue goes on
             reason, came = str(e), e.brought if isinstance(e, DeliveryError) else None
             if not isinstance(e, DeliveryError):
@@ -152,4 +156,11 @@ class Fetcher:
             fetches.failed(self._database, wanted, reason, time.time(), RETRY_S, brought=came)
             return
         crash_point(Point.FETCHED_BEFORE_DONE)
-        fetches.done(self._database, wanted, brought.many, time.time(), without=brought.without)
+        fetches.done(self._database, wanted, brought.many or here, time.time(), without=brought.without)
+
+
+def elsewhere(peer: Peer, said: int | None, here: int, settings: Settings) -> str:
+    """A peer says that it sent what did not come."""
+    many = "the study" if said is None else f"{said} objects"
+    came = f"{here} of them are here" if here else "nothing of it came"
+    return f"{peer.name} says that it sent {many}, and {came}: look at where it sends what is for {settings.receive.ae_title}"

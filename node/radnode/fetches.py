@@ -118,6 +118,13 @@ def held(session: Session, fetch: Fetch) -> FetchRow | None:
     return row
 
 
+def here(database: Database, study_uid: str) -> int:
+    """How many objects of a study the node has, or had."""
+    of_it = select(func.count(InstanceRow.sop_uid.distinct())).where(InstanceRow.study_uid == study_uid)
+    with database.reading() as session:
+        return session.scalar(of_it) or 0
+
+
 def done(database: Database, fetch: Fetch, instances: int, now: float, *, without: str = "") -> None:
     """It came; the story of the study that wanted it tells. without: kinds of objects that the peer hands out to nobody."""
     with database.transaction() as session:

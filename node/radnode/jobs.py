@@ -15,12 +15,13 @@ from radnode.errors import LostClaimError, RefusedError
 from radnode.events import Action
 from radnode.settings import Settings
 from radnode.states import JOB, STUDY, JobState, StudyState
-from radnode.tables import InstanceRow, JobRow, StudyRow
+from radnode.tables import InstanceRow, JobRow, ResultRow, StudyRow
 from radnode.unread import leave
 
 OPEN = (JobState.QUEUED, JobState.RUNNING)
 ENDED = (JobState.DONE, JobState.DECLINED, JobState.FAILED, JobState.HELD)
-GONE = InstanceRow.current & InstanceRow.gone_at.is_not(None)
+GONE = InstanceRow.current & InstanceRow.gone_at.is_not(None) & InstanceRow.sop_uid.not_in(select(ResultRow.uid))
+"""An image that was let go; not a result of the node that had come back."""
 URGENCY_S = 600.0
 """What one step of urgency is worth in waiting time: urgent work goes first, and old routine work is still served."""
 

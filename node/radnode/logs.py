@@ -7,12 +7,14 @@ ours or the operating system's; of every other error its type and its traceback,
 import json
 import logging
 import sys
+import threading
 import time
 import traceback
 import warnings
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
+from types import TracebackType
 
 from radnode.errors import RadnodeError
 
@@ -22,6 +24,8 @@ QUOTING = "pydicom"
 QUOTING_HL7 = "hl7"
 """Its warnings hold fields of messages; its loggers have the names of its files."""
 QUIET = ("httpx", "httpcore", "alembic", "apscheduler", "pynetdicom", "PIL", "asyncio")
+
+log = logging.getLogger(__name__)
 
 
 class Sentences(logging.Formatter):
@@ -62,6 +66,22 @@ def told(error: BaseException) -> str:
     words = str(getattr(error, "sentence", error)) if ours else ""
     frames = "".join(traceback.format_tb(error.__traceback__))
     return f"{earlier}Traceback:\n{frames}{kind}{f': {words}' if words else ''}"
+
+
+def unforeseen(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    """Log what ended a process or a thread; Python itself would write the words of libraries to the service's log."""
+    if error is None or issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error or kind(), trace)
+        return
+    if not logging.getLogger().handlers:
+        log_to_stderr()
+    log.critical("It ended by an error that nobody foresaw.", exc_info=(kind, error, trace))
+
+
+def as_a_service() -> None:
+    """Of this process and its threads: whatever ends them is logged as every other error is."""
+    sys.excepthook = unforeseen
+    threading.excepthook = lambda args: unforeseen(args.exc_type, args.exc_value, args.exc_traceback)
 
 
 def sentences() -> logging.Formatter:

@@ -1,9 +1,13 @@
 """Earlier studies of the same patient that the node holds, for models to compare with.
 
-The same patient: equal Patient ID and issuer, and no birth date or sex that says otherwise (hospitals use an ID twice).
+The same patient: equal Patient ID and issuer, and no birth date or sex that says otherwise (hospitals use an ID twice). Where
+a birth date is missing, names that have no word in common say otherwise too: an ID such as UNKNOWN is everybody's.
 Only whole studies count: one that is still arriving, of which others say that there is more, or whose fetch broke off
 could look as if something had been missing then.
 """
+
+import re
+import unicodedata
 
 from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session
@@ -62,4 +66,11 @@ def nobody_else(one: StudyRow, other: StudyRow) -> bool:
         (one.patient_birth_date, other.patient_birth_date),
         (one.patient_sex, other.patient_sex),
     )
-    return all(not a or not b or a == b for a, b in pairs)
+    born = one.patient_birth_date and other.patient_birth_date
+    return all(not a or not b or a == b for a, b in pairs) and bool(born or alike(one.patient_name, other.patient_name))
+
+
+def alike(one: str, other: str) -> bool:
+    """Whether two names may be one person's: a word in common, in whatever writing; or one of them says nothing."""
+    names = [set(re.findall(r"\w+", unicodedata.normalize("NFKC", n).casefold())) for n in (one, other)]
+    return not all(names) or bool(names[0] & names[1])

@@ -23,6 +23,10 @@ class Finder(Protocol):
         """Series Instance UID -> how many images it has. Raises DeliveryError."""
         ...
 
+    def images(self, study_uid: str, series_uid: str) -> int | None:
+        """How many objects of a series it lists, each once; None where that cannot be said. Raises DeliveryError."""
+        ...
+
 
 @contextmanager
 def querying(peer: Peer, settings: Settings, timeout_s: float) -> Iterator[Finder]:

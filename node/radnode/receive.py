@@ -52,9 +52,9 @@ def listen(host: str, port: int) -> socket.socket:
         listener.bind(address)
         listener.listen(BACKLOG)
         listener.setblocking(False)
-    except OSError:
+    except OSError as e:
         listener.close()
-        raise
+        raise OSError(e.errno, f"port {port} of {host} cannot be opened: {e.strerror}") from e
     return listener
 
 

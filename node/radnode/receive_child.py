@@ -15,13 +15,13 @@ from zlib import crc32
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from radnode import tls
-from radnode.association import ARTIM_S, Association, negotiate
+from radnode import tls, turned_away
+from radnode.association import ARTIM_S, VERIFICATION, Association, negotiate
 from radnode.association_pdu import ConnectionEndedError, NothingCameError, PduReader, ProtocolError, abort
 from radnode.association_serve import Session
-from radnode.association_services import Services
+from radnode.association_services import SERVICES, Services
 from radnode.database import Database
-from radnode.peers.table import Admission, Peers
+from radnode.peers.table import NO_SEAT, Admission, Peers, record_refusal
 from radnode.sending import Sending, forget, pause_of
 from radnode.settings import Settings
 from radnode.store import Store
@@ -77,7 +77,7 @@ class Child:
     """Everything of one process. Made after the fork, so that no database connection is carried over it."""
 
     def __init__(self, settings: Settings, listeners: Mapping[str, socket.socket], slots: Slots, slot: int) -> None:
-        self._settings = settings.receive
+        self._node, self._settings = settings, settings.receive
         self._secured = listeners.get("receive-tls.port")
         self._tls = tls.listening(settings.tls) if self._secured is not None else None
         self._pause_s = pause_of(settings)
@@ -178,8 +178,10 @@ class Child:
                 connection = self._secure(connection, address)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             reader = PduReader(connection, idle_s=min(ARTIM_S, self._settings.association_idle_s))
+            came_at = time.time()
             association = negotiate(connection, reader, partial(self._admit, connection, address, secured))
             if association is not None:
+                self._back(association, address, came_at)
                 reader.set_idle(self._settings.association_idle_s)
                 self._converse(connection, reader, association, address)
         except ProtocolError as e:
@@ -229,13 +231,28 @@ class Child:
         if admission.rejection is not None:
             return admission
         with self._lock:
-            most = self._settings.max_associations
-            if self._slots.total() >= most or self._slots.of(calling_ae) >= most - most // KEPT_FREE:
-                tell("An association was refused: there are too many.", "refuse", address, "local limit exceeded")
-                return Admission(rejection=LOCAL_LIMIT_EXCEEDED, sentence="There are too many associations.")
-            self._seated[connection] = calling_ae
-            self._slots.set(self._slot, self._seated.values())
-        return admission
+            most, has = self._settings.max_associations, self._slots.of(calling_ae)
+            seated = self._slots.total() < most and has < most - most // KEPT_FREE
+            if seated:
+                self._seated[connection] = calling_ae
+                self._slots.set(self._slot, self._seated.values())
+        if seated:
+            return admission
+        try:  # before the caller hears of it, so that its next call comes later
+            turned_away.refused(self._database, calling_ae, time.time(), seated=has > 0)
+            record_refusal(self._database, calling_ae, called_ae, address, NO_SEAT)
+        except SQLAlchemyError as e:
+            tell("It cannot be noted who was turned away.", "refuse", address, type(e).__name__)
+        return Admission(rejection=LOCAL_LIMIT_EXCEEDED, sentence=NO_SEAT)
+
+    def _back(self, association: Association, address: str, came_at: float) -> None:
+        """Who was turned away is back once it may send images again: an echo brings none."""
+        if all(c.abstract_syntax in (VERIFICATION, *SERVICES) for c in association.contexts.values()):
+            return
+        try:
+            turned_away.back(self._database, self._node, association.calling_ae, address, came_at)
+        except SQLAlchemyError as e:
+            tell("It cannot be noted who is back.", "associate", address, type(e).__name__)
 
     def _leave(self, connection: socket.socket) -> None:
         with self._lock:

@@ -53,8 +53,8 @@ class Asked:
 
 def ask(database: Database, settings: Settings, peer: Peer, days: int, now: float) -> int:
     """Ask a peer what it has of the last days, and keep what the node lacks; how many. Raises DeliveryError."""
-    today = datetime.fromtimestamp(now, UTC).date()
-    span = f"{today - timedelta(days=days):%Y%m%d}-{today + timedelta(days=1):%Y%m%d}"
+    today = datetime.fromtimestamp(now, UTC).date()  # where the peer stands it may be the day before, or after
+    span = f"{today - timedelta(days=days + 1):%Y%m%d}-{today + timedelta(days=1):%Y%m%d}"
     found: dict[str, Found] = {}
     try:
         with querying(peer, settings, settings.deliver.timeout_s) as finder:
@@ -66,6 +66,11 @@ def ask(database: Database, settings: Settings, peer: Peer, days: int, now: floa
     except DeliveryError as e:
         evidence.keep(database, "", SOURCE, peer.name, now, error=str(e))
         raise
+    except (AttributeError, KeyError, TypeError, ValueError) as e:  # an answer may hold whatever a peer puts there
+        log.exception("The answer of a peer cannot be read.", extra={"action": "reconcile"})
+        why = f"its answer cannot be read ({type(e).__name__})"
+        evidence.keep(database, "", SOURCE, peer.name, now, error=why)
+        raise DeliveryError(why) from e
     evidence.keep(database, "", SOURCE, peer.name, now)
     with database.transaction() as session:
         detail = f"{peer.name} was asked for {span}: {len(found)} studies"
@@ -80,7 +85,7 @@ def images_of(database: Database, finder: Finder, found: Found) -> Found:
     """
     with database.reading() as session:
         study = session.get(StudyRow, found.study_uid)
-        if study is None or (found.instances or 0) <= study.instances:
+        if study is None or (found.instances is not None and found.instances <= study.instances):
             return found
         own, made = evidence.own_series(session, found.study_uid), evidence.own_objects(session, found.study_uid)
     total, series = evidence_ask.count(finder, found.study_uid, own, made)

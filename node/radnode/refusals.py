@@ -21,12 +21,6 @@ from radnode.store_check import is_uid
 from radnode.tables_pacs import EvidenceRow
 from radnode_inference.header import EXPLICIT_BIG, IMPLICIT_LITTLE
 
-IMAGES = "1.2.840.10008.5.1.4.1.1."
-NO_IMAGES = tuple(
-    f"{IMAGES}{n}" for n in ("88.", "11.", "9.", "104.", "66", "481.3", "481.5", "481.8", "67", "68", "78.")
-)
-"""The beginning of SOP classes that no model reads: reports, presentation states, waveforms, documents, what others made of
-images. PS3.4 table B.5-1."""
 FIRST = 64 * 1024
 """Bytes of a data set that are kept in case it is refused: the Study Instance UID (0020,000D) stands among the first elements."""
 MOST = 20_000
@@ -71,7 +65,7 @@ class Refusals:
 
     def note(self, study_uid: str, sop_class_uid: str, sop_uid: str, why: str) -> None:
         """An object was refused; at once, and whatever the database does. What is no image is no part of what is read."""
-        if not is_uid(study_uid) or not sop_class_uid.startswith(IMAGES) or sop_class_uid.startswith(NO_IMAGES):
+        if not is_uid(study_uid) or not evidence.is_image(sop_class_uid):
             return
         with self._lock:
             self._new.setdefault(study_uid, {})[sop_uid if is_uid(sop_uid) else UNNAMED] = why

@@ -3,6 +3,7 @@
 Until the end the folder `.restore` stands in the data folder, and no role starts there: one that is killed is begun anew.
 """
 
+import filecmp
 import hashlib
 import json
 import os
@@ -41,7 +42,7 @@ def restore(source: Path) -> tuple[Settings, Manifest]:
     try:
         settings = settings_module.load()
         (settings.data / "run").mkdir(parents=True, exist_ok=True)
-        with closing(the_only_one(settings.data)), staged(settings, source) as stage:
+        with closing(the_only_one(settings.data)), staged(settings, source, manifest) as stage:
             move_files(settings, stage / DATA)
             fill(settings, stage / DATABASE, manifest)
     except BaseException:
@@ -84,7 +85,7 @@ def settings_from(source: Path) -> Path | None:
 
 
 @contextmanager
-def staged(settings: Settings, source: Path) -> Iterator[Path]:
+def staged(settings: Settings, source: Path, manifest: Manifest) -> Iterator[Path]:
     """The backup's files in the data folder, checked, under a name that says that they do not count yet."""
     stage = settings.data / RESTORING
     if not stage.exists():
@@ -93,7 +94,8 @@ def staged(settings: Settings, source: Path) -> Iterator[Path]:
         raise RefusedError(f"{stage} is of a restore into another database: end that one, or empty the data folder")
     try:
         unpack(source, stage, settings)
-        verify(stage)
+        verify(stage, manifest)
+        keep_weights(settings, stage)
         migrations.upgrade(f"sqlite:///{(stage / DATABASE).resolve()}")
     except BaseException:
         if not (stage / "moving").exists():
@@ -160,10 +162,12 @@ def take_out(tar: tarfile.TarFile, entry: tarfile.TarInfo, stage: Path) -> None:
     os.utime(place, (entry.mtime, entry.mtime))
 
 
-def verify(stage: Path) -> None:
+def verify(stage: Path, manifest: Manifest) -> None:
     """Raises RefusedError when a file of the backup is missing, changed, or too many."""
     lines = (line.partition("  ") for line in (stage / SUMS).read_text().splitlines())
     named = {name: sha256 for sha256, _, name in lines}
+    if len(named) != manifest.files:
+        raise RefusedError(f"the backup is damaged: {SUMS} names {len(named)} files of {manifest.files}")
     for name, sha256 in named.items():
         path = stage / name
         if not path.is_file():
@@ -177,6 +181,18 @@ def verify(stage: Path) -> None:
     ]
     if extra:
         raise RefusedError(f"the backup holds what it does not name: {extra[0]}")
+
+
+def keep_weights(settings: Settings, stage: Path) -> None:
+    """Raises RefusedError when other weights would be overwritten, in a folder outside the data folder. Equal ones may be there."""
+    if settings.weights is None or (stage / "moving").exists():
+        return
+    there = stage / DATA / "weights"
+    for file in (f for f in there.rglob("*") if f.is_file()):
+        name = file.relative_to(there)
+        place = settings.weights_folder / name
+        if place.exists() and not (place.is_file() and filecmp.cmp(file, place, shallow=False)):
+            raise RefusedError(f"the weights folder {settings.weights_folder} holds another {name} than the backup")
 
 
 def move_files(settings: Settings, data: Path) -> None:

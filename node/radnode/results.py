@@ -7,6 +7,7 @@ between leaves files without rows; the next attempt makes results of the same UI
 import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -26,6 +27,8 @@ from radnode.tables import DeliveryRow, OmissionRow, ReportRow, ResultRow
 from radnode_fhir.bundle import uid_of
 from radnode_fhir.confirm import CONFIRMED
 from radnode_inference.findings import uid_from
+
+LEFT_S = 86_400.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +119,17 @@ def write_file(data: Path, result: Result) -> StoredResult:
         path=path,
         to=result.to,
     )
+
+
+def sweep(data: Path, now: float) -> int:
+    """Delete what killed writers left half written, once it is a day old (a living one is done in seconds); how many files."""
+    swept = 0
+    for file in (data / "results").glob("*/*.part"):
+        with suppress(FileNotFoundError):  # its writer has just named it
+            if now - file.stat().st_mtime > LEFT_S:
+                file.unlink()
+                swept += 1
+    return swept
 
 
 def hold(data: Path, results: Sequence[Result]) -> str:

@@ -133,7 +133,7 @@ def standing_models(session: Session, study_uid: str) -> tuple[str, ...]:
     return tuple(session.scalars(select(ResultRow.model).where(*mine).distinct().order_by(ResultRow.model)))
 
 
-MAYBE = (DeliveryState.OWED, DeliveryState.WITHDRAWN)
+MAYBE = (DeliveryState.OWED, DeliveryState.WITHDRAWN, DeliveryState.DEAD)
 Sent = tuple[DeliveryRow, ResultRow]
 
 
@@ -147,8 +147,10 @@ class Origin:
 
 
 def sent(session: Session, study_uid: str, model: str) -> list[Sent]:
-    """What destinations have, or may have because it was tried, also before it was owed anew or withdrawn, and that was not
-    taken back yet."""
+    """What destinations have, or may have because it was tried, and that was not taken back yet.
+
+    Also what was owed anew, withdrawn or given up since: a PACS that has an object may refuse the second copy for good.
+    """
     query = (
         select(DeliveryRow, ResultRow)
         .join(ResultRow, ResultRow.uid == DeliveryRow.result_uid)

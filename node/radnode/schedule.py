@@ -13,9 +13,11 @@ from radnode import (
     audit_syslog,
     capabilities,
     clock,
+    clock_belief,
     complete,
     notify,
     pipeline,
+    results,
     retention,
     retention_rows,
     second_look,
@@ -60,7 +62,7 @@ class Clock:
         self._patience: dict[str, Patience] = {}
         self._turns, self._notices = Pulse(database, TURN_LOOK_S), Pulse(database, NOTIFY_LOOK_S)
         self._jumps, self._jumped = clock.Jumps(), 0.0
-        self._database_failed, self._doubt_until = False, 0.0
+        self._database_failed, self._doubt_until, self._doubted = False, 0.0, ""
         self._looking, self._ended = threading.Lock(), threading.Event()
         self._looker = threading.Thread(target=self._keep_looking, name="clock", daemon=True)
 
@@ -69,6 +71,7 @@ class Clock:
             logging.ERROR
         )  # a turn that takes longer than its interval is no news
         clock.put_right(self._database, self._settings, now=self._since)
+        self._guarded("sweep results", lambda: results.sweep(self._settings.data, self._since))
         self._every(TURN_S, self.turn)
         self._every(RECOVER_S, self.recover)
         self._every(PROBE_S, self.probe)
@@ -153,10 +156,18 @@ class Clock:
 
     def let_go(self) -> None:
         """Delete the images and rows whose time is over, where the settings say so, by a clock that can be believed."""
-        if time.monotonic() < self._doubt_until:
+        if time.monotonic() < self._doubt_until or self._guarded("believe", self.believes) is not True:
             return
         self._guarded("let go", lambda: retention.turn(self._database, self._settings, time.time()))
         self._guarded("let rows go", lambda: retention_rows.turn(self._database, self._settings, time.time()))
+
+    def believes(self) -> bool:
+        """Whether the clock can be believed that was there when the node began; why not, is logged once."""
+        why = clock_belief.look(self._database, self._settings, time.time())
+        if why and why != self._doubted:
+            log.warning("%s", why, extra={"action": "clock"})
+        self._doubted = why
+        return not why
 
     def watch(self) -> None:
         """Keep the scores of models, their alarms, and what a policy in shadow would do."""

@@ -1,21 +1,23 @@
 """Studies that were read as provisional, and of which nobody says any more that something is missing: read again, as whole.
 
 A technologist may end a procedure step long after the last image was sent, and no image comes with that; nor does one
-when a fetch that had broken off is tried again, and all was here.
+when a fetch that had broken off is tried again, or a sender that was turned away comes back, and all was here.
 """
 
-from sqlalchemy import exists, or_, select
+from sqlalchemy import and_, exists, or_, select
 from sqlalchemy.orm import Session
 
-from radnode import complete, events, evidence, fetches, jobs
+from radnode import complete, events, evidence, fetches, jobs, sending
 from radnode.database import Database
 from radnode.events import Action
 from radnode.states import StudyState
 from radnode.tables import InstanceRow, PeerRow, StudyRow
-from radnode.tables_pacs import EvidenceRow, FetchRow
+from radnode.tables_pacs import EvidenceRow, FetchRow, TurnedAwayRow
 
 WEEK_S = 7 * 86_400.0
 """A study that was due longer ago is not looked at any more."""
+BACK_S = 60.0
+"""So long a sender that was turned away and is back has time to begin with what it had not sent."""
 
 
 def amend(database: Database, now: float) -> tuple[str, ...]:
@@ -27,9 +29,14 @@ def amend(database: Database, now: float) -> tuple[str, ...]:
     )
     ended = FetchRow.state.in_((fetches.DONE, fetches.FAILED))  # one that was given up may have brought nothing
     brought = exists().where(FetchRow.study_uid == StudyRow.study_uid, ended, FetchRow.ended_at > StudyRow.due_at)
+    sends = exists().where(
+        InstanceRow.study_uid == StudyRow.study_uid, InstanceRow.calling_ae == TurnedAwayRow.calling_ae
+    )
+    since = (TurnedAwayRow.back_at > StudyRow.due_at, TurnedAwayRow.back_at <= now - BACK_S)
+    returned = and_(exists().where(*since, sends), ~sending.is_sent(now))
     read = (StudyRow.state == StudyState.READ, StudyRow.provisional != "", StudyRow.due_at > now - WEEK_S)
     with database.reading() as session:
-        wanted = session.scalars(select(StudyRow.study_uid).where(*read, or_(said, brought))).all()
+        wanted = session.scalars(select(StudyRow.study_uid).where(*read, or_(said, brought, returned))).all()
     return tuple(uid for uid in wanted if begin_again(database, uid, now))
 
 

@@ -161,6 +161,18 @@ def the_only_one(data: Path) -> IO[str]:
     return lock
 
 
+def is_served(data: Path) -> bool:
+    """Whether `radnode serve` holds this data folder."""
+    try:
+        with (data / "run" / "serve.lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def forget_ports(data: Path) -> None:
     for name in ("receive.port", "web.port", "hl7.port"):
         (data / "run" / name).unlink(missing_ok=True)

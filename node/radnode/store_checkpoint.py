@@ -4,13 +4,13 @@ Without one, after the clock was set back, or with a database that is older (fro
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sqlalchemy import func, select
 
 from radnode.database import Database
+from radnode.durable import write_json
 from radnode.tables import InstanceRow
 
 MARGIN_S = 3600.0
@@ -39,13 +39,7 @@ def read_checkpoint(data: Path, now: Checkpoint) -> Checkpoint:
 
 def write_checkpoint(data: Path, checkpoint: Checkpoint) -> None:
     """Replace the last one; a power cut leaves the one or the other."""
-    file = data / "run" / "store.checkpoint"
-    new = file.with_name(f"{file.name}.{os.getpid()}")
-    with new.open("w") as f:
-        json.dump(asdict(checkpoint), f)
-        f.flush()
-        os.fsync(f.fileno())
-    new.replace(file)
+    write_json(data / "run" / "store.checkpoint", asdict(checkpoint))
 
 
 def last_row(database: Database) -> int:

@@ -61,7 +61,7 @@ class EvidenceRow(Table):
     instances: Mapped[int | None] = mapped_column(Integer)  # how many objects there are, where a number was said
     series: Mapped[dict[str, int]] = mapped_column(JSON, default=dict)  # how many objects of each, where that was said
     named: Mapped[list[str]] = mapped_column(JSON, default=list)  # SOP Instance UIDs, where objects were named
-    error: Mapped[str] = mapped_column(Text, default="")  # why nothing could be learnt
+    error: Mapped[str] = mapped_column(Text, default="")  # why nothing could be learnt, or a step was broken off
     at: Mapped[float] = mapped_column(Float)
     __table_args__ = (UniqueConstraint("study_uid", "source", "key"),)
 
@@ -85,6 +85,15 @@ class FetchRow(Table):
     claimed_by: Mapped[str] = mapped_column(String(128), default="")
     claimed_until: Mapped[float] = mapped_column(Float, default=0.0)
     __table_args__ = (UniqueConstraint("study_uid", "peer", "why"), Index("ix_fetches_state_due_at", "state", "due_at"))
+
+
+class TurnedAwayRow(Table):
+    """A caller that sends, and for which no association was free: the rest of a study may be what was refused."""
+
+    __tablename__ = "turned_away"
+    calling_ae: Mapped[str] = mapped_column(String(64), primary_key=True)
+    at: Mapped[float] = mapped_column(Float)  # the last time
+    back_at: Mapped[float] = mapped_column(Float, default=0.0)  # when it was let in next
 
 
 class UnseenRow(Table):

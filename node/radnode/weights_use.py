@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import inspect, select
+from sqlalchemy import inspect, select, text
 from sqlalchemy.orm import Session
 
 from radnode.database import Database
@@ -80,6 +80,7 @@ def put(database: Database, settings: Settings, model: str, version: str, use: U
         raise UseError(f"there is no version {version} of {model} in {settings.weights_folder}")
     now = time.time()
     with database.transaction() as session:
+        one_at_a_time(session)
         before = uses(history(session, model))
         others = [v for (_, v), was in before.items() if was is Use.LIVE and v != version and use is Use.LIVE]
         for other in others:
@@ -88,6 +89,12 @@ def put(database: Database, settings: Settings, model: str, version: str, use: U
         if was_so != use:
             change(session, model, version, was_so, use, who, now)
     return tuple(others)
+
+
+def one_at_a_time(session: Session) -> None:
+    """Whoever else decides now waits: else each would leave its own version live. SQLite writes one at a time anyway."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text(f"LOCK TABLE {WeightsUseRow.__tablename__} IN SHARE ROW EXCLUSIVE MODE"))
 
 
 def change(session: Session, model: str, version: str, before: str, use: Use, who: str, now: float) -> None:

@@ -161,11 +161,32 @@ def damage(folder: Path, how: str) -> None:
         file.write_bytes(file.read_bytes()[:-1] + b"!")
     elif how == "extra":
         (folder / "data" / "weights" / "evil.py").write_text("")
+    elif how == "unnamed":  # so that nothing would hold the database to what was written
+        sums = (folder / "SHA256SUMS").read_text().splitlines(keepends=True)
+        (folder / "SHA256SUMS").write_text("".join(line for line in sums if "  database.db" not in line))
     else:
         (folder / "manifest.json").unlink()
 
 
-@pytest.mark.parametrize("how", ["missing", "changed", "extra", "unfinished"])
+def test_weights_outside_the_data_folder_are_not_overwritten_by_others(
+    node: Filled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup.backup(node.settings, tmp_path / "b", all_images=False)
+    weights = tmp_path / "shared" / "ct-voco" / "1" / "model.safetensors"
+    weights.parent.mkdir(parents=True)
+    (tmp_path / "node.toml").write_text(f'data = "{tmp_path / "data"}"\nweights = "{tmp_path / "shared"}"\n')
+    monkeypatch.setenv("RADNODE_CONFIG", str(tmp_path / "node.toml"))
+    weights.write_bytes(b"others")
+    with pytest.raises(RefusedError, match=r"holds another ct-voco/1/model\.safetensors than the backup"):
+        restore.restore(tmp_path / "b")
+    assert weights.read_bytes() == b"others"
+    assert {p.name for p in (tmp_path / "data").iterdir()} <= {"run", "radnode.db"}
+    weights.write_bytes(b"weights")
+    restore.restore(tmp_path / "b")
+    assert weights.read_bytes() == b"weights"
+
+
+@pytest.mark.parametrize("how", ["missing", "changed", "extra", "unnamed", "unfinished"])
 def test_a_damaged_backup_is_refused_before_anything_changes(
     node: Filled, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

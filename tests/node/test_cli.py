@@ -2,6 +2,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,13 @@ from click.testing import CliRunner, Result
 from support import models
 from support.core import Node, dataset, encoded
 
-from radnode import complete, migrations, report
+from radnode import complete, migrations, refusals, report
 from radnode.cli import cli
 from radnode.commands import look as cli_look
 from radnode.commands import run as cli_run
 from radnode.database import Database
+from radnode.peers.table import Peer, add_peer
+from radnode.sending import Sending
 from radnode.settings import Settings
 from radnode.states import DeliveryState
 from radnode.studies import DeliveryView
@@ -250,7 +254,9 @@ def test_a_peer_that_does_not_answer_fails_its_test_and_the_check(data: Path) ->
     assert "WRONG peer pacs: 127.0.0.1:1 refuses the connection" in checked.output
 
 
-def test_check_tells_one_line_for_each_part(data: Path) -> None:
+def test_check_tells_one_line_for_each_part(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for section in ("RECEIVE", "WEB"):  # the ports of the settings may be another node's here
+        monkeypatch.setenv(f"RADNODE_{section}_PORT", "0")
     invoke("peers", "add", "pacs", "--ae-title", "PACS")
     checked = invoke("check")
     assert checked.exit_code == 0, checked.output
@@ -301,14 +307,43 @@ def test_the_story_of_a_study_is_told(data: Path) -> None:
     told = invoke("study", "1.2.3")
     assert told.exit_code == 0
     assert "receiving, revision 1, 1 images, CT" in told.output
-    assert "waits      for more images until 1970-01-01 00:01:50.000Z" in told.output
+    assert "waits      nothing any more: the scheduler's next look completes it\n" in told.output
     assert "1970-01-01 00:01:40.000Z arrived     The first image came from PACS." in told.output
     assert "TEST^ANNA" not in told.output
     assert "series     CT 3 'THORAX': 1 objects, 1.2.3.1\n" in told.output
     next(settings.data.glob("objects/**/*.dcm")).write_bytes(b"no image any more")
     assert "series     no name: 1 objects" in invoke("study", "1.2.3").output
     unknown = invoke("study", "9.9")
-    assert unknown.exit_code == 1 and "never received" in unknown.stderr
+    assert unknown.exit_code == 1 and "never received" in unknown.stderr and "refused" not in unknown.stderr
+    with closing(Database(settings.url)) as database:
+        refusals.keep(database, {"9.9": {"9.9.1": "The disk of the node is full."}}, 200.0)
+    said = "this node never received a study 9.9. It refused 1 images of it: The disk of the node is full.\n"
+    assert said in invoke("study", "9.9").stderr
+
+
+def test_where_a_study_waits_that_is_being_received_is_told(data: Path) -> None:
+    settings, now = Settings(), time.time()
+    invoke("migrate")
+    with closing(Database(settings.url)) as database:
+        node = Node(settings=settings, database=database)
+        node.arrive(now - 20.0)
+        complete.settle(database, settings, since=0.0, now=now - 20.0)
+
+        def told() -> str:
+            (line,) = [line for line in invoke("study", "1.2.3").output.splitlines() if line.startswith("waits ")]
+            return line.removeprefix("waits").strip()
+
+        add_peer(database, Peer(name="pacs", address="192.0.2.1", port=104, may=("query",)))
+        assert told().startswith("pacs has not said how many images there are; until 20")
+        complete.hold(database, settings, now=time.time() + 60.0)
+        assert told().startswith("more images may come; until 20")
+        sender = Sending(database, slot=0, pause_s=60.0)
+        sender.sent("1.2.3")
+        assert told() == "it is being sent: an association with images of it is open"
+        sender.end()
+        complete.hold(database, settings, now=now - 900.0)
+        complete.complete(database, now=now)
+        assert "waits " not in invoke("study", "1.2.3").output
 
 
 @pytest.mark.parametrize(

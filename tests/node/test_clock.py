@@ -1,5 +1,6 @@
 """The clock of the machine is set while the node works: nothing is taken for complete too early, nothing waits for ever."""
 
+import errno
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -7,8 +8,9 @@ import pytest
 import time_machine
 from support.core import STUDY, Node
 
-from radnode import clock, retention, retention_rows, studies
+from radnode import clock, clock_belief, complete, evidence, retention, retention_rows, studies, turned_away
 from radnode.breaker import LIMIT, Breaker
+from radnode.pipeline import settle
 from radnode.schedule import DOUBT_S, Clock
 from radnode.settings import Complete
 from radnode.states import DeliveryState, StudyState
@@ -102,6 +104,50 @@ def test_a_clock_that_is_set_forward_by_years_deletes_nothing(node: Node, monkey
     assert len(turns) == 4
 
 
+def test_a_clock_that_is_wrong_when_the_node_begins_deletes_nothing_for_a_day(
+    node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also when the node is started again within that day. What is said for a day is believed then, or nothing would ever go."""
+    turns: list[str] = []
+    monkeypatch.setattr(retention, "turn", lambda *_: turns.append("images"))
+    monkeypatch.setattr(retention_rows, "turn", lambda *_: None)
+    begun = datetime.now(UTC)
+
+    def deletes(days: float) -> bool:
+        before = len(turns)
+        with time_machine.travel(begun + timedelta(days=days)):
+            Clock(node.settings, node.database, ()).let_go()
+        return len(turns) > before
+
+    assert deletes(0)
+    assert deletes(0.9)
+    assert [deletes(days) for days in (3650, 3650.5, 3650.9)] == [False, False, False]
+    assert caplog.text.count("Nothing is deleted by age until") == 3
+    assert [deletes(days) for days in (1.0, 1.9, 2.1, 2.1 - 0.03, 2.0)] == [False, False, True, True, False]
+
+
+def test_on_a_full_disk_the_clock_is_believed_so_that_something_can_go(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    now = time.time()
+    assert clock_belief.look(node.database, node.settings, now) == ""
+    monkeypatch.setattr(clock_belief, "write_json", full)
+    assert clock_belief.look(node.database, node.settings, now + 60) == ""
+    assert "is it right?" in clock_belief.look(node.database, node.settings, now + 90_000)
+
+
+def test_where_nothing_was_seen_yet_the_newest_image_tells_that_the_clock_is_behind(node: Node) -> None:
+    node.arrive(time.time())
+    settle(node.database, node.settings, since=0.0)
+    for hours, said in ((-0.5, False), (-24, True)):
+        (node.settings.data / "run" / "clock.json").unlink(missing_ok=True)
+        now = time.time() + hours * 3600
+        assert ("is it right?" in clock_belief.look(node.database, node.settings, now)) == said
+
+
 def test_what_waits_waits_no_longer_than_it_could_after_the_clock_was_set_back(node: Node) -> None:
     node.add_study()
     node.add_job()
@@ -118,6 +164,21 @@ def test_what_waits_waits_no_longer_than_it_could_after_the_clock_was_set_back(n
         assert job.due_at <= now + 90 and job.beat_at is not None and job.beat_at <= now
         assert owed.due_at <= now + node.settings.deliver.retry_max_s
         assert owed.claimed_until <= now + clock.CLAIM_S
+
+
+def test_what_was_said_before_the_clock_was_set_back_is_older_than_what_came_since(node: Node) -> None:
+    now = time.time()
+    node.arrive(now + 7200.0)
+    complete.settle(node.database, node.settings, since=0.0, now=now + 7200.0)
+    evidence.keep(node.database, STUDY, evidence.QUERY, "pacs", now + 7201.0, instances=1)
+    turned_away.refused(node.database, "PACS", now + 7202.0, seated=True)
+    clock.put_right(node.database, node.settings, now=now)
+    turned_away.back(node.database, node.settings, "PACS", "127.0.0.1", now + 1.0)
+    node.arrive(now + 2.0)
+    complete.settle(node.database, node.settings, since=0.0, now=now + 2.0)
+    with node.database.reading() as session:
+        study = session.get_one(StudyRow, STUDY)
+        assert evidence.missing(session, study, ("pacs",)).sentence == "pacs has not said how many images there are"
 
 
 def test_every_time_to_come_of_the_tables_is_bounded() -> None:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -122,6 +122,41 @@ def test_a_notification_names_what_is_missing(node: Node) -> None:
     node.arrive(112.0, sop_uid="1.2.3.9.50")
     complete.settle(node.database, node.settings, since=112.0, now=112.0)
     assert turn(node, 123.0) == (STUDY,)
+
+
+def test_what_a_later_notification_says_is_deleted_is_not_waited_for(node: Node) -> None:
+    uids = arrive(node, 2)
+    evidence.availability(node.database, "1.8", notice((*uids, "1.2.3.9.50")), 105.0)
+    deleted = notice(("1.2.3.9.50",))
+    deleted.ReferencedSeriesSequence[0].ReferencedSOPSequence[0].InstanceAvailability = "UNAVAILABLE"
+    evidence.availability(node.database, "1.9", deleted, 106.0)
+    assert turn(node, 111.0) == (STUDY,)
+
+
+def test_a_notification_of_our_own_results_and_of_what_is_no_image_names_nothing_that_is_missing(node: Node) -> None:
+    uids = arrive(node, 2)
+    with node.database.transaction() as session:
+        made = {"job_id": None, "study_uid": STUDY, "model": "m", "kind": "key-image", "digest": "", "file": "f"}
+        session.add(ResultRow(uid="1.9.1", sop_class_uid="1.2.840.10008.5.1.4.1.1.7", size=1, created_at=1.0, **made))
+    said = notice((*uids, "1.9.1", "1.2.3.9.70"))
+    said.ReferencedSeriesSequence[0].ReferencedSOPSequence[-1].ReferencedSOPClassUID = "1.2.840.10008.5.1.4.1.1.88.67"
+    evidence.availability(node.database, "1.8", said, 105.0)
+    assert turn(node, 111.0) == (STUDY,)
+
+
+def test_an_acquisition_that_was_broken_off_is_provisional_until_another_step_completes_it(node: Node) -> None:
+    uids = arrive(node, 2)
+    broken = step("DISCONTINUED", tuple(uids))
+    reason = Dataset()
+    reason.CodeValue, reason.CodingSchemeDesignator, reason.CodeMeaning = "110514", "DCM", "TEST^ANNA"
+    broken.PerformedProcedureStepDiscontinuationReasonCodeSequence = [reason]
+    evidence.procedure_step(node.database, "1.9", broken, 105.0)
+    assert turn(node, 111.0) == () and turn(node, 171.0) == (STUDY,)
+    why = "its acquisition was broken off (procedure step discontinued: Incorrect worklist entry selected)"
+    assert row(node).provisional == why
+    is_read(node)
+    evidence.procedure_step(node.database, "1.10", step("COMPLETED", tuple(uids)), 200.0)
+    assert second_look.amend(node.database, 201.0) == (STUDY,)
 
 
 def test_a_step_that_names_no_study_is_refused(node: Node) -> None:
@@ -280,6 +315,10 @@ class Said:
 
     by_series: Mapping[str, int | None]
     total: int | None
+    listed: Mapping[str, int] = field(default_factory=dict)
+
+    def images(self, study_uid: str, series_uid: str) -> int | None:
+        return self.listed.get(series_uid)
 
     def series(self, study_uid: str) -> Mapping[str, int | None]:
         return self.by_series
@@ -302,6 +341,11 @@ def test_where_series_are_not_counted_the_study_is(
     by_series: Mapping[str, int | None], total: int | None, found: tuple[int | None, dict[str, int]]
 ) -> None:
     assert count(Said(by_series=by_series, total=total), STUDY, {"1.9"}, 1) == found
+
+
+def test_where_nothing_is_counted_what_is_listed_is() -> None:
+    said = Said(by_series={"1.1": None, "1.2": 2, "1.9": None}, total=None, listed={"1.1": 3, "1.9": 4})
+    assert count(said, STUDY, {"1.9"}, 1) == (5, {"1.1": 3, "1.2": 2})
 
 
 def test_an_image_too_many_here_does_not_hide_one_that_is_missing(node: Node) -> None:
@@ -451,6 +495,66 @@ def test_what_a_step_made_that_is_no_image_is_not_waited_for(node: Node) -> None
     assert turn(node, 110.5) == (STUDY,) and row(node).provisional == ""
 
 
+class Odd:
+    """In the place of an association: a PACS that does not count, lists things twice, and knows Chinese names."""
+
+    def __init__(self) -> None:
+        self.asked: list[Dataset] = []
+
+    def send_c_find(self, query: Dataset, _model: str) -> Iterator[tuple[Dataset, Dataset | None]]:
+        self.asked.append(query)
+        status = Dataset()
+        for uid in ("1.1", "1.2", "1.2") if query.QueryRetrieveLevel == "IMAGE" else ("1.7", "1.7"):
+            status.Status = 0xFF01
+            item = Dataset()
+            item.StudyInstanceUID, item.SeriesInstanceUID, item.SOPInstanceUID, item.Modality = STUDY, "1.7", uid, "CT"
+            item.NumberOfSeriesRelatedInstances = item.NumberOfStudyRelatedInstances = 0
+            item.PatientID = "  病1"
+            yield status, item
+        status.Status = 0
+        yield status, None
+
+
+def test_a_count_of_nothing_is_no_count_and_the_images_that_are_listed_are_counted_once() -> None:
+    pacs = Odd()
+    assert count(Finder(pacs), STUDY, (), 0) == (2, {"1.7": 2})
+    assert [(f.study_uid, f.patient_id, f.instances) for f in Finder(pacs).studies(PatientID="病1")] == [
+        (STUDY, "病1", None)
+    ]
+    assert pacs.asked[-1].SpecificCharacterSet == "ISO_IR 192" and "SpecificCharacterSet" not in pacs.asked[0]
+
+
+def test_an_answer_that_cannot_be_read_is_not_taken_for_nothing() -> None:
+    class Garbled:
+        def send_c_find(self, _query: Dataset, _model: str) -> Iterator[tuple[Dataset, Dataset | None]]:
+            for code in (0xFF00, 0x0000):
+                status = Dataset()
+                status.Status = code
+                yield status, None
+
+    with pytest.raises(DeliveryError, match="1 of its answers to C-FIND cannot be read"):
+        Finder(Garbled()).series(STUDY)
+
+
+def test_what_comes_while_a_peer_counts_is_newer_than_its_count(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(Said):
+        def series(self, study_uid: str) -> Mapping[str, int | None]:
+            node.arrive(time.time())
+            complete.settle(node.database, node.settings, since=0.0, now=time.time())
+            return super().series(study_uid)
+
+    @contextmanager
+    def querying(*_: object) -> Iterator[Said]:
+        yield Slow(by_series={"1.2.3.1": 1}, total=1)
+
+    monkeypatch.setattr("radnode.evidence_ask.querying", querying)
+    peer = Peer(name="pacs", address="192.0.2.1", port=104, may=("query",))
+    add_peer(node.database, peer)
+    EvidenceAsker(node.settings, node.database).ask(peer, (STUDY,))
+    assert turn(node, time.time() + 20.0) == (), "its count is older than the image"
+    assert due(node.database, "pacs", time.time() + 20.0) == (STUDY,)
+
+
 class Answering:
     """In the place of an association: answers every C-FIND with these series, (UID, modality, how many)."""
 
@@ -506,3 +610,29 @@ def test_images_that_only_the_pacs_has_are_not_hidden_by_results_of_the_node(nod
     assert lacking({here: 4}, 4) == [(4, 2)], "two images are missing, and two results went elsewhere"
     assert lacking({here: 2, "1.9": 2}, 4) == []
     assert lacking({here: 1, "1.2.3.77": 1}, 3) == [(3, 2)]
+
+
+def test_a_peer_whose_answer_cannot_be_used_is_told_and_no_evening_of_any_zone_is_left_out(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    class Strange:
+        def studies(self, **keys: str) -> tuple[Found, ...]:
+            asked.append(keys["StudyDate"])
+            raise ValueError("no date")
+
+    @contextmanager
+    def querying(*_: object) -> Iterator[Strange]:
+        yield Strange()
+
+    monkeypatch.setattr("radnode.reconcile.querying", querying)
+    peer, now = (
+        Peer(name="pacs", address="192.0.2.1", port=104, may=("query",)),
+        1_710_032_400.0,
+    )  # 2024-03-10 01:00 UTC
+    with pytest.raises(DeliveryError, match="cannot be read"):
+        reconcile.ask(node.database, node.settings, peer, 1, now)
+    with node.database.reading() as session:
+        assert reconcile.asked(session)["pacs"].error == "its answer cannot be read (ValueError)"
+    assert asked == ["20240308-20240311"], "in Los Angeles it is the afternoon of the 9th"

@@ -122,7 +122,12 @@ def test_killed_in_a_fetch_the_next_process_fetches_at_once(
         fetches.want(session, STUDY, "away", fetches.HAND, "anna", 1.0)
 
     def fetch(own: Database) -> None:
-        with patch("radnode.fetch_run.fetch", Mock(return_value=Brought(many=3))), patch("radnode.fetch_run.Store"):
+        came = patch("radnode.fetches.here", Mock(return_value=3))
+        with (
+            came,
+            patch("radnode.fetch_run.fetch", Mock(return_value=Brought(many=3))),
+            patch("radnode.fetch_run.Store"),
+        ):
             Fetcher(settings, own).work_off("away", PEER)
 
     die(settings, tmp_path, point, fetch)

@@ -335,7 +335,7 @@ def test_blocks_may_come_in_any_pieces_with_line_ends_between_and_a_byte_order_m
     ("accept", "application", "good", "bad"),
     [
         ("", "", "AA", "AE"), ("AL", "NE", "CA", "CE"), ("NE", "AL", "AA", "AE"), ("AL", "AL", "AA", "AE"),
-        ("NE", "ER", "", "AE"), ("ER", "NE", "", "CE"), ("SU", "", "CA", ""), ("NE", "NE", "", ""),
+        ("NE", "ER", "", "AE"), ("ER", "NE", "", "CE"), ("SU", "", "CA", ""), ("NE", "NE", "", ""), ("2.3.1", "", "AA", "AE"), ("AL", "?", "CA", "CE"),
     ],
 )  # fmt: skip
 def test_each_sender_gets_the_answer_that_it_asked_for_and_every_message_is_kept(

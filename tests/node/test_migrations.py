@@ -49,3 +49,32 @@ def test_tables_of_unknown_origin_are_refused(database_url: str) -> None:
     with pytest.raises(SettingsError) as error:
         migrations.upgrade(database_url)
     assert error.value.id == "database-foreign"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (("ALTER TABLE notices DROP COLUMN whose",), "notices.whose is missing."),
+        (("DROP TABLE notices", "DROP TABLE audit"), "the table audit is missing, the table notices is missing"),
+        (
+            ("DROP TABLE notices", "CREATE TABLE notices (study_uid TEXT, level TEXT, reason TEXT, at FLOAT, whose TEXT, more TEXT NOT NULL)"),
+            "notices.more is not known.",
+        ),
+        (("ALTER TABLE notices ADD COLUMN own TEXT",), ""),
+    ],
+)  # fmt: skip
+def test_a_database_of_another_build_is_refused_though_its_revision_is_ours(
+    database_url: str, changes: tuple[str, ...], said: str
+) -> None:
+    migrations.upgrade(database_url)
+    database = Database(database_url)
+    with database.engine.begin() as connection:
+        for change in changes:
+            connection.execute(text(change))
+    database.close()
+    if not said:
+        assert migrations.upgrade(database_url) == migrations.head()
+        return
+    with pytest.raises(SettingsError, match=said) as error:
+        migrations.upgrade(database_url)
+    assert error.value.id == "database-build"

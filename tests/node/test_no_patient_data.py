@@ -22,7 +22,8 @@ from support.pages import serving
 from support.receiver import wait_until
 from support.results import add_job, add_study, four, record
 
-from radnode import pipeline
+import radnode_dicom_sr
+from radnode import edited, pipeline
 from radnode.destinations.dimse import judge
 from radnode.errors import DeliveryError
 from radnode.logs import JsonLines, Sentences
@@ -220,6 +221,42 @@ print(hl7.parse("MSH|^~\\\\&|\\r").unescape("\\\\Cxx\\\\{NAME}"))
         for who in ("plain", "node")
     }
     assert marks_in(said["plain"]) and not marks_in(said["node"]), said
+
+
+def test_what_ends_a_role_or_a_thread_of_it_is_logged_without_the_words_of_libraries(data: Path) -> None:
+    program = f"""
+import sys, threading
+from radnode import cli, schedule
+def serve(*_):
+    thread = threading.Thread(target=int, args=("{NAME}",))
+    thread.start()
+    thread.join()
+    float("{PATIENT_ID}")
+schedule.serve = serve
+sys.argv = ["radnode", "schedule"]
+if sys.argv: (cli.main if "{{how}}" == "node" else cli.cli)()
+"""
+    ended = {
+        how: subprocess.run(
+            [sys.executable, "-c", program.replace("{how}", how)], capture_output=True, text=True, check=False
+        )
+        for how in ("plain", "node")
+    }
+    assert marks_in(ended["plain"].stderr) == [NAME, PATIENT_ID]
+    assert marks_in(ended["node"].stderr) == [], ended["node"].stderr
+    assert ended["node"].stderr.count("builtins.ValueError") == 2 and ended["node"].returncode == 1
+
+
+def test_a_report_that_cannot_be_read_back_is_told_without_what_stands_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def parse(_: bytes) -> None:
+        float(NAME)
+
+    monkeypatch.setattr(radnode_dicom_sr, "read", parse)
+    (tmp_path / "sr.dcm").write_bytes(b"")
+    assert edited.read(tmp_path / "sr.dcm") is None
+    assert marks_in(told(caplog)) == [] and "ValueError" in told(caplog)
 
 
 def test_a_log_line_that_named_a_patient_would_be_seen_here(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:

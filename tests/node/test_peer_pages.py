@@ -12,7 +12,7 @@ from support.orthanc import free_ports
 from support.pages import serving
 from support.results import add_job, add_study, four, record
 
-from radnode import evidence, fetches, migrations, outbox, reconcile
+from radnode import evidence, fetches, migrations, outbox, reconcile, refusals
 from radnode.cli import cli
 from radnode.database import Database
 from radnode.destinations.dimse_find import MOST, Finder, Found
@@ -211,6 +211,23 @@ def test_what_is_not_there_is_not_done_in_silence(beside: Beside) -> None:
     assert [p.name for p in list_peers(database)] == ["filed"]
     with database.reading() as session:
         assert fetches.latest(session) == ()
+
+
+def test_a_caller_that_found_no_free_association_is_listed_and_need_not_be_added(beside: Beside) -> None:
+    client, database, _ = beside
+    peers.record_refusal(database, "CT1", "RADNODE", "192.0.2.7", peers.NO_SEAT)
+    peers.record_refusal(database, "CT2", "RADNODE", "192.0.2.7", "The caller is not among the peers.")
+    page = client.get("/peers").text
+    assert peers.NO_SEAT in page and 'value="CT2"' in page and 'value="CT1"' not in page
+
+
+def test_a_study_of_which_every_image_was_refused_is_not_met_with_silence(beside: Beside) -> None:
+    client, database, _ = beside
+    refusals.keep(database, {"1.2.9": {"1.2.9.1": "The disk of the node is full."}}, 200.0)
+    page = client.get("/studies/1.2.9")
+    assert page.status_code == 404
+    assert "The node never received this study. It refused 1 images of it: The disk of the node is full." in page.text
+    assert "It refused" not in client.get("/studies/1.2.10").text
 
 
 def test_a_study_is_fetched_only_where_it_is_the_one_that_was_named() -> None:

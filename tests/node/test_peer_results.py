@@ -12,11 +12,12 @@ from click.testing import CliRunner
 from pydicom.uid import Comprehensive3DSRStorage, SecondaryCaptureImageStorage, SegmentationStorage
 from sqlalchemy import select
 from support.delivering import delivering
+from support.orthanc import free_ports
 from support.pages import serving
 from support.results import add_job, add_study, four, record
 from support.storage_scp import storage_scp
 
-from radnode import addresses, migrations
+from radnode import addresses, breaker, migrations
 from radnode.cli import cli
 from radnode.database import Database
 from radnode.errors import SettingsError
@@ -97,6 +98,25 @@ def test_a_peer_begins_changes_and_ends_as_a_destination_while_the_node_delivers
         read(database, settings, "1.2.4")
         until(lambda: owed(database, "1.2.4", "out") == ["delivered"] * 4)
         assert owed(database, "1.2.4") == [] and len(got) == 4
+
+
+def test_what_failed_at_the_wrong_port_goes_to_the_right_one_at_once(settings: Settings, database: Database) -> None:
+    patient = settings.model_copy(update={"deliver": settings.deliver.model_copy(update={"retry_s": 600.0})})
+    (nowhere,) = free_ports(1)
+    with storage_scp(CLASSES, lambda _: 0) as there, delivering(patient):
+        add_peer(database, replace(PACS, port=nowhere))
+        for n in range(breaker.LIMIT):
+            read(database, settings, f"1.2.{n}")
+
+        def outages() -> dict[str, breaker.Outage]:
+            with database.reading() as session:
+                return breaker.outages(session)
+
+        until(lambda: "pacs" in outages())
+        add_peer(database, replace(PACS, port=there.port))
+        for n in range(breaker.LIMIT):
+            until(lambda n=n: owed(database, f"1.2.{n}") == ["delivered"] * 3)  # type: ignore[misc]  # a bound default
+        assert outages() == {}, "it answers"
 
 
 @pytest.mark.parametrize("how", ["unticked", "removed"])

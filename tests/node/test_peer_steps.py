@@ -3,8 +3,9 @@
 import os
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -109,10 +110,28 @@ def test_the_node_is_not_known_there() -> None:
         )
 
 
-def test_something_that_is_no_dicom_system_hangs_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peer_steps, "TIMEOUT_S", 1.0)
+def test_something_that_takes_the_connection_and_never_answers_is_not_said_to_have_hung_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(peer_steps, "TIMEOUT_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         steps = look(at(deaf.getsockname()[1]))
+    said = "It takes the connection, but does not answer within 0.5 s: it is stuck, or no DICOM system."
+    assert steps["C-ECHO"] == (False, said)
+
+
+def test_something_that_is_no_dicom_system_hangs_up() -> None:
+    def hang_up() -> None:
+        with suppress(OSError):  # the end of the test
+            while True:
+                web.accept()[0].close()
+
+    with socket.create_server(("127.0.0.1", 0)) as web:
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        steps = look(at(web.getsockname()[1]))
+        web.shutdown(socket.SHUT_RDWR)
+        thread.join()
     ok, sentence = steps["C-ECHO"]
     assert not ok and sentence.startswith("It listens, but ended the association without an answer")
 

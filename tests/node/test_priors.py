@@ -1,13 +1,18 @@
 """Which earlier studies of a patient the node hands to a model."""
 
 import time
+from pathlib import Path
 
+import numpy as np
+from click.testing import CliRunner
 from sqlalchemy import update
 from support.core import STUDY, Node
+from support.ct_variants import volume_of, written
 from support.objects import encoded, image
 from support.store import arrival_of
 
 from radnode import complete, fetches
+from radnode.cli import cli
 from radnode.priors import prior_studies
 from radnode.states import StudyState
 from radnode.store import Store
@@ -49,6 +54,37 @@ def test_other_patients_later_studies_and_those_still_arriving_are_none(node: No
     assert found(node) == ()
     node.add_study("1.8", **early, patient_birth_date="19600101")
     assert found(node) == ("1.8",)
+
+
+def test_without_a_birth_date_another_name_is_another_patient(node: Node) -> None:
+    node.add_study(study_date="20260101", patient_name="Wang^XiaoMing=王^小明", **PATIENT | {"patient_id": "UNKNOWN"})
+    early = {"study_date": "20250101"} | PATIENT | {"patient_id": "UNKNOWN"}
+    node.add_study("1.1", patient_name="SMITH^ANNA", **early)
+    assert found(node) == ()
+    for number, name in enumerate(("WANG XIAOMING", "=王^小明", "", "Chen^Xiaoming")):
+        node.add_study(f"2.{number}", patient_name=name, **early | {"study_date": f"2025020{number + 1}"})
+    assert found(node) == ("2.3", "2.2", "2.1")
+
+
+def test_a_folder_that_is_no_earlier_study_of_the_patient_is_refused_unless_it_is_meant(
+    tmp_path: Path, data: Path
+) -> None:
+    def folder(name: str, day: str, patient: str = "P1", **said: str) -> str:
+        written(tmp_path / name, volume_of(np.zeros((3, 4, 4)), np.eye(4)), StudyDate=day, PatientID=patient, **said)
+        return str(tmp_path / name)
+
+    def refused(prior: str, *more: str) -> str:
+        command = ["run", "ct-lung", study, "--prior", prior, "-o", str(tmp_path / "out"), *more]
+        return CliRunner().invoke(cli, command).stderr
+
+    study = folder("study", "20260101", PatientSex="F")
+    assert "its Patient ID is another one, so it is another patient's" in refused(folder("a", "20250101", "P2"))
+    assert "its sex is another one" in refused(folder("b", "20250101", PatientSex="M"))
+    later = folder("c", "20260102")
+    assert "it is later than the study. Add --force where it is meant" in refused(later)
+    assert "it is the same study" in refused(study)
+    for asked in (refused(folder("d", "20250101")), refused(later, "--force")):
+        assert asked.startswith("declined: no-suitable-series")
 
 
 def test_an_examination_of_the_same_day_is_a_prior_where_the_hours_say_that_it_came_first(node: Node) -> None:

@@ -263,6 +263,16 @@ def test_a_peer_that_is_away_keeps_its_last_answer_and_says_why(node: Node) -> N
     assert capabilities.ask_those_due(node.database, node.settings, time.time() + 61) == 1
 
 
+def test_a_peer_that_never_answered_is_not_said_to_have_been_asked_in_1970(node: Node) -> None:
+    with scp() as (address, _):
+        pass
+    node.settings = node.settings.model_copy(update={"destinations": (address,)})
+    assert capabilities.ask(node.database, node.settings, address, time.time()).taken is None
+    with serving(node.settings) as client:
+        shown = client.get("/peers").text
+    assert "not yet" in shown and "1970" not in shown and "Connection refused" in shown
+
+
 def test_an_answer_is_asked_anew_after_a_day_and_forgotten_when_the_peer_moves(node: Node) -> None:
     with scp() as (address, _):
         send_to(node, address)

@@ -1,3 +1,5 @@
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +10,7 @@ from support.results import Ended, add_job, add_study, four, prepare, record
 from radnode import results
 from radnode.database import Database
 from radnode.retract import REASONS, retract
+from radnode.schedule import Clock
 from radnode.settings import Destination, Settings
 from radnode.tables import DeliveryRow, ReportRow, ResultRow
 
@@ -70,6 +73,21 @@ def test_a_result_that_exists_keeps_its_first_bytes(tmp_path: Path) -> None:
     assert again.path == stored.path
     assert again.path.read_bytes() == first.body
     assert again.size == len(first.body)
+
+
+def test_what_a_killed_writer_left_half_written_goes_when_the_scheduler_begins_a_day_later(
+    node: tuple[Settings, Database, Ended],
+) -> None:
+    settings, database, job = node
+    (stored, *_) = results.write_files(settings.data, four(job.study_uid))
+    now = time.time()
+    for hours in (1, 25):
+        for name in (f"{stored.path.name}.{hours}.part", f"{hours}.dcm"):
+            (stored.path.parent / name).write_bytes(b"half")
+            os.utime(stored.path.parent / name, (now - hours * 3600,) * 2)
+    with Clock(settings, database, ()):
+        left = {f.name for f in stored.path.parent.iterdir()}
+    assert left == {stored.path.name, f"{stored.path.name}.1.part", "1.dcm", "25.dcm"}
 
 
 def test_each_destination_is_owed_what_it_can_take(node: tuple[Settings, Database, Ended]) -> None:

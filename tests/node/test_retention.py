@@ -5,6 +5,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import pydicom
 import pytest
 from click.testing import CliRunner
 from sqlalchemy import select, update
@@ -243,10 +244,27 @@ def test_an_image_that_comes_again_is_kept_and_a_part_of_a_study_is_never_read(n
     store.close()
 
 
+def test_a_result_that_came_back_and_was_let_go_is_no_image_that_the_study_lacks(node: Node) -> None:
+    uid = study(node)
+    store = Store(node.settings, Database(node.settings.url))
+    sent = resend(store, uid)
+    job = add_job(node.database, uid, model="m")
+    (own,) = record(node.database, node.settings.data, job, [dicom_result("sr", uid, "A")])
+    came_back = pydicom.dcmread(own.path)
+    store.put(arrival_of(came_back), [encoded(came_back)])
+    settings = settings_of(node, keep_days=1)
+    pipeline.settle(node.database, settings, since=0.0)
+    assert turn(node, settings) == [uid] and on_disk(node, uid) == 0
+    for arrival, data in sent:
+        store.put(arrival, [data])
+    route_again(node, settings, uid)
+    add_job(node.database, uid, model="m", revision=2)
+    assert jobs.rerun(node.database, uid, "m", time.time()) == ("m",)
+    store.close()
+
+
 def resend(store: Store, uid: str) -> list[tuple[object, bytes]]:
     """What came before, to be sent again: (arrival, data set)."""
-    import pydicom
-
     found = [pydicom.dcmread(store.data / r.file) for r in rows(store) if r.study_uid == uid]
     return [(arrival_of(ds), encoded(ds)) for ds in found]
 
@@ -333,6 +351,10 @@ def test_the_command_deletes_only_when_told_to(node: Node, tmp_path: Path, monke
     said = CliRunner().invoke(cli, ["retention"])
     assert said.exit_code == 0 and f"{uid}: 2 images" in said.output and "Nothing was deleted" in said.output
     assert on_disk(node, uid) == 2
-    done = CliRunner().invoke(cli, ["retention", "--delete"])
+    (node.settings.data / "run" / "clock.json").write_text('{"seen": 1.0}')
+    doubted = CliRunner().invoke(cli, ["retention", "--delete"])
+    assert doubted.exit_code == 1 and "is it right?" in doubted.output
+    assert on_disk(node, uid) == 2
+    done = CliRunner().invoke(cli, ["retention", "--delete", "--clock-is-right"])
     assert done.exit_code == 0 and "1 studies' images were deleted" in done.output
     assert on_disk(node, uid) == 0

@@ -82,6 +82,18 @@ def test_what_a_sender_that_was_killed_had_in_hand_is_taken_back(node: Node, mon
     assert states(node)[-1] == (REJECTION, DeliveryState.OWED)
 
 
+def test_what_is_there_and_was_given_up_is_taken_back(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    read(node, "A")
+    claim(node)  # the PACS took it; nobody lived to write that down
+    monkeypatch.setattr(outbox, "is_alive", lambda _: False)
+    box(node).release_lost()
+    again = claim(node)
+    box(node).give_up(again.token, again.deliveries, "it is a duplicate", time.time())
+    assert retract(node)
+    assert states(node) == [("sr", DeliveryState.DEAD), (REJECTION, DeliveryState.OWED)] and named(node) == 1
+    assert not retract(node), "once is enough"
+
+
 def test_what_arrived_after_it_was_superseded_is_taken_back_with_what_took_its_place(node: Node) -> None:
     read(node, "A")
     under_way = claim(node)

@@ -11,6 +11,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
@@ -292,6 +293,58 @@ def test_a_database_that_fails_in_mid_fetch_leaves_nothing_running_for_ever(
         fetcher.work_off("away", peer)  # not even that can be written
     assert states(node) == ["running"] and not fetcher._in_hand
     assert fetches.waiting(node.database, time.time() + fetches.LEASE_S + 1.0) == {"away"}
+
+
+@pytest.mark.parametrize(
+    ("said", "here", "state", "reason"),
+    [
+        (3, 3, "done", ""),
+        (None, 2, "done", ""),
+        (0, 0, "queued", "away has no such study"),
+        (3, 0, "queued", "away says that it sent 3 objects, and nothing of it came"),
+        (3, 2, "queued", "away says that it sent 3 objects, and 2 of them are here"),
+        (None, 0, "queued", "away says that it sent the study, and nothing of it came"),
+    ],
+)
+def test_what_a_peer_says_that_it_sent_counts_as_far_as_it_came(
+    node: Node, monkeypatch: pytest.MonkeyPatch, said: int | None, here: int, state: str, reason: str
+) -> None:
+    monkeypatch.setattr("radnode.fetch_run.fetch", Mock(return_value=Brought(many=said)))
+    for _ in range(here):
+        node.arrive(5.0)
+    Fetcher(node.settings, node.database).one(
+        wanted_of(node), Peer(name="away", address="127.0.0.1", may=("retrieve",))
+    )
+    with node.database.reading() as session:
+        (found,) = fetches.latest(session)
+    assert (found.state, found.reason.partition(": look at")[0]) == (state, reason)
+    assert found.instances == (here if state == "done" or reason.endswith("here") else 0)
+
+
+def test_an_answer_without_counts_is_not_taken_for_a_study_that_is_not_there() -> None:
+    success = Dataset()
+    success.Status = 0x0000
+    assert dimse_fetch.outcome([(success, None)], "C-MOVE") is None
+    success.NumberOfCompletedSuboperations = 0
+    assert dimse_fetch.outcome([(success, None)], "C-MOVE") == 0
+
+
+def test_a_queue_of_fetches_follows_the_peer_as_it_is_changed(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Peer(name="away", address="192.0.2.1", port=104, may=("retrieve",))
+    add_peer(node.database, first)
+    asked: list[int | None] = []
+
+    def fetch(peer: Peer, *_: object) -> Brought:
+        asked.append(peer.port)
+        add_peer(node.database, replace(first, port=11112))
+        raise DeliveryError("no connection", brought=0)
+
+    monkeypatch.setattr("radnode.fetch_run.fetch", fetch)
+    with node.database.transaction() as session:
+        for study_uid in ("1.2.3", "1.2.4"):
+            fetches.want(session, study_uid, "away", fetches.HAND, "anna", 0.0)
+    Fetcher(node.settings, node.database).work_off("away", first)
+    assert asked == [104, 11112]
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from radnode import accounts, accounts_sessions, accounts_start, accounts_tokens
 from radnode.accounts import Role
 from radnode.accounts_sessions import OF_ACCOUNT
 from radnode.cli import cli
+from radnode.database import Database
 from radnode.errors import RefusedError, SettingsError
 from radnode.settings import Settings, Web
 from radnode.tables_access import AccountRow, AttemptRow, AuditRow, SessionRow, TokenRow
@@ -163,6 +164,26 @@ def test_ten_wrong_passwords_and_even_the_right_one_has_to_wait(tmp_path: Path) 
         with here.database.transaction() as session:
             session.execute(update(AttemptRow).values(at=time.time() - 901))
         assert sign_in(client, READER).status_code == 303
+    here.database.close()
+
+
+def test_many_passwords_at_once_are_no_more_guesses_than_one_after_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The right one was asked for before the tenth wrong one had failed, and is found right after it."""
+
+    here = people(tmp_path)
+
+    def is_password(database: Database, name: str, password: str) -> bool:
+        with database.transaction() as session:
+            for n in range(OF_ACCOUNT):
+                accounts_sessions.failed(session, name, f"192.0.2.{n}", time.time())
+        return True
+
+    monkeypatch.setattr(accounts, "is_password", is_password)
+    with served(here) as client:
+        assert sign_in(client, READER).status_code == 429
+        assert client.get("/api/worklist").status_code == 401
     here.database.close()
 
 
@@ -327,6 +348,23 @@ def test_the_command_line_manages_people_and_tokens(tmp_path: Path, monkeypatch:
     told = run("audit", "list")
     assert "radnode users add anna" in told
     assert PASSWORD not in told
+
+
+def test_who_is_removed_leaves_tokens_and_the_page_and_the_command_say_so(
+    here: People, client: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sign_in(client, ADMINISTRATOR)
+    assert f"Tokens that {READER} made go on working" in client.post("/users/remove", data={"name": READER}).text
+    monkeypatch.setenv("RADNODE_DATA", str(tmp_path / "data"))
+    for name in ("anna", "eve"):
+        added = ["users", "add", name, "--role", "administrator", "--password-stdin"]
+        assert CliRunner().invoke(cli, added, input=f"{PASSWORD}\n").exit_code == 0
+    database = Database(f"sqlite:///{tmp_path}/data/radnode.db")
+    for name, by in (("one", "anna"), ("two", "eve")):
+        accounts_tokens.add(database, name, {accounts_tokens.Scope.API_READ}, by, time.time(), days=1)
+    database.close()
+    removed = CliRunner().invoke(cli, ["users", "remove", "anna"])
+    assert removed.output.endswith("Tokens that anna made go on working until they are revoked: one.\n")
 
 
 @pytest.mark.parametrize(

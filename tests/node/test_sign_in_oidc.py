@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
@@ -76,7 +77,8 @@ def test_the_role_follows_the_provider_at_each_sign_in(client: httpx.Client, the
 
 @pytest.mark.parametrize(
     "claims",
-    [{"iss": "http://evil.example"}, {"aud": "another-client"}, {"exp": 1}, {"nonce": "of another sign-in"}, {"sub": None},
+    [{"iss": "http://evil.example"}, {"aud": "another-client"}, {"aud": ["radnode", "another"], "azp": "another"},
+     {"preferred_username": ["anna"]}, {"exp": 1}, {"nonce": "of another sign-in"}, {"sub": None},
      {"preferred_username": "../../x"}, {"preferred_username": ""}],
 )  # fmt: skip
 def test_a_token_for_somebody_else_opens_nothing(
@@ -123,6 +125,32 @@ def test_a_provider_that_is_away_is_said_so(settings: Settings, database: Databa
         answer = client.get("/login/oidc")
     assert answer.status_code == 403
     assert "does not answer" in answer.text
+
+
+def test_a_provider_that_says_no_is_told_so(client: httpx.Client) -> None:
+    leaving = client.get("/login/oidc", follow_redirects=False)
+    state = parse_qs(urlsplit(leaving.headers["location"]).query)["state"][0]
+    answer = client.get("/login/oidc/back", params={"state": state, "error": "access_denied"})
+    assert answer.status_code == 403
+    assert "did not sign this person in (access_denied)." in answer.text
+
+
+@pytest.mark.parametrize("said", [[1], {"id_token": 12}, "x"])
+def test_a_provider_whose_token_is_none_is_refused_in_words(
+    client: httpx.Client, there: Provider, said: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(there, "token", lambda *_: (200, said))
+    answer = client.get("/login/oidc")
+    assert answer.status_code == 403
+    assert "The identity provider" in answer.text
+
+
+def test_an_authority_of_the_provider_that_cannot_be_read_is_said_so(settings: Settings, database: Database) -> None:
+    lost = settings.model_copy(update={"oidc": settings.oidc.model_copy(update={"ca": Path("/nowhere/ca.crt")})})
+    with serving(lost) as client:
+        answer = client.get("/login/oidc")
+    assert answer.status_code == 403
+    assert "/nowhere/ca.crt (FileNotFoundError)" in answer.text
 
 
 def test_the_secret_of_the_client_is_never_in_the_settings_themselves(settings: Settings, database: Database) -> None:

@@ -1,5 +1,6 @@
 """Files dragged onto the page: the store's own checks, and what a zip may not do."""
 
+import errno
 import io
 import json
 import stat
@@ -58,6 +59,19 @@ def test_a_zip_of_a_later_version_of_the_format_is_an_answer_not_an_end(tmp_path
     with serving(settings) as client:
         ((kept, sentence),) = answers(client.post("/upload", content=bytes(body)).text).values()
     assert not kept and sentence.startswith("The zip cannot be read: ")
+
+
+def test_a_disk_that_fills_up_under_an_upload_is_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.BytesIO):
+        def write(self, _: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(upload.tempfile, "SpooledTemporaryFile", lambda *_, **__: Full())
+    settings = Settings(data=tmp_path / "data")
+    prepare(settings)
+    with serving(settings) as client:
+        answer = client.post("/upload", content=bytes(1000))
+    assert answer.status_code == 507 and "The disk of the node is full." in answer.text
 
 
 def test_files_and_zips_go_the_way_of_the_store_and_each_is_answered(tmp_path: Path) -> None:

@@ -39,4 +39,14 @@ def test_everything_is_listed_once(
     with httpx.Client(transport=httpx.MockTransport(serve), base_url="http://pacs") as http:
         monkeypatch.setattr(web_find, "client", lambda *_: http)
         finder = WebFinder(WebAddress(url="http://pacs", own=Tls()), 1.0)
-        assert finder.series("1.2") == {f"1.2.{n}": n for n in range(5)}
+        assert finder.series("1.2") == {f"1.2.{n}": n or None for n in range(5)}  # 0: it does not count
+
+
+def test_empty_values_and_a_study_that_is_listed_twice_are_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = {"0020000D": {"Value": ["1.2.3\0"]}, "00100030": {"Value": [None]}, "00080061": {"Value": [None, "CT"]}}
+    with httpx.Client(
+        transport=httpx.MockTransport(lambda _: httpx.Response(200, json=[study, study])), base_url="http://pacs"
+    ) as http:
+        monkeypatch.setattr(web_find, "client", lambda *_: http)
+        (found,) = WebFinder(WebAddress(url="http://pacs", own=Tls()), 1.0).studies(StudyInstanceUID="1.2.3")
+    assert (found.study_uid, found.patient_birth_date, found.modalities) == ("1.2.3", "", ("CT",))

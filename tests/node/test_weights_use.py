@@ -1,12 +1,14 @@
 """Which version is live, in shadow or off: the history, the command, and what the worker makes of it."""
 
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 from safetensors import SafetensorError
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 from support.chests import arrive
 from support.core import Node
 from support.weights import bring
@@ -61,6 +63,29 @@ def test_the_same_setting_twice_is_one_line_of_history(node: Node) -> None:
         weights_use.put(node.database, node.settings, VOCO, "1", Use.LIVE, "anna")
     with node.database.reading() as session:
         assert len(weights_use.history(session)) == 1
+
+
+def test_of_two_people_who_decide_at_once_one_has_the_last_word(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand(node.settings, "1", "2")
+    both, read = threading.Barrier(2), weights_use.history
+
+    def slowly(session: Session, model: str = "") -> tuple[weights_use.Change, ...]:
+        found = read(session, model)
+        with suppress(threading.BrokenBarrierError):
+            both.wait(timeout=0.5)  # where the other may read as well, it has by then
+        return found
+
+    monkeypatch.setattr(weights_use, "history", slowly)
+    each = [
+        threading.Thread(target=weights_use.put, args=(node.database, node.settings, VOCO, v, Use.LIVE, "anna"))
+        for v in ("1", "2")
+    ]
+    for one in each:
+        one.start()
+    for one in each:
+        one.join()
+    monkeypatch.undo()
+    assert sorted(now(node).values()) == [Use.LIVE, Use.OFF]
 
 
 def test_rollback_makes_the_version_live_that_was_so_before(node: Node) -> None:

@@ -58,10 +58,14 @@ def restore(source: Path) -> None:
 
 @click.command()
 @click.option("--delete", is_flag=True, help="Delete; without it, only say what would go and what would stay.")
-def retention(delete: bool) -> None:
+@click.option(
+    "--clock-is-right", is_flag=True, help="Delete although the clock made a leap, or is behind the newest image."
+)
+@click.pass_context
+def retention(ctx: click.Context, delete: bool, clock_is_right: bool) -> None:
     """Which studies' images the rules in [retention] let go, and why others stay; which HL7 messages and FHIR versions."""
+    from radnode import clock_belief, retention_rows, settings
     from radnode import retention as rules
-    from radnode import retention_rows, settings
     from radnode.database import Database
     from radnode.start import prepare
 
@@ -79,6 +83,10 @@ def retention(delete: bool) -> None:
         rows = f"{old.messages} HL7 messages, {old.versions} earlier versions of FHIR resources"
         if old.messages or old.versions:
             click.echo(f"{rows}{'' if delete else ' would go'}.")
+        doubt = clock_belief.look(database, loaded, time.time()) if delete and not clock_is_right else ""
+        if doubt:
+            click.echo(f"{doubt} If the clock is right: --clock-is-right.", err=True)
+            ctx.exit(1)
         if delete:
             rules.sweep(database, loaded)
             click.echo(f"{rules.turn(database, loaded, time.time())} studies' images were deleted.")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from radnode.monitor import Alarm
     from radnode.settings import Settings
     from radnode.studies import DeliveryView, Story
+    from radnode.waiting import Waiting
     from radnode_inference.model import ModelCard
 
 
@@ -110,7 +111,9 @@ def comparisons(card: "ModelCard", weights: "Path") -> list[str]:
 @click.pass_context
 def study(ctx: click.Context, uid: str) -> None:
     """Everything that happened to the study UID, and why."""
-    from radnode import application, series_names, settings, studies
+    import time
+
+    from radnode import application, evidence, series_names, settings, studies, waiting
     from radnode.audit import Kind
     from radnode.database import Database
     from radnode.start import prepare
@@ -121,17 +124,18 @@ def study(ctx: click.Context, uid: str) -> None:
     try:
         with database.reading() as session:
             story, names = studies.story(session, uid), series_names.of(session, loaded.data, uid)
+            waits, refused = waiting.of_study(session, loaded, uid, time.time()), evidence.refusal(session, uid)
     finally:
         database.close()
     if story is None:
-        click.echo(f"radnode: this node never received a study {uid}.", err=True)
+        click.echo(f"radnode: this node never received a study {uid}. {refused}".rstrip(), err=True)
         ctx.exit(1)
     application.tell(loaded, Kind.SEEN, "radnode study", study_uid=uid)
-    click.echo("\n".join(told(story, names)))
+    click.echo("\n".join(told(story, names, waits)))
 
 
-def told(story: "Story", names: Mapping[str, str]) -> list[str]:
-    """names: of the series, by their UIDs."""
+def told(story: "Story", names: Mapping[str, str], waits: "Waiting | None") -> list[str]:
+    """names: of the series, by their UIDs. waits: why it is not complete yet."""
     from radnode.shadow import in_words
 
     s = story.study
@@ -140,8 +144,8 @@ def told(story: "Story", names: Mapping[str, str]) -> list[str]:
         f"state      {s.state}, revision {s.revision}, {s.instances} images, {s.modalities or 'no modality'}",
         f"what       {s.study_description or '-'} {s.body_part}".rstrip(),
     ]
-    if s.state == "receiving":
-        lines.append(f"waits      for more images until {moment(s.due_at)}")
+    if waits is not None:
+        lines.append(f"waits      {waits.why}" + (f"; until {moment(waits.until)} at most" if waits.until else ""))
     if s.provisional:
         lines.append(f"lacks      {s.provisional}")
     lines += [

@@ -15,6 +15,7 @@ from radnode.errors import RefusedError
 
 if TYPE_CHECKING:
     from radnode_inference.model import Progress
+    from radnode_inference.study import Study
 
 DECLINED = 3
 
@@ -31,7 +32,11 @@ DECLINED = 3
     help="A folder with an earlier study of the patient; the newest one first.",
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--force", is_flag=True, help="Also where OUT holds results of another study.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Also where OUT holds results of another study, or a prior is no earlier one of the patient.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Show the traceback of a failure.")
 @click.pass_context
 def run(
@@ -85,7 +90,8 @@ def read_folder(
 ) -> tuple[Path, ...]:
     """The files that were written. Raises DeclinedError, KeyError for an unknown model, or what the model raises.
 
-    Raises RefusedError where `out` holds results of another study, unless `force` says that it is meant.
+    Raises RefusedError where `out` holds results of another study, or an earlier study is none of the patient's, unless `force` says
+    that it is meant.
     """
     from radnode import report, settings, weights_use
     from radnode.engine_child import device as choose
@@ -102,6 +108,9 @@ def read_folder(
     other = "" if force else of_another_study(out, study.study_uid)
     if other:
         raise RefusedError(f"{out} holds results of another study ({other}): name an empty folder, or add --force")
+    for prior, place in zip(study.priors, priors, strict=True):
+        if not force and (why := no_prior_because(study, prior)):
+            raise RefusedError(f"{place} is not compared with: {why}. Add --force where it is meant")
     broken = [p.name for p in unreadable(folder)]
     if broken:
         said = f"{len(broken)} of the files cannot be read ({', '.join(broken[:3])}): the study would be a part"
@@ -120,6 +129,20 @@ def read_folder(
         path.write_bytes(result.body)
     progress(1.0, "done")
     return written
+
+
+def no_prior_because(study: "Study", prior: "Study") -> str:
+    """Why a study is no earlier one of the same patient, by what the two say of themselves; "" where nothing contradicts."""
+    if study.study_uid == prior.study_uid:
+        return "it is the same study"
+    one, other = study.series[0].headers[0], prior.series[0].headers[0]
+    for keyword, what in (("PatientID", "Patient ID"), ("PatientBirthDate", "birth date"), ("PatientSex", "sex")):
+        mine, theirs = one.text(keyword), other.text(keyword)
+        if mine and theirs and mine != theirs:
+            return f"its {what} is another one, so it is another patient's"
+    (day, time), (their_day, their_time) = ((h.text("StudyDate"), h.text("StudyTime")) for h in (one, other))
+    later = their_day > day or (their_day == day and bool(time) and their_time > time)
+    return "it is later than the study" if day and later else ""
 
 
 def of_another_study(out: Path, study_uid: str) -> str:

@@ -57,11 +57,15 @@ def list_users() -> None:
 @click.argument("name")
 def remove_user(name: str) -> None:
     """NAME may no longer sign in."""
-    from radnode import accounts
+    from radnode import accounts, accounts_tokens
 
     with opened() as database:
         accounts.remove(database, name)
+        with database.reading() as session:
+            made = [t.name for t in accounts_tokens.tokens(session) if t.created_by == name]
     click.echo(f"{name} may no longer sign in.")
+    if made:
+        click.echo(f"Tokens that {name} made go on working until they are revoked: {', '.join(made)}.")
 
 
 @users.command()

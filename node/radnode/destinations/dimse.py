@@ -1,6 +1,7 @@
 """C-STORE to a PACS. The only module, beside the receiver, that knows pynetdicom."""
 
 import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from io import BytesIO
@@ -60,7 +61,7 @@ class Pacs:
 
         handlers: of pynetdicom's events; roles: role selection items. Raises DeliveryError when there is none.
         """
-        ae = Caller(self.calling_ae, self.timeout_s)
+        ae, began = Caller(self.calling_ae, self.timeout_s), time.monotonic()
         for sop_class_uid, transfer_syntax_uid in contexts:
             ae.add_requested_context(sop_class_uid, transfer_syntax_uid)
         try:
@@ -76,11 +77,14 @@ class Pacs:
             raise DeliveryError(f"{self._name()}: {e.strerror or type(e).__name__}") from e
         if not association.is_established and not association.rejected_contexts:
             hang_up(association)
-            raise DeliveryError(f"{self._name()}: {self._why_not(association)}")
+            raise DeliveryError(f"{self._name()}: {self._why_not(association, time.monotonic() - began)}")
         return association
 
-    def _why_not(self, association: Any) -> str:
-        """Why there is no association, in words. Never permanent: an administrator adds the AE title, and it works."""
+    def _why_not(self, association: Any, waited_s: float) -> str:
+        """Why there is no association, in words. Never permanent: an administrator adds the AE title, and it works.
+
+        waited_s: how long it was asked for.
+        """
         if (refused := refusal(association)) is not None:
             return f"association rejected: {refused.reason_str} ({refused.source_str})"
         try:
@@ -89,6 +93,8 @@ class Pacs:
             return f"no connection: {e.strerror or type(e).__name__}"
         if problem := tls_problem(self.address, CONNECT_S):
             return problem
+        if waited_s >= min(CONNECT_S, self.timeout_s):
+            return f"it takes the connection, but has not answered for {waited_s:.0f} s"
         return "it listens, but ended the association without an answer"
 
     def _name(self) -> str:

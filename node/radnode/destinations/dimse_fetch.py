@@ -67,14 +67,15 @@ Keep = Callable[[Arrival, bytes], object]
 
 @dataclass(frozen=True, kw_only=True)
 class Brought:
-    """How many objects came, and the names of the SOP classes of which the system hands out none; "" for none."""
+    """How many objects came, None where the system does not say, and the names of the SOP classes of which it hands out none;
+    "" for none."""
 
-    many: int
+    many: int | None
     without: str = ""
 
 
-def move(address: Address, study_uid: str, *, calling_ae: str, timeout_s: float) -> int:
-    """Have a study sent to the node by its AE title; how many objects were. Raises DeliveryError."""
+def move(address: Address, study_uid: str, *, calling_ae: str, timeout_s: float) -> int | None:
+    """Have a study sent to the node by its AE title; how many objects were, None where that is not said. Raises DeliveryError."""
     try:
         association = Pacs(address, calling_ae, timeout_s).associate([(MOVE, s) for s in UNCOMPRESSED])
     except DeliveryError as e:
@@ -151,8 +152,9 @@ def wanted(study_uid: str) -> Dataset:
     return query
 
 
-def outcome(answers: Any, what: str, is_a_part_enough: Callable[[], bool] = lambda: False) -> int:
-    """How many objects came. Raises DeliveryError when some did not and a part is not enough, or it ended otherwise."""
+def outcome(answers: Any, what: str, is_a_part_enough: Callable[[], bool] = lambda: False) -> int | None:
+    """How many objects came, None where that is not said. Raises DeliveryError when some did not and a part is not enough, or it
+    ended otherwise."""
     status = Dataset()
     for status, _ in answers:
         if status.get("Status") not in PENDING:
@@ -173,7 +175,7 @@ def outcome(answers: Any, what: str, is_a_part_enough: Callable[[], bool] = lamb
         counted = done if "NumberOfCompletedSuboperations" in status else None
         sentence = f"{what} ended with 0x{status.Status:04X}: {done} came, {failed} failed"
         raise DeliveryError(sentence, quoted=said, brought=counted)
-    return done
+    return done if done or "NumberOfCompletedSuboperations" in status else None
 
 
 def be_patient(association: Any, timeout_s: float) -> None:

@@ -1,6 +1,6 @@
 """C-FIND at the study root: what a system has. PS3.4 annex C.6.2."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,9 @@ from radnode.settings import Destination as Address
 
 MOST = 5000
 """Answers to one query that are looked at."""
-NO_IMAGES = frozenset({"SR", "PR", "KO", "DOC", "REG", "RTPLAN", "RTDOSE", "RTRECORD", "AU", "ECG"})
+NO_IMAGES = frozenset({
+    "SR", "PR", "KO", "DOC", "REG", "RTPLAN", "RTDOSE", "RTRECORD", "AU", "ECG", "PLAN", "FID", "RWV", "ANN",
+})  # fmt: skip
 """Modalities of series that no model reads: a study without them is no part. PS3.3 section C.7.3.1.1.1."""
 STUDY_KEYS = (
     "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyDate", "StudyTime",
@@ -68,7 +70,7 @@ class Finder:
             raise DeliveryError(
                 f"it has {MOST} such studies or more, of which not all are looked at: ask for fewer days"
             )
-        return tuple(study_of(a) for a in answers if a.get("StudyInstanceUID"))
+        return each_once(study_of(a) for a in answers if a.get("StudyInstanceUID"))
 
     def series(self, study_uid: str) -> Mapping[str, int | None]:
         """Series Instance UID -> how many images it has, None where that is not said. Raises DeliveryError."""
@@ -77,6 +79,13 @@ class Finder:
             for a in self._series(study_uid)
             if str(a.get("Modality") or "") not in NO_IMAGES
         }
+
+    def images(self, study_uid: str, series_uid: str) -> int | None:
+        """How many objects of a series it lists, each once; None for none, or for more than are looked at. Raises DeliveryError."""
+        keys = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": series_uid, "SOPInstanceUID": ""}
+        answers = self._ask("IMAGE", keys)
+        listed = {str(a.get("SOPInstanceUID") or "") for a in answers} - {""}
+        return len(listed) or None if len(answers) < MOST else None
 
     def _series(self, study_uid: str) -> list[Dataset]:
         wanted = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": "", "NumberOfSeriesRelatedInstances": ""}
@@ -93,22 +102,39 @@ class Finder:
 
     def _ask(self, level: str, keys: Mapping[str, str]) -> list[Dataset]:
         query = Dataset()
+        if not all(value.isascii() for value in keys.values()):  # else pydicom would write "?", which matches anything
+            query.SpecificCharacterSet = "ISO_IR 192"
         query.QueryRetrieveLevel = level
         for keyword, value in keys.items():
             setattr(query, keyword, value or None)
         found: list[Dataset] = []
+        unreadable = 0
         status = Dataset()
         for status, identifier in self._association.send_c_find(query, STUDY_ROOT_FIND):
-            if status.get("Status") in PENDING and identifier is not None and len(found) < MOST:
+            if status.get("Status") in PENDING and identifier is None:
+                unreadable += 1
+            elif status.get("Status") in PENDING and len(found) < MOST:
                 found.append(identifier)
         check(status, "C-FIND")
+        if unreadable:  # what they speak of would be taken for nothing
+            raise DeliveryError(f"{unreadable} of its answers to C-FIND cannot be read")
         return found
+
+
+def each_once(found: Iterable[Found]) -> tuple[Found, ...]:
+    """Some systems list a study once for each place where it lies, or each modality: the answer that counts most stands."""
+    kept: dict[str, Found] = {}
+    for study in found:
+        before = kept.get(study.study_uid)
+        if before is None or (study.instances or 0) > (before.instances or 0):
+            kept[study.study_uid] = study
+    return tuple(kept.values())
 
 
 def study_of(a: Dataset) -> Found:
     return Found(
         study_uid=str(a.StudyInstanceUID),
-        patient_id=str(a.get("PatientID") or ""),
+        patient_id=str(a.get("PatientID") or "").strip(),
         issuer_of_patient_id=str(a.get("IssuerOfPatientID") or ""),
         patient_birth_date=str(a.get("PatientBirthDate") or ""),
         patient_sex=str(a.get("PatientSex") or ""),
@@ -128,7 +154,8 @@ def several(value: Any) -> tuple[Any, ...]:
 
 
 def number(value: Any) -> int | None:
+    """A count of what there is. Some systems say 0, or less, of a study that they list: they do not count."""
     try:
-        return int(str(value))
+        return max(0, int(str(value))) or None
     except ValueError:
         return None

@@ -14,7 +14,7 @@ from authlib.oauth2.rfc7523 import private_key_jwt_sign
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
 
-from radnode import secrets_read
+from radnode import secrets_read, tls
 from radnode.errors import DeliveryError
 from radnode.settings import Destination as Address
 
@@ -44,8 +44,8 @@ def context(address: Address) -> ssl.SSLContext:
     try:
         made = ssl.create_default_context(cafile=address.ca)
         if address.certificate:
-            made.load_cert_chain(address.certificate, address.certificate_key)
-    except (OSError, ssl.SSLError) as e:
+            tls.show(made, address.certificate, address.certificate_key)
+    except OSError as e:
         raise DeliveryError(f"a certificate of the destination {address.name} cannot be used: {e}") from e
     return made
 

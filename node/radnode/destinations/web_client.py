@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from radnode import secrets_read
+from radnode import secrets_read, tls
 from radnode.errors import DeliveryError
 from radnode.settings_access import Tls
 
@@ -55,11 +55,11 @@ def context(at: WebAddress) -> ssl.SSLContext:
     made = ssl.create_default_context()
     try:
         if at.own.ca:
-            made.load_verify_locations(at.own.ca)
+            tls.believe(made, at.own.ca)
         if at.own.certificate and at.own.certificate_key:
-            made.load_cert_chain(at.own.certificate, at.own.certificate_key)
-    except (OSError, ssl.SSLError) as e:
-        raise DeliveryError(f"a certificate of [tls] cannot be used: {type(e).__name__}") from e
+            tls.show(made, at.own.certificate, at.own.certificate_key)
+    except OSError as e:
+        raise DeliveryError(f"a certificate of [tls] cannot be used: {e}") from e
     return made
 
 

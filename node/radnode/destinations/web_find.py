@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from radnode.destinations.dimse_find import NO_IMAGES, Found, number
+from radnode.destinations.dimse_find import NO_IMAGES, Found, each_once, number
 from radnode.destinations.web_client import WebAddress, ask, client
 from radnode.errors import DeliveryError
 
@@ -36,13 +36,19 @@ class WebFinder:
     def studies(self, **keys: str) -> tuple[Found, ...]:
         """The studies that match DICOM keywords. Raises DeliveryError."""
         given = {k: v for k, v in keys.items() if v}
-        return tuple(study_of(a) for a in self._ask("studies", given | {"includefield": "all"}) if text(a, STUDY))
+        answers = self._ask("studies", given | {"includefield": "all"})
+        return each_once(study_of(a) for a in answers if text(a, STUDY))
 
     def series(self, study_uid: str) -> Mapping[str, int | None]:
         """Series Instance UID -> how many images it has. Raises DeliveryError."""
         answers = self._ask(f"studies/{study_uid}/series", {"includefield": SERIES_COUNT})
         images = (a for a in answers if text(a, SERIES) and text(a, MODALITY) not in NO_IMAGES)
         return {text(a, SERIES): number(text(a, SERIES_COUNT)) for a in images}
+
+    def images(self, study_uid: str, series_uid: str) -> int | None:
+        """How many objects of a series it lists, each once; None for none. Raises DeliveryError."""
+        answers = self._ask(f"studies/{study_uid}/series/{series_uid}/instances", {})
+        return len({text(a, OBJECT) for a in answers} - {""}) or None
 
     def objects(self, study_uid: str) -> Iterator[bytes]:
         """Every object of a study as a DICOM file, one at a time. Raises DeliveryError."""
@@ -75,14 +81,14 @@ class WebFinder:
 
 
 def study_of(a: Mapping[str, Any]) -> Found:
-    modalities = tuple(str(v) for v in a.get(MODALITIES, {}).get("Value", ()))
+    modalities = tuple(str(v) for v in a.get(MODALITIES, {}).get("Value") or () if v)
     values = {name: text(a, tag) for name, tag in TAGS.items()}
     return Found(study_uid=text(a, STUDY), modalities=modalities, instances=number(text(a, STUDY_COUNT)), **values)
 
 
 def text(a: Mapping[str, Any], tag: str) -> str:
     values = a.get(tag, {}).get("Value") or [""]
-    return str(values[0])
+    return "" if values[0] is None else str(values[0]).strip("\0 ")
 
 
 def first_part(body: bytes, content_type: str) -> bytes:

@@ -4,6 +4,8 @@ import hl7
 
 from radnode.hl7.orders import MessageError, value
 
+CONDITIONS = ("AL", "NE", "ER", "SU")
+"""When an answer is wanted: always, never, on an error, on success (table 0155)."""
 ACCEPTED = {"AA": "CA", "AE": "CE", "AR": "CR"}
 """Application acknowledgement -> accept acknowledgement (table 0008)."""
 
@@ -11,11 +13,11 @@ ACCEPTED = {"AA": "CA", "AE": "CE", "AR": "CR"}
 def wanted(accept: str, application: str, answer: str) -> str:
     """The code of the answer (MSA-1) that a sender wants for `answer`, AA, AE or AR; "" for none at all.
 
-    accept, application: MSH-15 and MSH-16 (table 0155: AL always, NE never, ER on an error, SU on success). Without either it
-    is the original mode (HL7 v2.5.1 section 2.9.2), else the enhanced one: a sender that never asked for an answer reads none,
-    and one that asked for an accept acknowledgement alone knows no other.
+    accept, application: MSH-15 and MSH-16, one of CONDITIONS. Without either, or with anything else there, it is the original
+    mode (HL7 v2.5.1 section 2.9.2), else the enhanced one: a sender that never asked for an answer reads none, and one that
+    asked for an accept acknowledgement alone knows no other.
     """
-    if not accept and not application:
+    if accept not in CONDITIONS and application not in CONDITIONS:
         return answer
     met = {"AL", "SU" if answer == "AA" else "ER"}
     if application in met:

@@ -18,7 +18,7 @@ ADVISORY_LOCK = 0x52414432
 def upgrade(url: str) -> str:
     """Bring the database to this version's schema, if it is empty or older; returns the revision.
 
-    Raises SettingsError when the database is newer than this version of radnode, or holds something else.
+    Raises SettingsError when the database is newer than this version of radnode, of another build, or holds something else.
     """
     database = Database(url)
     try:
@@ -26,6 +26,7 @@ def upgrade(url: str) -> str:
             lock(connection)
             check(connection)
             command.upgrade(config(connection), "head")
+            check_columns(connection)
         return head()
     finally:
         database.close()
@@ -67,6 +68,30 @@ def check(connection: Connection) -> None:
             "database-foreign",
             "The database has tables of the node's names, but no schema revision.",
             "Point database_url at an empty database.",
+        )
+
+
+def check_columns(connection: Connection) -> None:
+    """Raises SettingsError unless the tables are those of the code: before 1.0 the first step grows, and its name stays."""
+    there = {name: columns for (_, name), columns in inspect(connection).get_multi_columns().items()}
+    wrong = []
+    for table in Table.metadata.sorted_tables:
+        if table.name not in there:
+            wrong.append(f"the table {table.name} is missing")
+            continue
+        found = {c["name"]: c for c in there[table.name]}
+        wrong += [f"{table.name}.{c.name} is missing" for c in table.columns if c.name not in found]
+        wrong += [
+            f"{table.name}.{name} is not known"
+            for name, c in found.items()
+            if name not in table.columns and not c["nullable"] and c["default"] is None
+        ]
+    if wrong:
+        raise SettingsError(
+            "database-build",
+            f"The database was made by another build of radnode: {', '.join(wrong[:3])}{', ...' if len(wrong) > 3 else ''}.",
+            "Start the build that made it; or take an empty database: the images in the data folder are found again, "
+            "results and history are not.",
         )
 
 

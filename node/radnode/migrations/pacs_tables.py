@@ -98,6 +98,13 @@ def create() -> None:
         sa.PrimaryKeyConstraint("study_uid", "peer", name=op.f("pk_unseen")),
     )
     op.create_table(
+        "turned_away",
+        sa.Column("calling_ae", sa.String(length=64), nullable=False),
+        sa.Column("at", sa.Float(), nullable=False),
+        sa.Column("back_at", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("calling_ae", name=op.f("pk_turned_away")),
+    )
+    op.create_table(
         "peer_changes",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("name", sa.String(length=64), nullable=False),
@@ -123,6 +130,7 @@ def drop() -> None:
     op.drop_table("breakers")
     op.drop_index(op.f("ix_peer_changes_name"), table_name="peer_changes")
     op.drop_table("peer_changes")
+    op.drop_table("turned_away")
     op.drop_table("unseen")
     op.drop_index("ix_fetches_state_due_at", table_name="fetches")
     op.drop_index(op.f("ix_fetches_study_uid"), table_name="fetches")

@@ -124,6 +124,8 @@ def in_words(error: str, address: Destination, settings: Settings) -> str:
         return f"The TLS connection fails: {(error.partition(': ')[2] or error).rstrip('.')}."
     if not address.tls and speaks_tls(address):
         return "It expects TLS, and this node calls it without: switch TLS on for it."
+    if "has not answered" in said:
+        return f"It takes the connection, but does not answer within {TIMEOUT_S:g} s: it is stuck, or no DICOM system."
     return "It listens, but ended the association without an answer: it may be no DICOM system, or refuse this address."
 
 

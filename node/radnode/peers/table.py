@@ -34,6 +34,7 @@ ANOTHER_CERTIFICATE = "The certificate that it came with is another's: it has no
 UNSEEN_CERTIFICATE = (
     "This peer is known by its certificate, which is looked at for DICOM alone: it may not send over HTTP."
 )
+NO_SEAT = "There are too many associations."
 FILE = "the settings file"
 
 log = logging.getLogger(__name__)

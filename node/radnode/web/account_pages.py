@@ -22,7 +22,8 @@ ROWS = 200
 SURE = mark("Are you sure?")
 REMOVE, REVOKE = mark("Remove"), mark("Revoke")
 NO_ACCOUNT = mark(
-    "%(name)s is signed out at once and can sign in no more. This cannot be undone, only a new account be made."
+    "%(name)s is signed out at once and can sign in no more. This cannot be undone, only a new account be made. Tokens that %(name)s made go "
+    "on working until they are revoked: the list says who made which."
 )
 NO_TOKEN = mark(
     "Whatever shows the token %(name)s is refused at once. This cannot be undone: a new token has another secret, which has to be put "

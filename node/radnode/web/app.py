@@ -15,7 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from radnode import accounts_start, policies, sending
+from radnode import accounts_start, policies, sending, tls
 from radnode.database import Database
 from radnode.settings import Settings
 from radnode.store import Store
@@ -94,10 +94,17 @@ def write_port(file: Path, port: int) -> None:
 
 
 def encryption(settings: Settings) -> dict[str, Any]:
-    """Uvicorn's settings for TLS 1.2 and later by the recommended ciphers (BCP 195); none without a certificate."""
+    """Uvicorn's settings for TLS 1.2 and later by the recommended ciphers (BCP 195); none without a certificate.
+
+    Raises OSError when a file cannot be used; uvicorn itself would ask at the terminal for the password of a key.
+    """
     web = settings.web
     if web.certificate is None:
         return {}
+    try:
+        tls.web(web)
+    except OSError as e:
+        raise OSError(f"the page cannot be served over TLS: {e}") from e
     made: dict[str, Any] = {"ssl_certfile": str(web.certificate), "ssl_keyfile": str(web.certificate_key)}
     if web.client_ca is not None:
         made |= {"ssl_ca_certs": str(web.client_ca), "ssl_cert_reqs": ssl.CERT_REQUIRED}

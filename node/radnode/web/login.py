@@ -35,18 +35,22 @@ def login_pages(made: APIRouter, render: Render, settings: Settings, database: D
                 return RedirectResponse("/first", status_code=303)
         return page(onward=own_path(next))
 
+    def must_wait(name: str, address: str) -> bool:
+        with database.reading() as session:
+            return accounts_sessions.must_wait(session, name, address, time.time())
+
     @made.post("/login")
     def sign_in(request: Request, name: Text = "", password: Text = "", onward: Text = "/") -> Response:
         now, address, name = time.time(), address_of(request), name.strip()
-        with database.reading() as session:
-            wait = accounts_sessions.must_wait(session, name, address, now)
-        if wait:
+        waiting = must_wait(name, address)
+        right = not waiting and accounts.is_password(database, name, password)
+        if waiting or (right and must_wait(name, address)):  # others that were tried meanwhile count as well
             answer = page(
                 429, "There were too many failed attempts: wait a quarter of an hour.", own_path(onward), name
             )
             answer.headers["retry-after"] = WAIT_S
             return answer
-        if not accounts.is_password(database, name, password):
+        if not right:
             with database.transaction() as session:
                 known = name if accounts.find(session, name) else "unknown"
                 accounts_sessions.failed(session, name, address, now)

@@ -5,8 +5,8 @@ The ID token must be signed by a key of the provider, for this client, now.
 """
 
 import logging
+import re
 import secrets
-import ssl
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from radnode.accounts_sessions import digest
 from radnode.audit import Outcome
 from radnode.database import Database
 from radnode.errors import RefusedError, as_sentence
-from radnode.secrets_read import SecretError, secret
+from radnode.identity_provider import ProviderError, client, discover, fetched, shown
 from radnode.settings import Settings
 from radnode.settings_access import Oidc
 from radnode.tables_access import SignInRow
@@ -38,16 +38,13 @@ from radnode.web.views import Render
 
 COOKIE = "radnode-sign-in"
 WAIT_S = 600.0
-TIMEOUT_S = 10.0
 LEEWAY_S = 60
+ERROR = re.compile(r"[a-z_]{1,40}")
+"""An error code of OAuth 2.0 (RFC 6749 section 4.1.2.1) or OpenID Connect."""
 ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 """Signatures with a public key; never "none", never a shared secret."""
 
 log = logging.getLogger(__name__)
-
-
-class ProviderError(Exception):
-    """The provider did not answer, or not as it has to; the message holds no secret and no name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,13 +97,16 @@ def provider_pages(made: APIRouter, render: Render, settings: Settings, database
         return answer
 
     @made.get("/login/oidc/back")
-    def back(request: Request, state: str = "", code: str = "") -> Response:
+    def back(request: Request, state: str = "", code: str = "", error: str = "") -> Response:
         pending = take(database, request.cookies.get(COOKIE, ""))
         if not oidc.issuer or pending is None or not secrets.compare_digest(pending.state_sha256, digest(state)):
             return refused(mark("This sign-in was not begun here, or took too long: begin again."), request)
         try:
+            if error:
+                said = f" ({error})" if ERROR.fullmatch(error) else ""
+                raise ProviderError(f"The identity provider did not sign this person in{said}.")
             claims = claims_of(oidc, back_address(request), code, pending)
-            name, role = str(inside(claims, oidc.name_claim) or ""), role_of(oidc, claims)
+            name, role = name_of(oidc, claims), role_of(oidc, claims)
             if role is None:
                 return refused(mark("The identity provider gives this person no role for radnode."), request)
             with database.transaction() as session:
@@ -123,40 +123,6 @@ def provider_pages(made: APIRouter, render: Render, settings: Settings, database
 
 def back_address(request: Request) -> str:
     return f"{request.url.scheme}://{request.url.netloc}/login/oidc/back"
-
-
-def client(oidc: Oidc) -> httpx.Client:
-    trusted = ssl.create_default_context(cafile=oidc.ca)
-    return httpx.Client(timeout=TIMEOUT_S, verify=trusted)
-
-
-def shown(oidc: Oidc) -> httpx.Auth:
-    """How this client shows the provider who it is. Raises ProviderError when its secret cannot be read."""
-    try:
-        return httpx.BasicAuth(oidc.client_id, secret(oidc.client_secret)) if oidc.client_secret else httpx.Auth()
-    except SecretError as e:
-        raise ProviderError(f"The identity provider cannot be asked: {e}.") from e
-
-
-def discover(oidc: Oidc, provider: httpx.Client) -> Mapping[str, Any]:
-    """The provider's description of itself (OpenID Connect Discovery 1.0). Raises ProviderError."""
-    found = fetched(provider, f"{oidc.issuer.rstrip('/')}/.well-known/openid-configuration")
-    if found.get("issuer") != oidc.issuer:
-        raise ProviderError("The identity provider calls itself otherwise than the settings do.")
-    if not str(found.get("authorization_endpoint", "")).startswith(("https://", "http://")):
-        raise ProviderError("The identity provider does not say where to sign in.")
-    return found
-
-
-def fetched(provider: httpx.Client, url: str) -> Mapping[str, Any]:
-    try:
-        answer = provider.get(url)
-        body = answer.json()
-    except (httpx.HTTPError, ValueError) as e:
-        raise ProviderError(f"The identity provider does not answer ({type(e).__name__}).") from e
-    if not answer.is_success or not isinstance(body, dict):
-        raise ProviderError(f"The identity provider answers {answer.status_code}.")
-    return body
 
 
 def take(database: Database, kept: str) -> Pending | None:
@@ -180,8 +146,8 @@ def claims_of(oidc: Oidc, redirect_uri: str, code: str, pending: Pending) -> Map
         there = discover(oidc, provider)
         try:
             answer = provider.post(str(there["token_endpoint"]), data=wanted, auth=shown(oidc))
-            tokens = answer.json() if answer.is_success else {}
-        except (httpx.HTTPError, KeyError, ValueError) as e:
+            tokens = dict(answer.json()) if answer.is_success else {}
+        except (httpx.HTTPError, httpx.InvalidURL, KeyError, ValueError, TypeError) as e:
             raise ProviderError(f"The identity provider gives no token ({type(e).__name__}).") from e
         keys = fetched(provider, str(there.get("jwks_uri", "")))
     rules = jwt.JWTClaimsRegistry(
@@ -199,9 +165,17 @@ def claims_of(oidc: Oidc, redirect_uri: str, code: str, pending: Pending) -> Map
             algorithms=ALGORITHMS,
         )
         rules.validate(decoded.claims)
+        if decoded.claims.get("azp", oidc.client_id) != oidc.client_id:
+            raise ValueError("it was issued to another client")
     except (JoseError, ValueError, KeyError, TypeError) as e:
         raise ProviderError(f"The identity provider's token does not hold ({type(e).__name__}).") from e
     return decoded.claims
+
+
+def name_of(oidc: Oidc, claims: Mapping[str, Any]) -> str:
+    """The name of the name claim, "" where that is no text."""
+    said = inside(claims, oidc.name_claim)
+    return said if isinstance(said, str) else ""
 
 
 def role_of(oidc: Oidc, claims: Mapping[str, Any]) -> Role | None:

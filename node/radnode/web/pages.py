@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form, HTTPException, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
-from radnode import addresses, readings, resend, results, series_names, studies, verdicts
+from radnode import addresses, evidence, readings, resend, results, series_names, studies, verdicts, waiting
 from radnode.database import Database
 from radnode.narrative import narratives
 from radnode.narrative import page as narrative_page
@@ -111,12 +111,17 @@ def study_pages(made: APIRouter, render: Render, settings: Settings, database: D
             said, remark = verdicts.history(session, study_uid), verdicts.remarks(session).get(study_uid, "")
             texts = narrative_page.texts(session, settings.data, study_uid, settings.narrative.language)
             steps, names = narratives.history(session, study_uid), series_names.of(session, settings.data, study_uid)
+            waits, refused = (
+                waiting.of_study(session, settings, study_uid, time.time()),
+                evidence.refusal(session, study_uid),
+            )
         if story is None:
-            return render("missing.html", "Not here", "studies", 404, what="The node never received this study.")
+            what = mark("The node never received this study.")
+            return render("missing.html", "Not here", "studies", 404, what=what, more=refused)
         row = reader.entry(study_uid, time.time())
         return render(
             name, title_of(story), "studies",
-            story=story, entry=row, ran=any(j.revision == story.study.revision for j in story.jobs), reports=reader.reports_of(study_uid), results={r.uid: r for r in story.results},
+            story=story, entry=row, waits=waits, ran=any(j.revision == story.study.revision for j in story.jobs), reports=reader.reports_of(study_uid), results={r.uid: r for r in story.results},
             destinations={d.name for d in there}, withheld=withheld(settings, story),
             added=added(said), findings=rulings.rows(reader.reports_of(study_uid), said), rulings=said, remark=remark, drawings=drawn, reading=reading,
             texts=texts, narratives=steps, series_names=names,

@@ -64,7 +64,8 @@ def peer_pages(made: APIRouter, render: Render, settings: Settings, database: Da
             astray = addresses.astray(session, settings)
             changes, counts, outages = peer_changes.history(session), outbox.counts(session), breaker.outages(session)
         targets = [(d, profiles.plan(d, answers.get(d.name)), answers.get(d.name)) for d in there]
-        turned_away = [(r, free_name(r.calling_ae, known)) for r in peers.list_refusals(database)]
+        refused = peers.list_refusals(database)
+        turned_away = [(r, "" if r.reason == peers.NO_SEAT else free_name(r.calling_ae, known)) for r in refused]
         nothing = {"tested": "", "steps": (), "saved": ""}
         return render(
             "peers.html", "Peers", "peers", status, peers=known, refusals=turned_away, problem=problem,

@@ -22,7 +22,7 @@ from radnode.errors import StoreError
 from radnode.peers.table import Peers
 from radnode.settings import Settings
 from radnode.settings_access import LOOPBACK
-from radnode.store import MB, Store
+from radnode.store import MB, Store, no_room
 from radnode.web.dicomweb import Batch
 from radnode.web.views import Render
 
@@ -84,7 +84,10 @@ async def receive(request: Request, file: IO[bytes], limit: int, store: Store) -
                 store.check_space(0)
             except StoreError as e:
                 raise HTTPException(507, str(e)) from e
-        await run_in_threadpool(file.write, chunk)
+        try:
+            await run_in_threadpool(file.write, chunk)
+        except OSError as e:
+            raise HTTPException(507, str(no_room(e))) from e
     file.seek(0)
 
 
