@@ -141,7 +141,7 @@ def receive(parent: int | None) -> None:
     complete.hold(database, settings, now=time.time())
     database.close()
     with application.told(settings, "receive", parent):
-        receiver.serve(settings)
+        receiver.serve(settings, start.stop_on_signals())
 
 
 @cli.command()

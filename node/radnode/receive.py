@@ -4,7 +4,6 @@
 negotiates, serves. Everything that must survive is in the store.
 """
 
-import contextlib
 import gc
 import logging
 import os
@@ -12,7 +11,6 @@ import signal
 import socket
 import threading
 import time
-import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -29,8 +27,8 @@ BACKLOG = 128
 log = logging.getLogger(__name__)
 
 
-def serve(settings: Settings, *, stop: threading.Event | None = None) -> None:
-    """Receive until SIGTERM, SIGINT or `stop`. The real port stands in `run/receive.port` of the data folder.
+def serve(settings: Settings, stop: threading.Event) -> None:
+    """Receive until `stop` is set. The real port stands in `run/receive.port` of the data folder.
 
     That of DICOM over TLS stands in `run/receive-tls.port`. Call it before other threads are started: it forks. Raises
     OSError when an address cannot be taken, SettingsError when a certificate cannot be used.
@@ -40,7 +38,7 @@ def serve(settings: Settings, *, stop: threading.Event | None = None) -> None:
         tls.listening(settings.tls)  # wrong certificates are told of now
     ports = (("receive-tls.port", own.tls_port), ("receive.port", own.port if own.plain else None))
     listeners = {name: listen(own.host, port) for name, port in ports if port is not None}
-    Parent(settings, listeners, stop or threading.Event()).run()
+    Parent(settings, listeners, stop).run()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -71,21 +69,20 @@ class Parent:
 
     def run(self) -> None:
         run = self._settings.data / "run"
-        with stopping_signals(self._stop):
-            try:
-                for slot in range(self._settings.receive.processes):
-                    self._start(slot, recovering=slot == 0)
-                for name, listener in self._listeners.items():
-                    port = listener.getsockname()[1]
-                    write_atomically(run / name, str(port))
-                    log.info("The node receives.", extra={"action": "listen", "port": port})
-                while not self._stop.wait(0.1):
-                    self._restart_dead()
-            finally:
-                for name, listener in self._listeners.items():
-                    (run / name).unlink(missing_ok=True)
-                    listener.close()
-                self._end()
+        try:
+            for slot in range(self._settings.receive.processes):
+                self._start(slot, recovering=slot == 0)
+            for name, listener in self._listeners.items():
+                port = listener.getsockname()[1]
+                write_atomically(run / name, str(port))
+                log.info("The node receives.", extra={"action": "listen", "port": port})
+            while not self._stop.wait(0.1):
+                self._restart_dead()
+        finally:
+            for name, listener in self._listeners.items():
+                (run / name).unlink(missing_ok=True)
+                listener.close()
+            self._end()
 
     def _start(self, slot: int, *, recovering: bool) -> None:
         self._slots.set(slot)
@@ -147,24 +144,6 @@ def run_child(
         log.exception("A receiving process failed.", extra={"action": "fail"})
     finally:
         os._exit(code)
-
-
-@contextlib.contextmanager
-def stopping_signals(stop: threading.Event) -> Iterator[None]:
-    """SIGTERM and SIGINT set `stop`; only in the main thread can signals be handled."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def handle(_signal: int, _frame: types.FrameType | None) -> None:
-        stop.set()
-
-    before = {s: signal.signal(s, handle) for s in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for s, handler in before.items():
-            signal.signal(s, handler)
 
 
 def write_atomically(file: Path, text: str) -> None:

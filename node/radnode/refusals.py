@@ -58,7 +58,7 @@ class Refusals:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._lock = threading.Lock()
+        self._lock, self._writing = threading.Lock(), threading.Lock()
         self._new: dict[str, dict[str, str]] = {}  # Study Instance UID -> SOP Instance UID -> why
         self._wake, self._ending = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
@@ -75,17 +75,18 @@ class Refusals:
         self._wake.set()
 
     def write(self) -> None:
-        """Keep what was noted. Raises SQLAlchemyError; then it is kept the next time."""
-        with self._lock:
-            taken, self._new = self._new, {}
-        try:
-            if taken:
-                keep(self._database, taken, time.time())
-        except SQLAlchemyError:
+        """Keep what was noted, also what another thread is about to keep. Raises SQLAlchemyError; then it is kept the next time."""
+        with self._writing:
             with self._lock:
-                for study_uid, named in taken.items():
-                    self._new[study_uid] = named | self._new.get(study_uid, {})
-            raise
+                taken, self._new = self._new, {}
+            try:
+                if taken:
+                    keep(self._database, taken, time.time())
+            except SQLAlchemyError:
+                with self._lock:
+                    for study_uid, named in taken.items():
+                        self._new[study_uid] = named | self._new.get(study_uid, {})
+                raise
 
     def close(self) -> None:
         self._ending.set()

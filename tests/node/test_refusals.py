@@ -1,5 +1,6 @@
 """Images that the node refused are missing from their study until they come again: it is never called whole without them."""
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,6 +96,26 @@ def test_the_same_over_http_unless_it_was_sent_to_another_studys_address(store: 
         batch.close()
     store.refusals.write()
     assert refused(store.database) == {cut.StudyInstanceUID: [cut.SOPInstanceUID]}
+
+
+def test_what_another_thread_is_writing_is_waited_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep, begun, on = refusals.keep, threading.Event(), threading.Event()
+
+    def slowly(*arguments: object) -> None:
+        begun.set()
+        assert on.wait(30)
+        keep(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(refusals, "keep", slowly)
+    store.refusals.note(STUDY, CT, "1.2.3.1", "It is cut short.")
+    assert begun.wait(30)
+    asked = threading.Thread(target=store.refusals.write)
+    asked.start()
+    asked.join(0.2)
+    assert asked.is_alive()
+    on.set()
+    asked.join(30)
+    assert refused(store.database) == {STUDY: ["1.2.3.1"]}
 
 
 def test_what_no_model_reads_is_not_missed_and_names_are_valid(store: Store) -> None:

@@ -16,7 +16,14 @@ from radnode.database import Database
 from radnode.settings import Settings, load
 from radnode.tables import InstanceRow, Table
 
-PROGRAM = "import sys, logging; from radnode import receive, settings; logging.basicConfig(level='INFO'); receive.serve(settings.load())"
+PROGRAM = """
+import faulthandler, logging, signal
+from radnode import receive, settings, start
+faulthandler.register(signal.SIGUSR1)  # for what does not end: where its threads are
+logging.basicConfig(level="INFO")
+receive.serve(settings.load(), start.stop_on_signals())
+"""
+STOP_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +79,11 @@ def receiver(data: Path, *, environment: Mapping[str, str] | None = None, **rece
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         try:
-            process.wait(timeout=20)
+            process.wait(timeout=STOP_S)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGUSR1)
+            time.sleep(1)
+            raise AssertionError(f"the receiver did not end: {log.read_text()}") from None
         finally:
             process.kill()
             process.wait()
