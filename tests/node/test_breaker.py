@@ -21,7 +21,7 @@ from radnode.tables import DeliveryRow
 POLICY = Deliver(threads=4, timeout_s=3, retry_s=0.2, retry_max_s=0.4)
 
 
-def until(condition: Callable[[], object], what: str, timeout_s: float = 30.0) -> None:
+def until(condition: Callable[[], object], what: str, timeout_s: float = 60.0) -> None:
     end = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < end, f"in vain: {what}"

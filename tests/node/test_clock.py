@@ -45,7 +45,7 @@ def test_a_jump_is_noticed_once_and_small_corrections_are_not() -> None:
 
 
 def wait_until_seen(node: Node) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while not state(node):
         assert time.monotonic() < end
         time.sleep(0.02)

@@ -33,7 +33,7 @@ STUDY = "1.2.3.4"
 QUICK = Deliver(threads=2, timeout_s=5, retry_s=0.1, retry_max_s=0.4, commit_wait_s=5.0)
 
 
-def until(condition: Callable[[], object], what: str, timeout_s: float = 30.0) -> None:
+def until(condition: Callable[[], object], what: str, timeout_s: float = 60.0) -> None:
     end = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < end, f"in vain: {what}"
@@ -250,7 +250,7 @@ def test_a_caller_whose_answers_go_nowhere_holds_up_no_other(tmp_path: Path, mon
 
     def answer(_self: Answerer, request: Request) -> None:
         asked.add(request.calling_ae)
-        stuck.wait(30)
+        stuck.wait(60)
 
     monkeypatch.setattr(Answerer, "answer", answer)
     answerer = Answerer(Settings(data=tmp_path / "data"), database)

@@ -27,7 +27,7 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx.Cl
 
 def opened(client: httpx.Client) -> socket.socket:
     made = socket.create_connection(("127.0.0.1", client.base_url.port or 0), 10)
-    made.settimeout(10)
+    made.settimeout(60)
     return made
 
 

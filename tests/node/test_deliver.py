@@ -76,7 +76,7 @@ def states(database: Database, destination: str | None = None) -> set[str]:
     return {row.state for row in rows(database, destination)}
 
 
-def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
+def until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
     end = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
@@ -274,8 +274,8 @@ def test_killed_in_mid_delivery_it_goes_on_where_it_was(tmp_path: Path, node: No
         "PATH": "",
     }
     code = (
-        "import sys; from radnode.settings import Settings; from radnode.deliver import serve;"
-        "serve(Settings.model_validate_json(sys.argv[1]))"
+        "import sys; from radnode import deliver; from radnode.settings import Settings;"
+        "deliver.LEASE_S = 600.0; deliver.serve(Settings.model_validate_json(sys.argv[1]))"
     )
     command = [sys.executable, "-c", code, settings.model_dump_json()]
     killed = subprocess.run(command, env=environment, timeout=60, check=False)
@@ -283,7 +283,7 @@ def test_killed_in_mid_delivery_it_goes_on_where_it_was(tmp_path: Path, node: No
     assert len(list((tmp_path / "out" / STUDY).iterdir())) == nth
     assert sum(row.state == "delivered" for row in rows(database)) == nth - 1
     with delivering(settings):
-        until(lambda: states(database) == {"delivered"}, timeout_s=5)  # the lease of the dead is not waited for
+        until(lambda: states(database) == {"delivered"})  # the lease of the dead is not waited for
     assert len(list((tmp_path / "out" / STUDY).iterdir())) == 4
 
 

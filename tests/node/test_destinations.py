@@ -206,7 +206,7 @@ def test_dcmtk_stores_what_is_sent_byte_for_byte(tmp_path: Path) -> None:
         assert until(lambda: send(address, batch), DeliveryError) == ["", "", ""]
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
     got = {pydicom.dcmread(f).SOPInstanceUID: f.read_bytes() for f in received.iterdir()}
     for delivery in batch:
         sent = delivery.path.read_bytes()
@@ -214,7 +214,7 @@ def test_dcmtk_stores_what_is_sent_byte_for_byte(tmp_path: Path) -> None:
         assert got[delivery.uid].endswith(sent[start:])
 
 
-def until(action: Any, error: type[Exception], timeout_s: float = 15.0) -> Any:
+def until(action: Any, error: type[Exception], timeout_s: float = 60.0) -> Any:
     """The answer of `action`, tried again while the peer starts."""
     end = time.monotonic() + timeout_s
     while True:

@@ -29,7 +29,7 @@ QUIET = 10.0
 STEP, NOTICE = "1.2.840.10008.3.1.2.3.3", "1.2.840.10008.5.1.4.33"
 
 
-def until(condition: Callable[[], object], what: str, timeout_s: float = 30.0) -> None:
+def until(condition: Callable[[], object], what: str, timeout_s: float = 60.0) -> None:
     end = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < end, f"in vain: {what}"

@@ -478,7 +478,7 @@ def listening() -> Iterator[Hook]:
             yield hook
         finally:
             hook.shutdown()
-            thread.join(10)
+            thread.join(60)
 
 
 def subscription(endpoint: str) -> Json:

@@ -154,7 +154,7 @@ def serving(server: HTTPServer) -> Iterator[None]:
         yield
     finally:
         server.shutdown()
-        thread.join(10)
+        thread.join(60)
         server.server_close()
 
 

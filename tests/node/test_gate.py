@@ -33,7 +33,7 @@ def test_nobody_passes_between_clear_and_set() -> None:
         sys.setswitchinterval(interval)
         end.set()
         gate.set()
-        thread.join(5)
+        thread.join(60)
     assert rounds[0] > 0
 
 
@@ -41,5 +41,5 @@ def test_clear_comes_back_when_the_thread_has_ended() -> None:
     gate = Gate()
     began = time.monotonic()
     gate.clear()
-    assert 0.9 < time.monotonic() - began < 5
+    assert 0.9 < time.monotonic() - began < 30
     assert not gate.is_set()

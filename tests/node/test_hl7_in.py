@@ -46,20 +46,20 @@ class Node:
 
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[Node]:
-    listening = Hl7(port=0, message_s=0.6, idle_s=5.0, max_message_kb=4, max_connections=3)
+    listening = Hl7(port=0, message_s=2.0, idle_s=20.0, max_message_kb=4, max_connections=3)
     settings = Settings(data=tmp_path / "data", hl7=listening)
     database = prepare(settings)
     stop = threading.Event()
     listener = Listener(settings, database)
     thread = threading.Thread(target=lambda: asyncio.run(listener.run(stop)), daemon=True)
     thread.start()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not listener.port_file.exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)
     yield Node(port=int(listener.port_file.read_text()), database=database, reader=Reader.of(settings, database))
     stop.set()
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive()
     database.close()
 
@@ -67,7 +67,7 @@ def node(tmp_path: Path) -> Iterator[Node]:
 def ask(node: Node, *messages: str | bytes) -> list[hl7.Message]:
     """The acknowledgements, over one connection."""
     with MLLPClient("127.0.0.1", node.port) as client:
-        client.socket.settimeout(5)
+        client.socket.settimeout(60)
         answers = [client.send(b"\x0b" + (m.encode() if isinstance(m, str) else m) + b"\x1c\r") for m in messages]
     return [hl7.parse(a.strip(b"\x0b\x1c\r").decode() + "\r") for a in answers]
 
@@ -187,7 +187,7 @@ def test_a_character_set_that_the_message_names_is_used(node: Node) -> None:
 
 
 def ended(connection: socket.socket) -> bool:
-    connection.settimeout(4)
+    connection.settimeout(15)
     try:
         return connection.recv(1) == b""
     except ConnectionError:
@@ -315,7 +315,7 @@ def test_a_priority_in_a_word_that_is_not_known_is_kept_and_said(node: Node) -> 
 def sent(node: Node, data: bytes, answers: int, *, pieces: int = 0) -> bytes:
     """What comes back for these bytes, in pieces of so many; until so many blocks have ended."""
     with socket.create_connection(("127.0.0.1", node.port)) as line:
-        line.settimeout(5)
+        line.settimeout(60)
         line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for at in range(0, len(data), pieces or len(data)):
             line.sendall(data[at : at + (pieces or len(data))])

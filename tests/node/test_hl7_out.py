@@ -102,7 +102,7 @@ def hl7apy_receiver(answer: str = "AA", error: str = "") -> Iterator[tuple[int, 
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(5)
+        thread.join(60)
 
 
 @contextmanager
@@ -289,7 +289,7 @@ def hook() -> Iterator[Hook]:
     yield made
     server.shutdown()
     server.server_close()
-    thread.join(5)
+    thread.join(60)
 
 
 @pytest.fixture

@@ -121,7 +121,7 @@ def test_whatever_is_wrong_is_caught_the_template_stands_and_the_page_says_why(p
 def test_one_that_hangs_is_left_after_its_time_and_delays_neither_report_nor_triage(place: Place) -> None:
     start = time.monotonic()
     page = place.ask_again(lambda given: 0, timeout_s=0.3)
-    assert time.monotonic() - start < 15
+    assert time.monotonic() - start < 45
     assert "It gave no text: it does not answer (ReadTimeout). The template stands." in page
     with place.database.reading() as session:
         owed = session.scalars(select(DeliveryRow.state).where(DeliveryRow.study_uid == place.lesion)).all()

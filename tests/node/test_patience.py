@@ -70,7 +70,7 @@ def test_a_role_ends_with_a_clear_line_when_its_data_is_gone(what: str, tmp_path
         if what == "everything, made anew":
             (data / "run").mkdir(parents=True)
             (data / "radnode.db").touch()
-        assert process.wait(30) == 2
+        assert process.wait(60) == 2
     finally:
         process.kill()
         process.wait()

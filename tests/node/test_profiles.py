@@ -60,7 +60,7 @@ def send_to(node: Node, *destinations: Destination, ask: bool = True) -> None:
         assert capabilities.ask_those_due(node.database, node.settings, time.time()) == len(destinations)
 
 
-def delivered(node: Node, study_uid: str, timeout_s: float = 40.0) -> list[tuple[str, str, str]]:
+def delivered(node: Node, study_uid: str, timeout_s: float = 60.0) -> list[tuple[str, str, str]]:
     """(kind, destination, state) of every delivery, when nothing is owed any more."""
     stop = threading.Event()
     thread = threading.Thread(target=deliver.serve, args=(node.settings, stop))
@@ -72,7 +72,7 @@ def delivered(node: Node, study_uid: str, timeout_s: float = 40.0) -> list[tuple
             time.sleep(0.05)
     finally:
         stop.set()
-        thread.join(20)
+        thread.join(60)
     return sorted((d.kind, d.destination, d.state) for d in node.story(study_uid).deliveries)
 
 
@@ -162,7 +162,7 @@ def test_dcmtk_that_takes_implicit_vr_only_gets_everything_in_it(node: Node, tmp
     try:
         address = Destination(name="implicit", kind="dimse", host="127.0.0.1", port=port)
         node.settings = node.settings.model_copy(update={"destinations": (address,)})
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while (answer := capabilities.ask(node.database, node.settings, address, time.time())).error:
             assert time.monotonic() < end, answer.error
         assert answer.taken is not None
@@ -173,7 +173,7 @@ def test_dcmtk_that_takes_implicit_vr_only_gets_everything_in_it(node: Node, tmp
         assert {state for _, _, state in delivered(node, uid)} == {"delivered"}
     finally:
         peer.terminate()
-        peer.wait(10)
+        peer.wait(60)
     sent = {str(r.uid): node.settings.data / r.file for r in node.story(uid).results if r.kind != "fhir"}
     files = [pydicom.dcmread(f) for f in folder.iterdir()]
     assert {str(ds.SOPInstanceUID) for ds in files} == set(sent)

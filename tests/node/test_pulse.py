@@ -60,12 +60,12 @@ def test_waiting_ends_with_a_write_and_with_a_stop(database: Database) -> None:
     thread = threading.Thread(target=loop)
     thread.start()
     try:
-        assert looks.acquire(timeout=10)
+        assert looks.acquire(timeout=60)
         write(database)
-        assert looks.acquire(timeout=10)
+        assert looks.acquire(timeout=60)
     finally:
         stop.set()
-        thread.join(10)
+        thread.join(60)
     assert not thread.is_alive()
 
 

@@ -216,7 +216,7 @@ def test_more_associations_than_allowed_are_rejected_for_the_moment(tmp_path: Pa
             with Wire(node.port) as wire:
                 return wire.associate()[0] == 2
 
-        wait_until(free, 5, "a seat")
+        wait_until(free, 30, "a seat")
 
 
 def test_a_caller_that_lets_no_association_go_leaves_seats_to_others(tmp_path: Path) -> None:
@@ -263,11 +263,11 @@ def test_sigterm_lets_an_association_finish_and_removes_the_port_file(tmp_path: 
         wire.associate()
         children = node.children
         node.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: not listens(node.port), 5, "the closed port")
+        wait_until(lambda: not listens(node.port), 30, "the closed port")
         ds = image()
         assert wire.status(ds.SOPInstanceUID, encoded(ds)) == 0
         assert wire.release() == 6
-        assert node.process.wait(timeout=10) == 0
+        assert node.process.wait(timeout=60) == 0
         assert not (node.settings.data / "run" / "receive.port").exists()
         assert not any(psutil.pid_exists(pid) for pid in children)
         assert len(node.rows()) == 1
@@ -279,7 +279,7 @@ def test_children_end_when_the_parent_is_killed(tmp_path: Path) -> None:
         assert len(children) == 2
         os.kill(node.process.pid, signal.SIGKILL)
         node.process.wait()
-        wait_until(lambda: not any(alive(pid) for pid in children), 10, "the children's end")
+        wait_until(lambda: not any(alive(pid) for pid in children), 30, "the children's end")
         assert not listens(node.port)
 
 

@@ -57,7 +57,7 @@ def test_a_study_of_which_images_were_refused_is_a_part_until_they_come(tmp_path
             assert wire.status(cut.SOPInstanceUID, encoded(cut)[:-20]) == 0xC000
             assert wire.release() == 6
         lacking = sorted((large.SOPInstanceUID, cut.SOPInstanceUID))
-        wait_until(lambda: refused(node.database) == {uid: lacking}, 10, "the note of what was refused")
+        wait_until(lambda: refused(node.database) == {uid: lacking}, 30, "the note of what was refused")
         settings, now = node.settings, time.time() + 60.0
         complete.settle(node.database, settings, since=0.0, now=time.time())
         assert complete.complete(node.database, now=now, evidence_wait_s=600.0) == ()
@@ -103,18 +103,18 @@ def test_what_another_thread_is_writing_is_waited_for(store: Store, monkeypatch:
 
     def slowly(*arguments: object) -> None:
         begun.set()
-        assert on.wait(30)
+        assert on.wait(60)
         keep(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(refusals, "keep", slowly)
     store.refusals.note(STUDY, CT, "1.2.3.1", "It is cut short.")
-    assert begun.wait(30)
+    assert begun.wait(60)
     asked = threading.Thread(target=store.refusals.write)
     asked.start()
     asked.join(0.2)
     assert asked.is_alive()
     on.set()
-    asked.join(30)
+    asked.join(60)
     assert refused(store.database) == {STUDY: ["1.2.3.1"]}
 
 
@@ -138,7 +138,7 @@ def test_what_the_database_cannot_take_is_noted_once_it_can(node: Node, monkeypa
     monkeypatch.setattr(refusals, "keep", sometimes)
     noted = Refusals(node.database)
     noted.note(STUDY, CT, "1.2.3.1", "The index of the node cannot be written.")
-    wait_until(lambda: refused(node.database) == {STUDY: ["1.2.3.1"]}, 10, "the note")
+    wait_until(lambda: refused(node.database) == {STUDY: ["1.2.3.1"]}, 30, "the note")
     noted.close()
 
 

@@ -36,7 +36,7 @@ from radnode.tables_pacs import FetchRow
 TODAY = time.strftime("%Y%m%d", time.gmtime())
 
 
-def until(condition: Callable[[], object], what: str, timeout_s: float = 40.0) -> None:
+def until(condition: Callable[[], object], what: str, timeout_s: float = 60.0) -> None:
     end = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < end, f"in vain: {what}"
@@ -119,7 +119,7 @@ def beside(settings: Settings, running: Receiver) -> Iterator[None]:
     finally:
         stop.set()
         for thread in threads:
-            thread.join(20)
+            thread.join(60)
 
 
 def latest(running: Receiver) -> tuple[fetches.Fetch, ...]:
@@ -178,7 +178,7 @@ def test_priors_are_of_the_same_patient_modality_region_and_time() -> None:
 
 def test_a_system_that_says_nothing_while_it_gets_a_study_is_waited_for() -> None:
     def slowly(_event: object) -> Iterator[object]:
-        time.sleep(0.8)
+        time.sleep(3.0)
         yield "127.0.0.1", 1
         yield 0
 
@@ -187,7 +187,7 @@ def test_a_system_that_says_nothing_while_it_gets_a_study_is_waited_for() -> Non
     server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_MOVE, slowly)])
     try:
         tape = Destination(name="tape", kind="dimse", host="127.0.0.1", port=server.socket.getsockname()[1])
-        assert dimse_fetch.move(tape, "1.2.3", calling_ae="RADNODE", timeout_s=0.4) == 0
+        assert dimse_fetch.move(tape, "1.2.3", calling_ae="RADNODE", timeout_s=1.5) == 0
     finally:
         server.shutdown()
 

@@ -23,7 +23,7 @@ def children_find_the_test_models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parent.parent))
 
 
-def wait_for_state(node: Node, state: StudyState, revision: int = 1, seconds: float = 40.0) -> None:
+def wait_for_state(node: Node, state: StudyState, revision: int = 1, seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while True:
         with node.database.reading() as session:
@@ -49,7 +49,7 @@ def test_a_study_goes_its_whole_way_by_the_clock_and_again_when_it_is_amended(no
             node.arrive(time.time())
             wait_for_state(node, StudyState.READ, revision=2)
         stop.set()
-        worker.join(20)
+        worker.join(60)
     database.close()
     story = node.story()
     assert [(j.revision, j.state) for j in story.jobs] == [(1, JobState.DONE), (2, JobState.DONE)]
@@ -91,7 +91,7 @@ def test_the_clock_gives_the_jobs_of_silent_workers_to_others(node: Node) -> Non
         row = session.get_one(JobRow, 1)
         row.state, row.claimed_by, row.attempt, row.beat_at = JobState.RUNNING, "dead", 1, time.time() - 60
     with Clock(node.settings, node.database, CARDS):
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while node.jobs()[0].state is not JobState.QUEUED:
             assert time.monotonic() < end
             time.sleep(0.1)

@@ -12,7 +12,7 @@ def test_a_signal_that_comes_at_the_worst_moment_stops_a_role() -> None:
         stop = stop_on_signals()
         with stop._cond:  # type: ignore[attr-defined]
             signal.raise_signal(signal.SIGTERM)
-        assert stop.wait(30)
+        assert stop.wait(60)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

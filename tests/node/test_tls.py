@@ -86,7 +86,7 @@ def test_a_peer_with_tls_is_refused_in_the_clear_and_served_over_tls(listening: 
     database = listening.node.database
     add_peer(database, Peer(name="over-tls", ae_title="OVERTLS", tls=True))
     options = as_peer(listening.authority, listening.peer)
-    wait_until(lambda: echoscu(listening.node.port, calling_ae="OVERTLS").returncode, 10, "the refusal in the clear")
+    wait_until(lambda: echoscu(listening.node.port, calling_ae="OVERTLS").returncode, 30, "the refusal in the clear")
     assert echoscu(listening.port, *options, calling_ae="OVERTLS").returncode == 0
     (refusal,) = [r for r in list_refusals(database) if r.calling_ae == "OVERTLS"]
     assert refusal.reason == "This peer is to come over TLS, and came in the clear."
@@ -168,7 +168,7 @@ def storescp(folder: Path, authority: Authority, pair: Pair) -> Iterator[int]:
         yield port
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        process.wait(60)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -422,7 +422,7 @@ def test_the_open_page_follows_the_worklist_without_a_reload(filled: Filled, tmp
                     .where(ReportRow.study_uid == filled.lesion)
                     .values(status="entered-in-error", updated_at=1.0)
                 )
-            page.wait_for_selector("text=NEW, Name", timeout=15000)
+            page.wait_for_selector("text=NEW, Name", timeout=60_000)
             assert first.get_attribute("data-key") == filled.demonstration
             page.keyboard.press("/")
             page.keyboard.type("lindqvist new")
@@ -433,10 +433,10 @@ def test_the_open_page_follows_the_worklist_without_a_reload(filled: Filled, tmp
         assert problems == []
     finally:
         server.terminate()
-        assert server.wait(20) in (0, -15)
+        assert server.wait(60) in (0, -15)
 
 
-def wait_for(file: Path, seconds: float = 30.0) -> int:
+def wait_for(file: Path, seconds: float = 60.0) -> int:
     end = time.monotonic() + seconds
     while not file.exists():
         assert time.monotonic() < end, f"{file} did not come"
@@ -484,7 +484,7 @@ def test_pictures_that_stall_the_decoder_keep_no_other_page_waiting(
 
     def stalls(*_: object) -> bytes:
         begun.set()
-        held.wait(30)
+        held.wait(60)
         return b""
 
     monkeypatch.setattr(Decoder, "run", stalls)
@@ -493,7 +493,7 @@ def test_pictures_that_stall_the_decoder_keep_no_other_page_waiting(
     with serving(filled.settings) as client, ThreadPoolExecutor(60) as many:
         asked = [many.submit(httpx.get, client.base_url.join(path), timeout=60) for _ in range(60)]
         try:
-            assert begun.wait(20)
+            assert begun.wait(60)
             assert client.get("/studies", timeout=10).status_code == 200
             assert not any(answer.done() for answer in asked)
         finally:

@@ -89,7 +89,7 @@ def busy(node: Node) -> Iterator[Callable[[str], threading.Thread]]:
         thread.join(60)
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 40.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not come to pass"
@@ -324,4 +324,4 @@ class TestEngine:
         time.sleep(1.0)
         os.kill(parent, signal.SIGKILL)
         os.waitpid(parent, 0)
-        wait_for(lambda: not found[0].is_running() or found[0].status() == psutil.STATUS_ZOMBIE, 10.0)
+        wait_for(lambda: not found[0].is_running() or found[0].status() == psutil.STATUS_ZOMBIE)

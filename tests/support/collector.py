@@ -42,7 +42,7 @@ class Collector:
     def __exit__(self, *_: object) -> None:
         self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
-        self.thread.join(10)
+        self.thread.join(60)
 
 
 def read_length(stream: object) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 from support.orthanc import free_ports
 
-START_S = 60.0
+START_S = 120.0
 
 
 class FhirServer:
@@ -69,7 +69,7 @@ class FhirServer:
         if process is not None:
             process.terminate()
             try:
-                process.wait(10)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

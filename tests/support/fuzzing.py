@@ -149,7 +149,7 @@ class Bench:
             sender = threading.Thread(target=say, args=(caller, data))
             sender.start()
             self.child._serve(connection, "127.0.0.1", False)
-            sender.join(20)
+            sender.join(60)
             assert not sender.is_alive()
 
     def reader(self, data: bytes) -> None:

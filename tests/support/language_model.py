@@ -86,5 +86,5 @@ def language_model(answer: Answer = honest) -> Iterator[LanguageModel]:
     finally:
         made.hang.set()
         server.shutdown()
-        thread.join(20)
+        thread.join(60)
         server.server_close()

@@ -77,11 +77,11 @@ class Sleepy(Quick):
 
 
 class Slow(Quick):
-    """Takes a second, and notes its process id, so that a test can kill it."""
+    """Takes two seconds, and notes its process id, so that a test can kill it."""
 
     def habit(self) -> None:
         (self.weights / "slow.pid").write_text(str(os.getpid()))
-        time.sleep(1.0)
+        time.sleep(2.0)
 
 
 class Killed(Quick):

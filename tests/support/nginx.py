@@ -27,7 +27,7 @@ http {{
 """
 TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 NOBODY = 65534
-START_S = 20.0
+START_S = 120.0
 
 
 @dataclass(frozen=True, kw_only=True)

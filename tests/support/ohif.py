@@ -129,7 +129,7 @@ class Ohif:
 
     def picture_of_document(self, name: str) -> Path:
         """A screenshot once the browser's own reader has drawn the document, which nothing tells: more than its bare ground."""
-        end = time.monotonic() + 30
+        end = time.monotonic() + 60
         while True:
             file = self.picture(name)
             with Image.open(file) as seen:

@@ -12,7 +12,7 @@ from radnode.settings import Settings
 from radnode.web import app
 from radnode.web.connection import Bounded
 
-START_S = 30.0
+START_S = 120.0
 
 
 @contextmanager
@@ -49,5 +49,5 @@ def running(config: uvicorn.Config, settings: Settings) -> Iterator[int]:
         yield int(file.read_text())
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(60)
         file.unlink(missing_ok=True)

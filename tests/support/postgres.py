@@ -14,7 +14,7 @@ from types import TracebackType
 from support.orthanc import free_ports
 
 PROGRAMS = Path("/usr/lib/postgresql")
-START_S = 60.0
+START_S = 120.0
 
 
 class Postgres:
@@ -83,7 +83,7 @@ class Postgres:
         if process is not None:
             process.send_signal(2)  # SIGINT: fast shutdown
             try:
-                process.wait(20)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

@@ -48,7 +48,7 @@ class Proxy:
     def __exit__(self, *_: object) -> None:
         self._silence()
         for thread in self._threads:
-            thread.join(10)
+            thread.join(60)
 
     def trouble(self, troubles: Iterable[Trouble]) -> None:
         """What the connections to come will meet, in order."""

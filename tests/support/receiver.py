@@ -50,7 +50,7 @@ class Receiver:
         """Everything below `objects`, also half-written files."""
         return sorted(p for p in (self.settings.data / "objects").rglob("*") if p.is_file())
 
-    def wait_for_log(self, text: str, timeout_s: float = 10) -> None:
+    def wait_for_log(self, text: str, timeout_s: float = 60) -> None:
         wait_until(lambda: text in self.log.read_text(), timeout_s, f"{text!r} in the log")
 
 

@@ -29,7 +29,7 @@ CHROMIUM = [
     "--enable-unsafe-swiftshader",
     "--ignore-gpu-blocklist",
 ]
-START_S = 30.0
+START_S = 120.0
 
 
 def fetched() -> Path:
@@ -103,7 +103,7 @@ def viewers(pacs: Orthanc) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(60)
 
 
 @contextmanager

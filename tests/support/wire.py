@@ -19,7 +19,7 @@ class Wire:
     """A connection to a receiver; `with Wire(port) as wire: wire.associate(); wire.store(...)`."""
 
     def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=60)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def __enter__(self) -> "Wire":

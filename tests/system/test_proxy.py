@@ -176,7 +176,7 @@ def test_a_browser_signs_in_and_sees_a_new_study_without_asking_again(front: Fro
         (cookie,) = context.cookies()
         assert (cookie["name"], cookie["secure"], cookie["httpOnly"]) == ("__Host-radnode", True, True)
         send(scanner, encoded(image(PatientName="News^Through", StudyInstanceUID="1.2.3.5")))
-        page.get_by_text("News").first.wait_for(timeout=15_000)
+        page.get_by_text("News").first.wait_for(timeout=60_000)
 
 
 def test_ohif_and_orthanc_are_one_site_by_the_front_of_the_compose_file(tmp_path: Path, browser: Browser) -> None:
@@ -198,7 +198,7 @@ def test_ohif_and_orthanc_are_one_site_by_the_front_of_the_compose_file(tmp_path
             assert httpx.get(f"{address}/app-config.js").text == (folder / "ohif.js").read_text()
             page = browser.new_page()
             page.goto(address)
-            page.get_by_text("Test, Object").or_(page.get_by_text("Test^Object")).first.wait_for(timeout=30_000)
+            page.get_by_text("Test, Object").or_(page.get_by_text("Test^Object")).first.wait_for(timeout=60_000)
             assert page.evaluate("window.crossOriginIsolated") is True
             assert page.evaluate("window.config.defaultDataSourceName") == "orthanc"
             page.close()
