@@ -7,7 +7,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TORCH := torch==2.13.0
 TORCH_PIP_ARGS ?= # e.g. --index-url with the address of PyTorch's CPU builds (README, "Installing")
-TEST_PACKAGES := orthanc orthanc-dicomweb dcmtk libpixelmed-java default-jre-headless chromium postgresql nginx-light \
+TEST_PACKAGES := orthanc orthanc-dicomweb orthanc-python dcmtk libpixelmed-java default-jre-headless chromium postgresql nginx-light \
   $(if $(shell command -v npm),,npm)
 ARGS ?=
 SOURCES := node inference dicom_sr fhir
