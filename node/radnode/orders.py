@@ -86,10 +86,11 @@ def keep(
 
 def of_order(session: Session, order: Order) -> list[OrderRow]:
     """The rows of an order: by its own number, else by the filler's, which is all that some messages of it name."""
-    rows = list(session.scalars(select(OrderRow).where(OrderRow.order_number == order.order_number)))
+    locked = select(OrderRow).order_by(OrderRow.id).with_for_update()  # two messages of it may come at once
+    rows = list(session.scalars(locked.where(OrderRow.order_number == order.order_number)))
     if rows or not order.filler:
         return rows
-    same = session.scalars(select(OrderRow).where(OrderRow.filler_number == order.filler)).all()
+    same = session.scalars(locked.where(OrderRow.filler_number == order.filler)).all()
     known = {number for number, _ in order.ids}
     either = (r for r in same if "F:" in (order.order_number[:2], r.order_number[:2]))
     return [r for r in either if r.patient_id in known]
