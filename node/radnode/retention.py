@@ -9,6 +9,7 @@ First the rows say that the files are gone, then the files go: a crash between l
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from radnode.tables_pacs import PromiseRow
 
 DAY_S = 86400.0
 MB = 1_000_000
+AT_ONCE, PAUSE_S = 50, 0.1
+"""Files that are deleted while nobody can write, and how long others may write then."""
 UNFINISHED = (JobState.QUEUED, JobState.RUNNING, JobState.FAILED, JobState.HELD)
 
 
@@ -205,12 +208,17 @@ def let_go(database: Database, settings: Settings, candidate: Candidate, now: fl
 
 
 def delete_files(database: Database, data: Path, study_uid: str) -> None:
-    """Delete the files of rows that say so. Nobody can index an object meanwhile; one that is just arriving stays."""
-    with database.transaction() as session:
-        no_object_arrives(session)
-        gone = (InstanceRow.study_uid == study_uid, InstanceRow.gone_at.is_not(None))
-        for name in session.scalars(select(InstanceRow.file).where(*gone)):
-            delete_unless_arriving(data / name)
+    """Delete the files of rows that say so, a few at a time: nobody can index an object meanwhile. One that is just arriving stays."""
+    gone = (InstanceRow.study_uid == study_uid, InstanceRow.gone_at.is_not(None))
+    with database.reading() as session:
+        names = session.scalars(select(InstanceRow.file).where(*gone)).all()
+    for start in range(0, len(names), AT_ONCE):
+        with database.transaction() as session:
+            no_object_arrives(session)
+            there = InstanceRow.file.in_(names[start : start + AT_ONCE])
+            for name in session.scalars(select(InstanceRow.file).where(*gone, there)):
+                delete_unless_arriving(data / name)
+        time.sleep(PAUSE_S)
     folder = data / "objects" / study_uid
     for empty in (*folder.glob("*"), folder):
         with suppress(OSError):

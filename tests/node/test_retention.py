@@ -358,3 +358,34 @@ def test_the_command_deletes_only_when_told_to(node: Node, tmp_path: Path, monke
     done = CliRunner().invoke(cli, ["retention", "--delete", "--clock-is-right"])
     assert done.exit_code == 0 and "1 studies' images were deleted" in done.output
     assert on_disk(node, uid) == 0
+
+
+def test_others_write_while_the_files_of_a_large_study_go(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a slow disk they take long; what waits for the database would be refused meanwhile."""
+    uid = study(node)
+    with node.database.transaction() as session:
+        session.execute(update(InstanceRow).values(gone_at=1.0))
+        names = session.scalars(select(InstanceRow.file)).all()
+    assert len(names) > 1
+    order: list[str] = []
+
+    def write() -> None:
+        with node.database.transaction() as session:
+            session.execute(update(InstanceRow).values(gone_at=2.0))
+        order.append("written")
+
+    writer = threading.Thread(target=write)
+
+    def slowly(file: Path) -> None:
+        if not order:
+            writer.start()
+        order.append(file.name)
+        time.sleep(0.2)
+        file.unlink()
+
+    monkeypatch.setattr(retention, "AT_ONCE", 1)
+    monkeypatch.setattr(retention, "PAUSE_S", 5.0)
+    monkeypatch.setattr(retention, "delete_unless_arriving", slowly)
+    retention.delete_files(node.database, node.settings.data, uid)
+    writer.join(60)
+    assert order.index("written") < len(names) and on_disk(node, uid) == 0
