@@ -113,6 +113,7 @@ class Child:
         for listener in self._listeners:
             listener.close()
         self._drain()
+        self._store.refusals.close()  # the process ends without a word to its threads
 
     def _look_after_the_store(self) -> None:
         """At the start; the first process then goes on, so that the next start has only minutes to look at."""

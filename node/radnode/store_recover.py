@@ -118,6 +118,19 @@ def rows_of(database: Database, study_uid: str) -> dict[str, int | None]:
 def adopt(store: Store, file: Path) -> bool:
     """Index a file that has no row. False when it is not whole: then it is left, and told."""
     try:
+        with file.open("rb") as held:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:  # its writer lives (`store.create`), and gives it its row, or takes it away
+                return True
+            return adopt_left(store, file)
+    except FileNotFoundError:  # it was a second copy, and its writer took it away meanwhile
+        return True
+
+
+def adopt_left(store: Store, file: Path) -> bool:
+    """The same of a file whose writer is gone."""
+    try:
         written_at = file.stat().st_mtime
         entry = read_entry(store, file)
         entry.older = is_older(store, entry, written_at)

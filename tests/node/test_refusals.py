@@ -164,3 +164,20 @@ def test_senders_have_their_time_again_when_the_database_was_away(node: Node, mo
         session.execute(update(StudyRow).values(due_at=1.0))
     clock.turn()
     assert node.study().state is not StudyState.RECEIVING, "once is enough"
+
+
+def test_what_was_refused_shortly_before_the_receiver_is_stopped_is_kept(tmp_path: Path) -> None:
+    first = image()
+    uid = first.StudyInstanceUID
+    one, two = (image(size=1024, StudyInstanceUID=uid) for _ in range(2))
+    with receiver(tmp_path / "data", accept_unknown_callers=True, processes=1, max_object_mb=1) as node:
+        with Wire(node.port) as wire:
+            wire.associate()
+            assert wire.status(first.SOPInstanceUID, encoded(first)) == 0
+            assert wire.status(one.SOPInstanceUID, encoded(one)) == 0xA700
+            wait_until(lambda: refused(node.database) == {uid: [one.SOPInstanceUID]}, 30, "the first note")
+            assert wire.status(two.SOPInstanceUID, encoded(two)) == 0xA700
+            assert wire.release() == 6
+        node.process.terminate()
+        assert node.process.wait(60) == 0
+        assert refused(node.database) == {uid: sorted((one.SOPInstanceUID, two.SOPInstanceUID))}

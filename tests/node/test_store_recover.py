@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterator
 from copy import deepcopy
@@ -12,8 +13,10 @@ import pytest
 from pydicom import Dataset
 from sqlalchemy import delete, select, update
 from support.objects import dataset_of, encoded, image
+from support.receiver import wait_until
 from support.store import arrival_of, files, forget_rows, open_store, rows, settings_for
 
+from radnode.errors import StoreError
 from radnode.store import Instance, Store
 from radnode.store_checkpoint import MARGIN_S
 from radnode.store_recover import recover
@@ -181,3 +184,31 @@ def test_a_version_that_never_got_its_row_takes_no_later_ones_place(store: Store
     assert len(files(store)) == 2
     found = {(b"RIGHT" in (store.data / r.file).read_bytes()): (r.current, r.settled) for r in rows(store)}
     assert found == {True: (True, False), False: (False, True)}
+
+
+def test_what_a_living_writer_has_not_indexed_is_left_to_it(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for the database; then it writes the row, or takes the file away and refuses the object."""
+    monkeypatch.setenv("RADNODE_FAULT_BUSY_S", "2")
+    other = open_store(settings_for(tmp_path / "data"))
+    monkeypatch.delenv("RADNODE_FAULT_BUSY_S")
+    ds = image()
+    told: list[str] = []
+
+    def send() -> None:
+        with pytest.raises(StoreError) as e:
+            other.put(arrival_of(ds), [encoded(ds)])
+        told.append(str(e.value))
+
+    sender = threading.Thread(target=send)
+    recovering = threading.Thread(target=recover, args=(store, store.database))
+    with store.database.transaction():  # somebody writes for longer than the sender's process waits
+        sender.start()
+        wait_until(lambda: any(f.suffix == ".dcm" for f in files(store)), 60, "the file")
+        recovering.start()
+        sender.join(60)
+    recovering.join(60)
+    other.close()
+    assert len(told) == 1
+    assert (rows(store), files(store)) == ([], [])
