@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -25,6 +26,8 @@ from radnode_inference.findings import ModelIdentity
 from radnode_inference.model import ModelCard
 
 LOOK_S = 0.1
+GIVING_S = 5.0
+"""How long the end of a process may take to end the sending of a task to it."""
 """How often the parent looks up from waiting."""
 REPORTER = "radnode.report:results"
 THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -51,7 +54,17 @@ class Child:
                 pass_fds=[other.fileno()],
                 env=environment,
             )
+        self._giving: threading.Thread | None = None
         self.connection.send(spec)
+
+    def give(self, task: Task) -> None:
+        """Not waited for: a large task fills the pipe, and a process that does not read would hold up its worker for ever."""
+        self._giving = threading.Thread(target=self._give, args=(task,), daemon=True)
+        self._giving.start()
+
+    def _give(self, task: Task) -> None:
+        with contextlib.suppress(OSError):  # it is gone: `recv` says so too
+            self.connection.send(task)
 
     @property
     def alive(self) -> bool:
@@ -68,6 +81,8 @@ class Child:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
+        if self._giving is not None:
+            self._giving.join(GIVING_S)  # the other end is closed
         self.connection.close()
 
     def how_it_ended(self) -> str:
@@ -143,7 +158,7 @@ class Engine:
         started = beaten = time.monotonic()
         part = 0.0
         try:
-            child.connection.send(task)
+            child.give(task)
             while True:
                 if child.connection.poll(LOOK_S):
                     message = child.connection.recv()

@@ -1,6 +1,7 @@
 """A file that crashes, stalls or swells a decoder costs that picture and nothing else."""
 
 import io
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from PIL import Image
 from support.decoding import crash, process_id, refuse, stall, swell
 from support.findings import scene
 
-from radnode.web import overlay
+from radnode.web import overlay, pixels
 from radnode.web.pixels import CrashedError, Decoder
 
 
@@ -57,3 +58,22 @@ def test_a_thumbnail_shows_something_also_where_all_lies_outside_the_window(tmp_
     picture = np.asarray(Image.open(io.BytesIO(overlay.thumbnail_png(file))))
     assert picture.shape == (16, 16)
     assert np.ptp(picture) > 200
+
+
+def test_a_picture_comes_also_from_the_process_after_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some at once, then one by one: a pool that changes its process by itself then waits for one that is gone."""
+    monkeypatch.setattr(pixels, "PICTURES", 8)
+    made, found = Decoder(), list[int]()
+
+    def picture() -> threading.Thread:
+        thread = threading.Thread(target=lambda: found.append(int(made.run(process_id))), daemon=True)
+        thread.start()
+        return thread
+
+    for thread in [picture() for _ in range(4)]:
+        thread.join(60)
+    for _ in range(15):
+        picture().join(60)
+    assert len(found) == 19
+    assert 2 <= len(set(found)) <= 4
+    made.close()

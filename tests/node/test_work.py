@@ -1,5 +1,6 @@
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -268,6 +269,25 @@ class TestEngine:
 
         (tmp_path / "1.dcm").write_bytes(encoded(dataset("1.2.3", "1.2.3.1")))
         return Task(data=tmp_path, files=("1.dcm",), previous=(), rules=None)
+
+    def test_a_process_that_does_not_read_its_task_is_ended_by_the_timeout(
+        self, settings: Settings, task: Task, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        begin = subprocess.Popen
+
+        def frozen(*given: Any, **named: Any) -> "subprocess.Popen[bytes]":
+            process = begin(*given, **named)
+            process.send_signal(signal.SIGSTOP)
+            return process
+
+        monkeypatch.setattr(subprocess, "Popen", frozen)
+        large = Task(data=task.data, files=tuple(f"{n:0200d}.dcm" for n in range(5000)), previous=(), rules=None)
+        beats: list[float] = []
+        short = settings.model_copy(update={"work": Work(timeout_s=2.0, beat_s=0.1)})
+        with engine_of(short) as engine:
+            answer = engine.run(card_of("quick"), large, beats.append, lambda: False)
+        assert isinstance(answer, Failed) and "it took longer than 2 s" in answer.sentence
+        assert beats
 
     def test_a_model_stays_warm_in_one_process(self, settings: Settings, task: Task) -> None:
         with engine_of(settings) as engine:

@@ -8,7 +8,7 @@ import resource
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -38,6 +38,7 @@ class Decoder:
         self._places = CapacityLimiter(PLACES)
         self._lock = threading.Lock()
         self._pool: ProcessPoolExecutor | None = None
+        self._given = 0  # to this pool
 
     async def aside(self, make: Callable[[], A]) -> A:
         """What `make()` returns or raises, in one of PLACES threads: a file that stalls the decoder stalls pictures alone."""
@@ -46,25 +47,37 @@ class Decoder:
     def run(self, make: Callable[..., bytes], *given: Any) -> bytes:
         """What `make(*given)` returns or raises; both and the result are pickled. Raises CrashedError."""
         for last in (False, True):  # another picture's crash takes those that wait with it: they are tried again
-            pool = self._open()
+            pool, future = self._submit(make, *given)
             try:
-                return pool.submit(bounded, make, *given).result()
+                return future.result()
             except BrokenProcessPool as e:
                 self._forget(pool)
                 if last:
                     raise CrashedError("this file stops the process that decodes it") from e
         raise AssertionError
 
-    def _open(self) -> ProcessPoolExecutor:
+    def _submit(self, make: Callable[..., bytes], *given: Any) -> tuple[ProcessPoolExecutor, "Future[bytes]"]:
+        """To the process, or to a new one. Not by `max_tasks_per_child`: that forgets to start the next process when
+        several waited (https://github.com/python/cpython/issues/115634)."""
         with self._lock:
+            if self._pool is not None and self._given >= PICTURES:
+                self._pool.shutdown(wait=False)  # it ends when it has made what it was given
+                self._pool = None
             if self._pool is None:
+                self._given = 0
                 self._pool = ProcessPoolExecutor(
                     max_workers=1,
                     mp_context=multiprocessing.get_context("spawn"),
                     initializer=confine,
-                    max_tasks_per_child=PICTURES,
                 )
-            return self._pool
+            self._given += 1
+            pool = self._pool
+            try:
+                return pool, pool.submit(bounded, make, *given)
+            except BrokenProcessPool as e:
+                broken: Future[bytes] = Future()
+                broken.set_exception(e)
+                return pool, broken
 
     def _forget(self, pool: ProcessPoolExecutor) -> None:
         with self._lock:
