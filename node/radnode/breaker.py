@@ -37,9 +37,10 @@ class Breaker:
         self._destination = destination
         self._database = database
         self._wait_s = wait_s
-        self._lock = threading.Lock()
+        self._lock, self._telling = threading.Lock(), threading.Lock()
         self._failures = 0
         self._since = self._until = 0.0
+        self._error = ""
         self._trying = False
 
     def lets(self, now: float) -> bool:
@@ -62,23 +63,31 @@ class Breaker:
         with self._lock:
             self._trying = False
             self._since = self._since if self._failures else now
-            self._failures += 1
+            self._failures, self._error = self._failures + 1, error
             if self._failures < LIMIT:
                 return
             self._until = now + min(LONGEST_S, self._wait_s(self._failures - LIMIT + 1))
-            row = BreakerRow(destination=self._destination, failures=self._failures, since=self._since)
-            row.until, row.error = self._until, error
-        with self._database.transaction() as session:
-            session.merge(row)
+        self._tell()
 
     def worked(self) -> bool:
         """A delivery arrived; whether the destination had been given up for a while."""
         with self._lock:
             was_open, self._failures, self._trying = self._failures >= LIMIT, 0, False
         if was_open:
-            with self._database.transaction() as session:
-                session.execute(delete(BreakerRow).where(BreakerRow.destination == self._destination))
+            self._tell()
         return was_open
+
+    def _tell(self) -> None:
+        """Its row, as things stand now: another lane may have changed them since."""
+        with self._telling, self._database.transaction() as session:
+            with self._lock:
+                is_open = self._failures >= LIMIT
+                row = BreakerRow(destination=self._destination, failures=self._failures, since=self._since)
+                row.until, row.error = self._until, self._error
+            if is_open:
+                session.merge(row)
+            else:
+                session.execute(delete(BreakerRow).where(BreakerRow.destination == self._destination))
 
 
 def outages(session: Session) -> dict[str, Outage]:

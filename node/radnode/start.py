@@ -1,5 +1,6 @@
 """What every role does before its work: logs, settings, the data folder, the schema, and not outliving its supervisor."""
 
+import _thread
 import logging
 import os
 import signal
@@ -102,7 +103,9 @@ def stop_on_signals() -> threading.Event:
     stop = threading.Event()
 
     def handle(_number: int, _frame: FrameType | None) -> None:
-        threading.Thread(target=stop.set).start()  # setting it here could wait for the very thread that is interrupted
+        _thread.start_new_thread(
+            stop.set, ()
+        )  # here, or by `Thread.start`, it could wait for the very thread that is interrupted
 
     signal.signal(signal.SIGTERM, handle)
     signal.signal(signal.SIGINT, handle)

@@ -1,11 +1,13 @@
 """A destination that is down or stuck: it is left alone for a while, costs the others nothing, and gets all once it is back."""
 
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from sqlalchemy import select
 from support.delivering import delivering
 from support.orthanc import free_ports
@@ -109,3 +111,33 @@ def test_what_was_given_up_is_counted_and_sent_again_at_one_word(tmp_path: Path)
         assert resend.send_all_again(database, settings, "out", 1.0) == ("",) * 8
         with delivering(settings):
             until(lambda: states(database, "out") == {"delivered"}, "another delivery")
+
+
+def test_a_failure_that_is_written_late_does_not_outlast_the_success_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two lanes: one counted the last failure and waits for the database, the other has delivered by then."""
+    with owing(tmp_path, 0) as (_, database):
+        one = Breaker("pacs", database, lambda _: 1.0)
+        for n in range(LIMIT - 1):
+            one.failed("away", float(n))
+        begun, on, transaction = threading.Event(), threading.Event(), database.transaction
+
+        def late() -> object:
+            if threading.current_thread() is lane:
+                begun.set()
+                assert on.wait(60)
+            return transaction()
+
+        monkeypatch.setattr(database, "transaction", late)
+        lane = threading.Thread(target=one.failed, args=("away", float(LIMIT)))
+        lane.start()
+        assert begun.wait(60)
+        delivered = threading.Thread(target=one.worked)
+        delivered.start()
+        until(lambda: one.lets(float(LIMIT)), "the success")
+        on.set()
+        lane.join(60)
+        delivered.join(60)
+        with database.reading() as session:
+            assert breaker.outages(session) == {}
