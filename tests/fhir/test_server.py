@@ -49,7 +49,7 @@ def place(tmp_path: Path) -> Scene:
 
 
 def post(server: Server, bundle: dict[str, Any]) -> None:
-    answer = httpx.post(server.url, content=json.dumps(copy.deepcopy(bundle)), headers=JSON, timeout=30)
+    answer = httpx.post(server.url, content=json.dumps(copy.deepcopy(bundle)), headers=JSON, timeout=60)
     assert answer.is_success, answer.text
 
 

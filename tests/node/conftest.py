@@ -10,6 +10,9 @@ from support.findings import Scene, scene
 from support.postgres import Postgres
 from support.reading import receive
 
+from radnode import audit_syslog, capabilities, check, evidence_ask, identity_provider
+from radnode.destinations import caller
+from radnode.peers import steps
 from radnode.settings import Settings
 
 
@@ -53,3 +56,16 @@ def node(database_url: str, tmp_path: Path) -> Iterator[Node]:
     settings = Settings(data=tmp_path / "data", database_url=database_url)
     with opened(settings) as made:
         yield made
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patience_with_peers() -> Iterator[None]:
+    """The peers of these tests are on this machine, which may be slow: nobody is given up after five or ten seconds.
+
+    A test of what is said of a silent peer sets a shorter time of its own.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (audit_syslog, capabilities, check, evidence_ask, identity_provider, steps):
+            patch.setattr(module, "TIMEOUT_S", 60.0)
+        patch.setattr(caller, "CONNECT_S", 60.0)
+        yield

@@ -5,6 +5,8 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from itertools import count
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from pynetdicom.pdu import A_ASSOCIATE_AC
 from support.wire import association_request, command, pdv, store_command
 
+from radnode import association_pdu
 from radnode.association import Association, is_accepted_syntax, judge, negotiate, parse_request
 from radnode.association_pdu import (
     MAX_PDU,
@@ -58,7 +61,7 @@ def test_pdus_come_whole_however_they_are_cut(pair: Pair) -> None:
 
     thread = threading.Thread(target=feed)
     thread.start()
-    reader = PduReader(far, idle_s=5)
+    reader = PduReader(far, idle_s=60)
     for expected in sent:
         kind, body = reader.next(MAX_PDU)
         assert (kind, bytes(body)) == (P_DATA, expected[6:])
@@ -69,17 +72,19 @@ def test_a_pdu_longer_than_agreed_is_no_pdu(pair: Pair) -> None:
     near, far = pair
     near.sendall(struct.pack(">BxL", 4, MAX_PDU + 1))
     with pytest.raises(ProtocolError):
-        PduReader(far, idle_s=5).next(MAX_PDU)
+        PduReader(far, idle_s=60).next(MAX_PDU)
 
 
 def test_silence_ends_a_connection(pair: Pair) -> None:
     start = time.monotonic()
-    with pytest.raises(ConnectionEndedError):
+    with pytest.raises(ConnectionEndedError, match="silent"):
         PduReader(pair[1], idle_s=0.2).next(MAX_PDU)
-    assert 0.1 < time.monotonic() - start < 30
+    assert time.monotonic() - start > 0.1
 
 
-def test_a_byte_now_and_then_does_not_hold_a_connection(pair: Pair) -> None:
+def test_a_byte_now_and_then_does_not_hold_a_connection(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = count(0.0, 10.0)  # each look at it is ten seconds later; the byte itself comes soon enough
+    monkeypatch.setattr(association_pdu, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     near, far = pair
     stop = threading.Event()
 
@@ -91,10 +96,8 @@ def test_a_byte_now_and_then_does_not_hold_a_connection(pair: Pair) -> None:
 
     thread = threading.Thread(target=drip)
     thread.start()
-    start = time.monotonic()
     with pytest.raises(ConnectionEndedError, match="too slowly"):
-        PduReader(far, idle_s=0.5).next(MAX_PDU)
-    assert time.monotonic() - start < 30
+        PduReader(far, idle_s=60).next(MAX_PDU)
     stop.set()
     thread.join()
 
@@ -150,8 +153,8 @@ def test_a_request_of_another_protocol_version_or_context_is_rejected() -> None:
 def negotiated(data: bytes, pair: Pair) -> tuple[Association | None, bytes]:
     near, far = pair
     near.sendall(data)
-    association = negotiate(far, PduReader(far, idle_s=2), open_door)
-    near.settimeout(2)
+    association = negotiate(far, PduReader(far, idle_s=60), open_door)
+    near.settimeout(60)
     return association, near.recv(65536)
 
 

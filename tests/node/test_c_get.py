@@ -71,7 +71,7 @@ def test_every_sop_class_of_a_study_is_asked_for_and_what_is_not_handed_out_is_n
         came.append(arrival.sop_class_uid)
 
     with handing_out(*CLASSES[:2], counts_classes=counts_classes) as pacs:
-        brought = get(pacs, STUDY, keep, calling_ae="RADNODE", timeout_s=5)
+        brought = get(pacs, STUDY, keep, calling_ae="RADNODE", timeout_s=60)
     assert brought == Brought(many=2, without="Enhanced US Volume Storage")
     assert came == list(CLASSES[:2])
 
@@ -84,7 +84,7 @@ def test_what_the_node_itself_cannot_keep_is_no_part_that_is_enough() -> None:
         handing_out(*CLASSES[:2], counts_classes=True) as pacs,
         pytest.raises(DeliveryError, match="0 came, 3 failed"),
     ):
-        get(pacs, STUDY, keep, calling_ae="RADNODE", timeout_s=5)
+        get(pacs, STUDY, keep, calling_ae="RADNODE", timeout_s=60)
 
 
 def test_all_classes_fit_into_one_association() -> None:

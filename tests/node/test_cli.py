@@ -224,7 +224,7 @@ def test_who_reads_only_the_first_lines_ends_a_command_in_silence(data: Path) ->
     away, closed = os.pipe()
     os.close(away)
     try:
-        done = subprocess.run(program, stdout=closed, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+        done = subprocess.run(program, stdout=closed, stderr=subprocess.PIPE, text=True, check=False, timeout=250)
     finally:
         os.close(closed)
     assert done.stderr == ""

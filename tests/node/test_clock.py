@@ -3,6 +3,7 @@
 import errno
 import time
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 import time_machine
@@ -24,24 +25,25 @@ def state(node: Node) -> str:
     return "" if found is None else found.state
 
 
-def wait_until_routed(node: Node, seconds: float) -> float:
-    """How long it took, by the monotonic clock."""
-    begun = time.monotonic()
+def wait_until_routed(node: Node) -> None:
+    end = time.monotonic() + 120
     while state(node) not in (StudyState.ROUTED, StudyState.READ):
-        assert time.monotonic() - begun < seconds, f"it is {state(node)}"
+        assert time.monotonic() < end, f"it is {state(node)}"
         time.sleep(0.02)
-    return time.monotonic() - begun
 
 
-def test_a_jump_is_noticed_once_and_small_corrections_are_not() -> None:
+def test_a_jump_is_noticed_once_and_small_corrections_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = SimpleNamespace(time=lambda: 1000.0, monotonic=lambda: 5.0)
+    monkeypatch.setattr(clock, "time", shown)
     jumps = clock.Jumps()
     assert jumps.look() == 0.0
-    with time_machine.travel(datetime.now(UTC) + timedelta(hours=2)):
-        assert jumps.look() == pytest.approx(7200, abs=5)
-        assert jumps.look() == 0.0
-    assert jumps.look() == pytest.approx(-7200, abs=5)
-    with time_machine.travel(datetime.now(UTC) + timedelta(seconds=0.5)):
-        assert jumps.look() == 0.0
+    shown.time, shown.monotonic = lambda: 8260.0, lambda: 65.0  # a minute later it is two hours ahead
+    assert jumps.look() == 7200.0
+    assert jumps.look() == 0.0
+    shown.time = lambda: 1060.0
+    assert jumps.look() == -7200.0
+    shown.time = lambda: 1060.5
+    assert jumps.look() == 0.0
 
 
 def wait_until_seen(node: Node) -> None:
@@ -58,16 +60,18 @@ def test_a_clock_that_is_set_back_by_hours_holds_nothing_up(node: Node) -> None:
         node.arrive(time.time())
         wait_until_seen(node)
         with time_machine.travel(datetime.now(UTC) - timedelta(hours=2)):
-            wait_until_routed(node, 40)
+            wait_until_routed(node)
 
 
 def test_a_clock_that_is_set_forward_does_not_make_a_part_look_complete(node: Node) -> None:
     node.settings = node.settings.model_copy(update={"complete": Complete(quiet_s=5.0)})
     with Clock(node.settings, node.database, ()):
+        begun = time.monotonic()
         node.arrive(time.time())
         wait_until_seen(node)
         with time_machine.travel(datetime.now(UTC) + timedelta(days=1)):
-            assert wait_until_routed(node, 60) > 4.0
+            wait_until_routed(node)
+            assert time.monotonic() - begun > 4.0
 
 
 @pytest.mark.parametrize("hours", [24, -24])
@@ -75,7 +79,7 @@ def test_a_clock_that_is_set_in_the_middle_of_a_turn_makes_nothing_look_complete
     node: Node, monkeypatch: pytest.MonkeyPatch, hours: int
 ) -> None:
     """Just after the turn has looked at the clock."""
-    node.settings = node.settings.model_copy(update={"complete": Complete(quiet_s=5.0)})
+    node.settings = node.settings.model_copy(update={"complete": Complete(quiet_s=600.0)})
     running = Clock(node.settings, node.database, ())
     node.arrive(time.time())
     set_to = time_machine.travel(datetime.now(UTC) + timedelta(hours=hours))

@@ -24,7 +24,7 @@ from radnode.settings import Deliver, Destination, Settings
 from radnode.tables import DeliveryRow, EventRow, ResultRow
 
 STUDY = "1.2.3.4"
-QUICK = Deliver(threads=2, timeout_s=5, retry_s=0.1, retry_max_s=0.4)
+QUICK = Deliver(threads=2, timeout_s=60, retry_s=0.1, retry_max_s=0.4)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -98,24 +98,16 @@ def story(database: Database) -> list[str]:
         return list(session.scalars(select(EventRow.sentence).order_by(EventRow.id)))
 
 
-def test_a_result_leaves_within_a_quarter_of_a_second(tmp_path: Path, node: Node) -> None:
+def test_a_result_leaves_at_the_news_of_it_and_not_at_the_next_look(
+    tmp_path: Path, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How soon that is, benchmarks/latency.py says."""
+    monkeypatch.setattr(deliver, "LOOK_S", 600.0)
     settings, database = node(folder(tmp_path, "out"))
     with delivering(settings):
-        waits = []
         for content in "ABCDE":
-            time.sleep(0.1)
-            began = time.monotonic()
             owe(settings, database, content)
             until(lambda: states(database) == {"delivered"})
-            waits.append(time.monotonic() - began)
-    assert sorted(waits)[2] < 0.25 * slowness(), waits
-
-
-def slowness() -> float:
-    """How much longer a trivial computation takes now than on a quiet machine, so that a busy one does not fail a test."""
-    began = time.perf_counter()
-    sum(range(2_000_000))
-    return max(1.0, (time.perf_counter() - began) / 0.02)
 
 
 def test_objects_go_after_those_they_refer_to(tmp_path: Path, node: Node, url: str) -> None:
@@ -278,7 +270,7 @@ def test_killed_in_mid_delivery_it_goes_on_where_it_was(tmp_path: Path, node: No
         "deliver.LEASE_S = 600.0; deliver.serve(Settings.model_validate_json(sys.argv[1]))"
     )
     command = [sys.executable, "-c", code, settings.model_dump_json()]
-    killed = subprocess.run(command, env=environment, timeout=60, check=False)
+    killed = subprocess.run(command, env=environment, timeout=250, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert len(list((tmp_path / "out" / STUDY).iterdir())) == nth
     assert sum(row.state == "delivered" for row in rows(database)) == nth - 1

@@ -207,9 +207,9 @@ def test_orthanc_sends_stable_studies_by_the_script_of_the_compose_file(tmp_path
             pacs.upload(encoded(dataset("1.2.3", "1.2.3.9", SeriesInstanceUID="1.2.3.2", Modality="SR")))
             for n in range(3):
                 pacs.upload(encoded(dataset("1.2.3", f"1.2.3.{n}", SeriesInstanceUID="1.2.3.1")))
-            wait_until(lambda: len(node.rows()) >= 3, 30, f"the images: {pacs.log}")
+            wait_until(lambda: len(node.rows()) >= 3, 60, f"the images: {pacs.log}")
             ended = ("Success", "Failure")
-            wait_until(lambda: all(j["State"] in ended for j in pacs.http.get("/jobs?expand").json()), 30, "the jobs")
+            wait_until(lambda: all(j["State"] in ended for j in pacs.http.get("/jobs?expand").json()), 60, "the jobs")
         assert {row.sop_uid for row in node.rows()} == {"1.2.3.0", "1.2.3.1", "1.2.3.2"}
 
 

@@ -43,7 +43,7 @@ def deliveries(tmp_path: Path, made: list[results.Result]) -> list[Delivery]:
     ]
 
 
-def send(address: Destination, batch: list[Delivery], timeout_s: float = 10.0) -> list[str]:
+def send(address: Destination, batch: list[Delivery], timeout_s: float = 60.0) -> list[str]:
     destination = open_destination(address, calling_ae="RADNODE", timeout_s=timeout_s)
     with destination.open(batch) as sender:
         return [sender.send(delivery) for delivery in batch]
@@ -122,7 +122,7 @@ def test_a_warning_counts_as_stored_and_is_kept_as_a_remark(tmp_path: Path) -> N
 
 def test_an_sop_class_the_pacs_does_not_take_is_refused_for_good_and_the_rest_goes(tmp_path: Path) -> None:
     sr, seg = deliveries(tmp_path, [dicom_result("sr", STUDY, "A"), dicom_result("seg", STUDY, "A")])
-    with scp() as (address, got), dimse.make(address, calling_ae="RADNODE", timeout_s=5).open([sr, seg]) as sender:
+    with scp() as (address, got), dimse.make(address, calling_ae="RADNODE", timeout_s=60).open([sr, seg]) as sender:
         with pytest.raises(DeliveryError, match="abstract syntax not supported") as e:
             sender.send(seg)
         assert sender.send(sr) == ""

@@ -494,7 +494,7 @@ def subscription(endpoint: str) -> Json:
 
 def test_a_subscriber_is_told_until_it_hears(node: FhirNode, database: Database) -> None:
     policy = Deliver(retry_s=1.0)
-    with listening() as hook, httpx.Client() as client:
+    with listening() as hook, httpx.Client(timeout=60.0) as client:
         hook.refusals = 1
         made = call(node, "POST", "/Subscription", subscription(f"http://127.0.0.1:{hook.server_port}/hook"))
         assert (made.status_code, made.json()["status"]) == (201, "active")

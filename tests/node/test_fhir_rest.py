@@ -45,7 +45,7 @@ class Sent:
 def send(address: Destination, bundle: Any, folder: Path) -> None:
     file = folder / "bundle.json"
     file.write_text(json.dumps(bundle))
-    with open_destination(address, calling_ae="N", timeout_s=20).open([]) as sender:
+    with open_destination(address, calling_ae="N", timeout_s=60).open([]) as sender:
         sender.send(Sent(file))
 
 
@@ -68,7 +68,7 @@ def test_the_server_s_own_patient_and_order_are_found_and_none_is_made(tmp_path:
         send(address, bundle, tmp_path)
         (report,) = server.search("DiagnosticReport")
         assert "reference" not in report["subject"] and report["subject"]["identifier"]["value"] == "PID-7"
-        known = httpx.post(f"{server.url}/Patient", json=patient(), timeout=20).json()["id"]
+        known = httpx.post(f"{server.url}/Patient", json=patient(), timeout=60).json()["id"]
         order = {
             "resourceType": "ServiceRequest",
             "status": "active",
@@ -76,7 +76,7 @@ def test_the_server_s_own_patient_and_order_are_found_and_none_is_made(tmp_path:
             "subject": {"reference": f"Patient/{known}"},
             "identifier": [{"system": "urn:orders", "value": "A123"}],
         }
-        placed = httpx.post(f"{server.url}/ServiceRequest", json=order, timeout=20).json()["id"]
+        placed = httpx.post(f"{server.url}/ServiceRequest", json=order, timeout=60).json()["id"]
         send(address, bundle, tmp_path)
         (report,) = server.search(f"DiagnosticReport?subject=Patient/{known}&based-on=ServiceRequest/{placed}")
         assert report["subject"]["identifier"]["value"] == "PID-7"

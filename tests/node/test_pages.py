@@ -119,7 +119,7 @@ def test_a_new_stat_study_is_first_without_a_reload(filled: Filled, url: str, pa
     page.wait_for_selector(urgent.first_row, timeout=60_000)
     assert page.evaluate("window.sameDocument") is True
     assert focused(page) == filled.lesion, "the focus stays on the study that the reader was at"
-    assert "URGENT, Case" in page.locator("#live").inner_text()
+    page.locator("#live", has_text="URGENT, Case").wait_for(state="attached", timeout=60_000)
     picture(page, "worklist-stat")
 
 
@@ -193,7 +193,7 @@ def test_what_was_chosen_in_a_list_stays_when_the_page_changes_meanwhile_and_tha
     page.select_option("#priority-level", "HIGH")  # as it was: nothing of a person's would be lost
     page.focus("#filter, .history")
     page.wait_for_selector("text=Something happened meanwhile.", timeout=60_000)
-    assert page.locator("#live.problem").count() == 0
+    page.wait_for_selector("#live.problem", state="detached", timeout=60_000)
 
 
 def test_names_leave_the_screen_with_the_session_and_what_was_written_is_sent_after_signing_in_again(

@@ -161,7 +161,7 @@ def secured(folder: Path, *, address: bool = True) -> Iterator[tuple[int, Author
             return s.connect_ex(("127.0.0.1", port)) == 0
 
     try:
-        wait_until(listens, 30, "DCMTK's storescp")
+        wait_until(listens, 60, "DCMTK's storescp")
         yield port, authority
     finally:
         process.terminate()

@@ -35,7 +35,7 @@ from radnode.retract import by_person
 from radnode.settings import Deliver, Destination, Settings
 from radnode_dicom_sr.read import read
 
-QUICK = Deliver(threads=2, timeout_s=10, retry_s=0.1, retry_max_s=0.4)
+QUICK = Deliver(threads=2, timeout_s=60, retry_s=0.1, retry_max_s=0.4)
 ANYTHING = (
     Comprehensive3DSRStorage, SegmentationStorage, SecondaryCaptureImageStorage, KeyObjectSelectionDocumentStorage
 )  # fmt: skip

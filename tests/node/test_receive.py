@@ -216,7 +216,7 @@ def test_more_associations_than_allowed_are_rejected_for_the_moment(tmp_path: Pa
             with Wire(node.port) as wire:
                 return wire.associate()[0] == 2
 
-        wait_until(free, 30, "a seat")
+        wait_until(free, 60, "a seat")
 
 
 def test_a_caller_that_lets_no_association_go_leaves_seats_to_others(tmp_path: Path) -> None:
@@ -259,11 +259,15 @@ def test_a_full_disk_is_a700_over_the_wire(tmp_path: Path) -> None:
 
 
 def test_sigterm_lets_an_association_finish_and_removes_the_port_file(tmp_path: Path) -> None:
-    with receiver(tmp_path / "data", accept_unknown_callers=True) as node, Wire(node.port) as wire:
+    patient = {"RECEIVER_DRAIN_S": "50"}  # a slow machine needs more than the five seconds of a node
+    with (
+        receiver(tmp_path / "data", environment=patient, accept_unknown_callers=True) as node,
+        Wire(node.port) as wire,
+    ):
         wire.associate()
         children = node.children
         node.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: not listens(node.port), 30, "the closed port")
+        wait_until(lambda: not listens(node.port), 60, "the closed port")
         ds = image()
         assert wire.status(ds.SOPInstanceUID, encoded(ds)) == 0
         assert wire.release() == 6
@@ -279,7 +283,7 @@ def test_children_end_when_the_parent_is_killed(tmp_path: Path) -> None:
         assert len(children) == 2
         os.kill(node.process.pid, signal.SIGKILL)
         node.process.wait()
-        wait_until(lambda: not any(alive(pid) for pid in children), 30, "the children's end")
+        wait_until(lambda: not any(alive(pid) for pid in children), 60, "the children's end")
         assert not listens(node.port)
 
 

@@ -25,9 +25,9 @@ from radnode.tables import SendingRow
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
-    """A receiver that cuts off whoever is silent for a second."""
+    """A receiver that waits for whoever is silent."""
     data = tmp_path_factory.mktemp("node") / "data"
-    with receiver(data, accept_unknown_callers=True, association_idle_s=3) as node:
+    with receiver(data, accept_unknown_callers=True, association_idle_s=600) as node:
         yield node
 
 
@@ -46,10 +46,10 @@ def test_a_connection_cut_in_an_object_leaves_what_was_acknowledged_and_nothing_
     assert wire.status(whole.SOPInstanceUID, encoded(whole)) == 0
     wire.send(pdv(1, 3, store_command(half.SOPInstanceUID)))
     wire.send(pdv(1, 0, encoded(half)[:100_000]))
-    wait_until(lambda: len(node.files()) == len(before) + 2, 30, "the half object's temporary file")
+    wait_until(lambda: len(node.files()) == len(before) + 2, 60, "the half object's temporary file")
     wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
     wire.socket.close()
-    wait_until(lambda: len(node.files()) == len(before) + 1, 30, "the half object's end")
+    wait_until(lambda: len(node.files()) == len(before) + 1, 60, "the half object's end")
     assert kept(node) == before | {whole.SOPInstanceUID: encoded(whole)}
 
 
@@ -111,12 +111,18 @@ def test_an_unknown_operation_is_answered_and_the_association_goes_on(node: Rece
         assert wire.status(ds.SOPInstanceUID, encoded(ds)) == 0
 
 
-def test_a_caller_that_says_nothing_or_drips_is_cut_off(node: Receiver) -> None:
-    with Wire(node.port) as silent, Wire(node.port) as idle, Wire(node.port) as dripping:
-        idle.associate()
-        dripping.associate()
+def test_a_caller_that_says_nothing_or_drips_is_cut_off(tmp_path: Path) -> None:
+    with (
+        receiver(tmp_path / "data", accept_unknown_callers=True, association_idle_s=3) as node,
+        Wire(node.port) as silent,
+        Wire(node.port) as idle,
+        Wire(node.port) as dripping,
+    ):
+        with suppress(OSError):  # on a slow machine they may be cut off before they have asked
+            idle.associate()
+            dripping.associate()
         ended = False
-        for byte in pdv(1, 3, store_command("1.2.3")):
+        for byte in pdv(1, 3, bytes(1000)):
             try:
                 dripping.send(bytes([byte]))
             except OSError:
@@ -147,7 +153,7 @@ def test_after_a_kill_every_acknowledged_object_stands_and_the_node_goes_on(
         assert len(acknowledged) == nth - 1, "the process was not killed where the test asked"
         node.wait_for_log("A receiving process died")
         whole = nth if point == Point.FILE_BEFORE_ROW else nth - 1  # the file that lacked its row gets it
-        wait_until(lambda: len(node.rows()) == len(node.files()) == whole, 30, "the recovery")
+        wait_until(lambda: len(node.rows()) == len(node.files()) == whole, 60, "the recovery")
         found = kept(node)
         assert found.items() >= acknowledged.items()
         with Wire(node.port) as wire:
@@ -170,30 +176,31 @@ def test_a_study_counts_as_being_sent_until_its_association_or_the_process_that_
             assert wire.status(first.SOPInstanceUID, encoded(first)) == 0
             assert sent() == {first.StudyInstanceUID}
             assert wire.release() == 6
-        wait_until(lambda: sent() == set(), 30, "the end of the association")
+        wait_until(lambda: sent() == set(), 60, "the end of the association")
         with Wire(node.port) as wire:
             wire.associate()
             assert wire.status(second.SOPInstanceUID, encoded(second)) == 0
             os.kill(node.children[0], signal.SIGKILL)
-            wait_until(lambda: sent() == set(), 30, "the new process")
+            wait_until(lambda: sent() == set(), 60, "the new process")
 
 
 def test_a_stuck_or_slow_peer_blocks_nobody(tmp_path: Path) -> None:
     """Three peers stop in the middle of an object and one drips, all in the process that must serve another."""
     objects = [image(size=256, seed=n) for n in range(30)]
     stuck = [image(size=256, seed=n) for n in range(100, 104)]
-    with receiver(tmp_path / "data", accept_unknown_callers=True, processes=1) as node, ExitStack() as wires:
+    with (
+        receiver(tmp_path / "data", accept_unknown_callers=True, processes=1, association_idle_s=600) as node,
+        ExitStack() as wires,
+    ):
         for ds in stuck:
             wire = wires.enter_context(Wire(node.port))
             wire.associate()
             wire.send(pdv(1, 3, store_command(ds.SOPInstanceUID)) + pdv(1, 0, encoded(ds)[:50_000]))
         dripping = wires.enter_context(Wire(node.port))
         dripping.send(association_request("1.2.840.10008.1.1")[:20])
-        start = time.monotonic()
-        with Wire(node.port) as quick:
+        with Wire(node.port) as quick:  # which waits a minute for an answer, a stuck peer is waited for ten
             quick.associate()
             assert [quick.status(ds.SOPInstanceUID, encoded(ds)) for ds in objects] == [0] * len(objects)
-        assert time.monotonic() - start < 50, "30 small objects took as long as a stuck peer is waited for"
         assert {r.sop_uid for r in node.rows()} == {ds.SOPInstanceUID for ds in objects}
 
 
@@ -230,7 +237,7 @@ def test_a_kill_of_the_whole_node_between_file_and_row_is_put_right_at_the_next_
         os.kill(node.process.pid, signal.SIGKILL)
         node.process.wait()
     with receiver(tmp_path / "data", accept_unknown_callers=True) as node:
-        wait_until(lambda: len(node.rows()) == 2, 30, "the recovery")
+        wait_until(lambda: len(node.rows()) == 2, 60, "the recovery")
         assert kept(node) == {ds.SOPInstanceUID: encoded(ds) for ds in (first, second)}
 
 

@@ -138,7 +138,7 @@ def test_a_real_server_makes_nothing_twice_and_follows_an_amendment(made: Scene,
     counts, statuses = [], []
     with FhirServer(tmp_path / "fhir") as server:
         destination = open_destination(
-            Destination(name="ehr", kind="fhir", url=server.url), calling_ae="RADNODE", timeout_s=20
+            Destination(name="ehr", kind="fhir", url=server.url), calling_ae="RADNODE", timeout_s=60
         )
         for one in sent:
             with destination.open([one]) as sender:
@@ -166,7 +166,7 @@ def delivery(tmp_path: Path, result: Result) -> Delivery:
 
 def how_many(server: FhirServer) -> dict[str, int]:
     kinds = ("DiagnosticReport", "Observation", "ImagingStudy", "Device", "Provenance", "Patient")
-    return {k: int(httpx.get(f"{server.url}/{k}?_summary=count").json()["total"]) for k in kinds}
+    return {k: int(httpx.get(f"{server.url}/{k}?_summary=count", timeout=60).json()["total"]) for k in kinds}
 
 
 def test_the_fhir_report_presents_the_pdf_where_one_is_made(made: Scene) -> None:

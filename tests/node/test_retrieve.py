@@ -61,7 +61,7 @@ def node_beside(tmp_path: Path, pacs: Orthanc, way: str, **sections: Any) -> Ite
             name="pacs", ae_title="PACS", address="127.0.0.1", port=pacs.dicom_port, may=rights, way=way, url=url
         )
         add_peer(running.database, peer)
-        settings = Settings(data=tmp_path / "data", deliver=Deliver(timeout_s=10), **sections)
+        settings = Settings(data=tmp_path / "data", deliver=Deliver(timeout_s=60), **sections)
         yield running, settings, peer
 
 
@@ -176,7 +176,16 @@ def test_priors_are_of_the_same_patient_modality_region_and_time() -> None:
     assert fitting(row, [unsaid], Priors(months=24)) == (unsaid,), "a PACS need not say which modalities there are"
 
 
-def test_a_system_that_says_nothing_while_it_gets_a_study_is_waited_for() -> None:
+def test_a_system_that_says_nothing_while_it_gets_a_study_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    be_patient, calls = dimse_fetch.be_patient, list[object]()
+
+    def after_a_quick_beginning(association: Any, timeout_s: float) -> None:
+        calls.append(association)
+        association.dimse_timeout = association.network_timeout = 1.5
+        be_patient(association, 1.5)
+
+    monkeypatch.setattr(dimse_fetch, "be_patient", after_a_quick_beginning)
+
     def slowly(_event: object) -> Iterator[object]:
         time.sleep(3.0)
         yield "127.0.0.1", 1
@@ -187,7 +196,8 @@ def test_a_system_that_says_nothing_while_it_gets_a_study_is_waited_for() -> Non
     server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_MOVE, slowly)])
     try:
         tape = Destination(name="tape", kind="dimse", host="127.0.0.1", port=server.socket.getsockname()[1])
-        assert dimse_fetch.move(tape, "1.2.3", calling_ae="RADNODE", timeout_s=1.5) == 0
+        assert dimse_fetch.move(tape, "1.2.3", calling_ae="RADNODE", timeout_s=60) == 0
+        assert len(calls) == 1
     finally:
         server.shutdown()
 
@@ -364,9 +374,10 @@ def test_priors_are_looked_for_again_until_the_peer_answers_and_the_story_tells(
     complete.settle(node.database, settings, since=0.0, now=now)
     (waiting,) = finder.due(now)
     finder.look(None, [waiting])  # the rule names no peer
+    asked_at = time.time()
     finder.look(peer, [waiting])  # nobody listens
     failed_at = time.time()
-    assert finder.due(failed_at + 5.0) == ()
+    assert finder.due(asked_at + 5.0) == ()
     assert [s.study_uid for s in finder.due(failed_at + AGAIN_S + 2.0)] == ["1.2.3"]
     assert finder.due(now + RECENT_S + 1.0) == ()
     found = Found(study_uid="1.2.4", patient_id="P", study_date="20240601", modalities=("CT",))

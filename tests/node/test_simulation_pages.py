@@ -40,7 +40,7 @@ def client(filled: Filled) -> Iterator[httpx.Client]:
         yield made
 
 
-def ended(filled: Filled, number: int, seconds: float = 60.0) -> runs.Run:
+def ended(filled: Filled, number: int, seconds: float = 250.0) -> runs.Run:
     until = time.monotonic() + seconds
     while True:
         with filled.database.reading() as session:

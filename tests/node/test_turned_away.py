@@ -53,15 +53,15 @@ def test_half_a_study_of_a_caller_that_was_refused_for_want_of_seats_waits_for_i
             with Wire(node.port) as wire:
                 return wire.associate(VERIFICATION)[0] == 2
 
-        wait_until(echoed, 30, "a seat for an echo")
+        wait_until(echoed, 60, "a seat for an echo")
         assert later() == () and provisional() == WHY, "an echo brings no images"
 
         def sent() -> bool:
             with Wire(node.port) as wire:
                 return wire.associate()[0] == 2 and wire.status("1.2.3.9.2", images["1.2.3.9.2"]) == 0
 
-        wait_until(sent, 30, "a seat")
-        wait_until(later, 30, "the end of the association")
+        wait_until(sent, 60, "a seat")
+        wait_until(later, 60, "the end of the association")
         assert provisional() == ""
 
 

@@ -404,11 +404,14 @@ def test_the_open_page_follows_the_worklist_without_a_reload(filled: Filled, tmp
     server = subprocess.Popen([sys.executable, "-c", code, free.model_dump_json()])
     try:
         url = f"http://127.0.0.1:{wait_for(port_file)}/"
-        assert httpx.get(f"{url}healthz").status_code == 200
+        assert httpx.get(f"{url}healthz", timeout=60).status_code == 200
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+            browser = playwright.chromium.launch(
+                executable_path="/usr/bin/chromium", args=["--no-sandbox"], timeout=120_000
+            )
             problems: list[str] = []
             page = browser.new_page()
+            page.set_default_timeout(60_000)
             page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
             page.goto(url)
             first = page.locator("tbody[data-filtered] tr").first
@@ -484,17 +487,17 @@ def test_pictures_that_stall_the_decoder_keep_no_other_page_waiting(
 
     def stalls(*_: object) -> bytes:
         begun.set()
-        held.wait(60)
+        held.wait(250)
         return b""
 
     monkeypatch.setattr(Decoder, "run", stalls)
     series = one(filled, InstanceRow.series_uid, InstanceRow.study_uid == filled.lesion)
     path = f"/studies/{filled.lesion}/series/{series}/thumbnail.png"
     with serving(filled.settings) as client, ThreadPoolExecutor(60) as many:
-        asked = [many.submit(httpx.get, client.base_url.join(path), timeout=60) for _ in range(60)]
+        asked = [many.submit(httpx.get, client.base_url.join(path), timeout=250) for _ in range(60)]
         try:
             assert begun.wait(60)
-            assert client.get("/studies", timeout=10).status_code == 200
+            assert client.get("/studies", timeout=60).status_code == 200
             assert not any(answer.done() for answer in asked)
         finally:
             held.set()

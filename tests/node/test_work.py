@@ -24,7 +24,7 @@ from radnode.tables import DeliveryRow, ReportRow, ResultRow
 from radnode.work import Worker
 from radnode_inference.model import Availability, ModelCard
 
-HABITS = ("quick", "sleepy", "slow", "killed", "killed_once", "raising", "declining", "telling")
+HABITS = ("quick", "sleepy", "held", "killed", "killed_once", "raising", "declining", "telling")
 CARDS = (*(card(h, h) for h in HABITS), card("demo", "quick", Availability.DEMONSTRATION))
 NEVER = threading.Event()
 
@@ -37,7 +37,7 @@ def children_find_the_test_models(monkeypatch: pytest.MonkeyPatch) -> None:
 def ready(node: Node, model: str, **work: Any) -> Node:
     """A study of three images that is routed to `model`; results go to a folder."""
     out = Destination(name="out", kind="folder", folder=node.settings.data / "out")
-    sections = {"work": Work(**{"retry_s": 0.0, "beat_s": 0.1, "timeout_s": 60.0} | work), "destinations": (out,)}
+    sections = {"work": Work(**{"retry_s": 0.0, "beat_s": 0.1, "timeout_s": 250.0} | work), "destinations": (out,)}
     node.settings = node.settings.model_copy(update=sections)
     node.settings.weights_folder.mkdir()
     for at in range(3):
@@ -90,6 +90,11 @@ def busy(node: Node) -> Iterator[Callable[[str], threading.Thread]]:
         thread.join(60)
 
 
+def go(settings: Settings) -> None:
+    """The model `held` may end."""
+    (settings.weights_folder / "go").touch()
+
+
 def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
@@ -129,9 +134,7 @@ def test_a_declined_job_is_never_tried_again_and_tells_gate_and_sentence(node: N
 
 def test_a_model_that_sleeps_is_ended_by_its_timeout_and_its_process_is_gone(node: Node) -> None:
     ready(node, "sleepy", timeout_s=3.0, attempts=1)
-    began = time.monotonic()
     turn(node)
-    assert time.monotonic() - began < 30
     assert node.jobs()[0].state is JobState.FAILED
     assert node.jobs()[0].reason == "it took longer than 3 s and was stopped (attempt 1 of 1)"
     assert not [p for p in psutil.Process().children(recursive=True) if "radnode.engine_child" in p.cmdline()]
@@ -166,10 +169,11 @@ def test_a_model_that_raises_is_tried_again_in_a_fresh_process(node: Node) -> No
 def test_results_of_a_study_that_got_images_meanwhile_are_not_reported(
     node: Node, busy: Callable[[str], threading.Thread]
 ) -> None:
-    ready(node, "slow", beat_s=60.0)
+    ready(node, "held", beat_s=600.0)
     running = busy("w")
-    wait_for((node.settings.weights_folder / "slow.pid").exists)
+    wait_for((node.settings.weights_folder / "held.pid").exists)
     node.arrive(60.0)
+    go(node.settings)
     running.join(60)
     assert node.jobs()[0].state is JobState.STALE
     assert (rows(node, ResultRow), rows(node, DeliveryRow), rows(node, ReportRow)) == (0, 0, 0)
@@ -196,10 +200,11 @@ def test_a_result_that_came_back_from_the_pacs_meanwhile_makes_nothing_stale(
     ready(node, "quick")
     turn(node)
     own = next(r for r in node.story().results if r.kind == "sr")
-    node.add_job("slow")
+    node.add_job("held")
     running = busy("w")
-    wait_for((node.settings.weights_folder / "slow.pid").exists)
+    wait_for((node.settings.weights_folder / "held.pid").exists)
     node.arrive(60.0, sop_uid=own.uid, Modality="SR")
+    go(node.settings)
     running.join(60)
     assert [j.state for j in node.jobs()] == [JobState.DONE, JobState.DONE]
 
@@ -207,13 +212,18 @@ def test_a_result_that_came_back_from_the_pacs_meanwhile_makes_nothing_stale(
 def test_a_job_whose_worker_falls_silent_is_done_once_by_another(
     node: Node, busy: Callable[[str], threading.Thread]
 ) -> None:
-    ready(node, "slow", beat_s=60.0, lost_after_s=0.2)
-    running = busy("silent")
-    wait_for((node.settings.weights_folder / "slow.pid").exists)
+    ready(node, "held", beat_s=600.0, lost_after_s=0.2)
+    note = node.settings.weights_folder / "held.pid"
+    silent = busy("silent")
+    wait_for(note.exists)
+    note.unlink()
     time.sleep(0.3)
     assert jobs.recover(node.database, node.settings, time.time()) == 1
-    turn(node)
-    running.join(60)
+    another = busy("w")
+    wait_for(note.exists)
+    go(node.settings)
+    for running in (silent, another):
+        running.join(60)
     assert [(j.state, j.attempt) for j in node.jobs()] == [(JobState.DONE, 2)]
     assert rows(node, ResultRow) == 4 and rows(node, DeliveryRow) == 4
 
@@ -221,13 +231,20 @@ def test_a_job_whose_worker_falls_silent_is_done_once_by_another(
 def test_a_stopping_worker_gives_its_job_back(node: Node, busy: Callable[[str], threading.Thread]) -> None:
     ready(node, "sleepy")
     stop = threading.Event()
-    threading.Timer(2.0, stop.set).start()
+
+    def stopping() -> None:
+        wait_for(lambda: node.jobs()[0].state is JobState.RUNNING)
+        stop.set()
+
+    thread = threading.Thread(target=stopping)
+    thread.start()
     turn(node, stop=stop)
+    thread.join()
     assert [(j.state, j.attempt) for j in node.jobs()] == [(JobState.QUEUED, 0)]
 
 
 def test_a_database_that_is_away_for_a_moment_ends_no_run(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    ready(node, "slow")
+    ready(node, "held")
     beat, times = jobs.beat, []
 
     def away(*arguments: Any) -> None:
@@ -235,6 +252,7 @@ def test_a_database_that_is_away_for_a_moment_ends_no_run(node: Node, monkeypatc
         if len(times) == 1:
             raise OperationalError("UPDATE", {}, Exception("the server closed the connection"))
         beat(*arguments)
+        go(node.settings)
 
     monkeypatch.setattr(jobs, "beat", away)
     turn(node)
@@ -261,7 +279,9 @@ class TestEngine:
     @pytest.fixture
     def settings(self, tmp_path: Path) -> Settings:
         (tmp_path / "weights").mkdir()
-        return Settings(data=tmp_path, work=Work(timeout_s=60.0, beat_s=0.1))
+        made = Settings(data=tmp_path, work=Work(timeout_s=250.0, beat_s=0.1))
+        go(made)
+        return made
 
     @pytest.fixture
     def task(self, tmp_path: Path) -> Task:
@@ -291,18 +311,18 @@ class TestEngine:
 
     def test_a_model_stays_warm_in_one_process(self, settings: Settings, task: Task) -> None:
         with engine_of(settings) as engine:
-            engine.run(card_of("slow"), task, lambda _: None, lambda: False)
-            first = (settings.weights_folder / "slow.pid").read_text()
-            engine.run(card_of("slow"), task, lambda _: None, lambda: False)
-            assert (settings.weights_folder / "slow.pid").read_text() == first
-            assert engine.warm == ("slow",)
+            engine.run(card_of("held"), task, lambda _: None, lambda: False)
+            first = (settings.weights_folder / "held.pid").read_text()
+            engine.run(card_of("held"), task, lambda _: None, lambda: False)
+            assert (settings.weights_folder / "held.pid").read_text() == first
+            assert engine.warm == ("held",)
             assert psutil.pid_exists(int(first))
         assert not psutil.pid_exists(int(first))
 
     def test_the_least_recently_used_model_is_let_go_when_memory_is_short(self, settings: Settings, task: Task) -> None:
         small = settings.model_copy(update={"work": Work(warm_mb=1)})
         with engine_of(small) as engine:
-            engine.run(card_of("slow"), task, lambda _: None, lambda: False)
+            engine.run(card_of("held"), task, lambda _: None, lambda: False)
             engine.run(card_of("quick"), task, lambda _: None, lambda: False)
             assert engine.warm == ("quick",)
 

@@ -57,7 +57,7 @@ class FhirServer:
         while time.monotonic() < end:
             assert process.poll() is None, (self.folder / "server.log").read_text()
             try:
-                if httpx.get(f"{self.url}/metadata", timeout=5).is_success:
+                if httpx.get(f"{self.url}/metadata", timeout=60).is_success:
                     return
             except httpx.TransportError:
                 pass
@@ -76,6 +76,6 @@ class FhirServer:
 
     def search(self, query: str) -> list[dict[str, Any]]:
         """The resources that a search finds."""
-        answer = httpx.get(f"{self.url}/{query}", timeout=10)
+        answer = httpx.get(f"{self.url}/{query}", timeout=60)
         answer.raise_for_status()
         return [entry["resource"] for entry in answer.json().get("entry", [])]

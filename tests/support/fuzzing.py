@@ -126,7 +126,7 @@ class Bench:
     @classmethod
     @contextmanager
     def opened(cls, folder: Path) -> Iterator["Bench"]:
-        sections: Any = {"accept_unknown_callers": True, "association_idle_s": 5, "max_object_mb": 2}
+        sections: Any = {"accept_unknown_callers": True, "association_idle_s": 60, "max_object_mb": 2}
         settings = Settings(data=folder / "data", receive=sections)
         start.prepare(settings)
         child, database = Child(settings, {}, Slots(1), 0), Database(settings.url)
@@ -220,7 +220,7 @@ def say(caller: socket.socket, data: bytes) -> None:
     with suppress(OSError):
         caller.sendall(data)
         caller.shutdown(socket.SHUT_WR)
-        caller.settimeout(20)
+        caller.settimeout(60)
         while caller.recv(65536):
             pass
 

@@ -59,7 +59,7 @@ def language_model(answer: Answer = honest) -> Iterator[LanguageModel]:
             made.keys.append(self.headers.get("authorization", ""))
             said = made.answer(json.loads(body["messages"][-1]["content"]))
             if said == 0:  # never answers
-                made.hang.wait(60)
+                made.hang.wait(600)
                 self.close_connection = True
                 return
             if not isinstance(said, Raw):

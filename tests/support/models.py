@@ -76,12 +76,13 @@ class Sleepy(Quick):
         time.sleep(600)
 
 
-class Slow(Quick):
-    """Takes two seconds, and notes its process id, so that a test can kill it."""
+class Held(Quick):
+    """Notes its process id, so that a test knows that it has begun, and ends once there is a file `go`."""
 
     def habit(self) -> None:
-        (self.weights / "slow.pid").write_text(str(os.getpid()))
-        time.sleep(2.0)
+        (self.weights / "held.pid").write_text(str(os.getpid()))
+        while not (self.weights / "go").exists():
+            time.sleep(0.02)
 
 
 class Killed(Quick):
@@ -126,8 +127,8 @@ def sleepy(*, device: str, weights: Path) -> Quick:
     return Sleepy(weights)
 
 
-def slow(*, device: str, weights: Path) -> Quick:
-    return Slow(weights)
+def held(*, device: str, weights: Path) -> Quick:
+    return Held(weights)
 
 
 def killed(*, device: str, weights: Path) -> Quick:

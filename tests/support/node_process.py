@@ -111,7 +111,7 @@ class TestNode(NodeProcess):
         ]
         return "\n".join(lines)
 
-    def wait(self, what: str, met: Callable[[], object], *, study_uid: str = "", seconds: float = 90.0) -> None:
+    def wait(self, what: str, met: Callable[[], object], *, study_uid: str = "", seconds: float = 180.0) -> None:
         """Wait until `met()` is true. Raises AssertionError with the study's story and the log."""
         end = time.monotonic() + seconds
         while not met():
@@ -122,7 +122,7 @@ class TestNode(NodeProcess):
                 raise NodeError(f"the node ended with {self.process.returncode}:\n{self.log}")
             time.sleep(0.1)
 
-    def wait_until_read(self, study_uid: str, *, revision: int = 1, seconds: float = 90.0) -> list[JobRow]:
+    def wait_until_read(self, study_uid: str, *, revision: int = 1, seconds: float = 180.0) -> list[JobRow]:
         """Wait until every job of this revision has ended; the jobs of that revision."""
 
         def ended() -> bool:
@@ -132,7 +132,7 @@ class TestNode(NodeProcess):
         self.wait(f"revision {revision} to be read", ended, study_uid=study_uid, seconds=seconds)
         return self.rows(JobRow, study_uid=study_uid, revision=revision)
 
-    def wait_until_delivered(self, study_uid: str, *, seconds: float = 60.0) -> list[DeliveryRow]:
+    def wait_until_delivered(self, study_uid: str, *, seconds: float = 180.0) -> list[DeliveryRow]:
         """Wait until nothing of a study is owed any more and something was delivered."""
 
         def delivered() -> bool:

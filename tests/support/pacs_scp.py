@@ -1,7 +1,6 @@
 """A PACS of a test's own with pynetdicom: it stores, lists by C-FIND, and answers storage commitment as the test says."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom import AE, StoragePresentationContexts, evt
+from pynetdicom.pdu import P_DATA_TF
 
 COMMITMENT, INSTANCE, FIND = "1.2.840.10008.1.20.1", "1.2.840.10008.1.20.1.1", "1.2.840.10008.5.1.4.1.2.2.1"
 
@@ -32,6 +32,7 @@ class Pacs:
 def pacs_scp(answer: Answer | None, *, finds: bool = False, silent: bool = False, port: int = 0) -> Iterator[Pacs]:
     """A running PACS. answer: of storage commitment, on the same association; None: not offered. silent: it never reports."""
     pacs = Pacs()
+    owed: dict[object, list[Dataset]] = {}  # association -> what is reported once the response to the N-ACTION has left
 
     def store(event: Any) -> int:
         with pacs.lock:
@@ -43,13 +44,20 @@ def pacs_scp(answer: Answer | None, *, finds: bool = False, silent: bool = False
         items = event.action_information.ReferencedSOPSequence
         with pacs.lock:
             pacs.asked.append(tuple(str(i.ReferencedSOPInstanceUID) for i in items))
-        if not silent:
-            threading.Thread(target=report, args=(event.assoc, event.action_information), daemon=True).start()
+            if not silent:
+                owed.setdefault(event.assoc, []).append(event.action_information)
         return 0, None
+
+    def sent(event: Any) -> None:
+        if not isinstance(event.pdu, P_DATA_TF):
+            return
+        with pacs.lock:
+            left = owed.pop(event.assoc, [])
+        for asked in left:
+            threading.Thread(target=report, args=(event.assoc, asked), daemon=True).start()
 
     def report(association: Any, asked: Dataset) -> None:
         assert answer is not None
-        time.sleep(0.1)  # the response to the N-ACTION leaves first
         said = Dataset()
         said.TransactionUID = asked.TransactionUID
         good = [i for i in asked.ReferencedSOPSequence if not answer(str(i.ReferencedSOPInstanceUID))]
@@ -76,7 +84,7 @@ def pacs_scp(answer: Answer | None, *, finds: bool = False, silent: bool = False
         ae.add_supported_context(COMMITMENT, scu_role=True, scp_role=True)
     if finds:
         ae.add_supported_context(FIND)
-    handlers = [(evt.EVT_C_STORE, store), (evt.EVT_N_ACTION, act), (evt.EVT_C_FIND, find)]
+    handlers = [(evt.EVT_C_STORE, store), (evt.EVT_N_ACTION, act), (evt.EVT_C_FIND, find), (evt.EVT_PDU_SENT, sent)]
     server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
     assert server is not None
     pacs.port = server.server_address[1]

@@ -29,7 +29,7 @@ def serving(settings: Settings) -> Iterator[httpx.Client]:
     )
     with (
         running(config, settings) as port,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", follow_redirects=True) as client,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", follow_redirects=True, timeout=60.0) as client,
     ):
         yield client
 

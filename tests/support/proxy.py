@@ -93,7 +93,7 @@ class Proxy:
 
     def _serve(self, caller: socket.socket, trouble: Trouble | None) -> None:
         try:
-            called = socket.create_connection(("127.0.0.1", self._target()), timeout=5)
+            called = socket.create_connection(("127.0.0.1", self._target()), timeout=60)
         except OSError:
             caller.close()
             return

@@ -17,8 +17,10 @@ from radnode.settings import Settings, load
 from radnode.tables import InstanceRow, Table
 
 PROGRAM = """
-import faulthandler, logging, signal
-from radnode import receive, settings, start
+import faulthandler, logging, os, signal
+from radnode import receive, receive_child, settings, start
+if drain := os.environ.get("RECEIVER_DRAIN_S"):
+    receive_child.DRAIN_S, receive.STOP_S = float(drain), float(drain) + 5.0
 faulthandler.register(signal.SIGUSR1)  # for what does not end: where its threads are
 logging.basicConfig(level="INFO")
 receive.serve(settings.load(), start.stop_on_signals())

@@ -33,7 +33,7 @@ class PatientSender:
         self.acknowledged: dict[str, bytes] = {}
         self.interruptions = 0
 
-    def send(self, files: Sequence[Path], *, seconds: float = 60.0) -> None:
+    def send(self, files: Sequence[Path], *, seconds: float = 120.0) -> None:
         """Raises AssertionError when not everything was acknowledged in time."""
         left = [Image.read(path) for path in files]
         end = time.monotonic() + seconds
@@ -46,7 +46,7 @@ class PatientSender:
                 time.sleep(0.1)
 
     @contextmanager
-    def in_background(self, files: Sequence[Path], *, seconds: float = 90.0) -> Iterator[None]:
+    def in_background(self, files: Sequence[Path], *, seconds: float = 180.0) -> Iterator[None]:
         """Send while the body runs, and wait for the end. An error of the sender is raised at the end."""
         errors: list[BaseException] = []
 
@@ -68,7 +68,7 @@ class PatientSender:
         if not listens(self._port()):
             return
         try:
-            for image in send([i.path for i in images], self._port(), timeout_s=10.0):
+            for image in send([i.path for i in images], self._port(), timeout_s=30.0):
                 self.acknowledged[image.uid] = dataset_bytes(image.path.read_bytes())
         except (DeliveryError, OSError, ValueError):  # the node died; it is called again
             return
@@ -77,7 +77,7 @@ class PatientSender:
 def listens(port: int) -> bool:
     """Whether anybody takes a connection; pynetdicom, asked to try, leaves a socket open for each refusal."""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=5.0):
+        with socket.create_connection(("127.0.0.1", port), timeout=60.0):
             return True
     except OSError:
         return False

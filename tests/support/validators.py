@@ -33,7 +33,7 @@ def system_program(name: str) -> str:
 def said(*command: str) -> list[str]:
     """Every line of a program's output and errors, and its exit status where that is not 0."""
     done = subprocess.run(
-        command, capture_output=True, timeout=120, env={**os.environ, "LC_ALL": "C.UTF-8"}, check=False
+        command, capture_output=True, timeout=250, env={**os.environ, "LC_ALL": "C.UTF-8"}, check=False
     )
     lines = (done.stdout + done.stderr).decode("utf-8", "replace").splitlines()
     return [*lines, f"exit status {done.returncode}"] if done.returncode else lines

@@ -3,9 +3,10 @@
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -30,6 +31,7 @@ CHROMIUM = [
     "--ignore-gpu-blocklist",
 ]
 START_S = 120.0
+WAIT_MS = 90_000.0
 
 
 def fetched() -> Path:
@@ -106,6 +108,17 @@ def viewers(pacs: Orthanc) -> Iterator[str]:
         thread.join(60)
 
 
+def patient(make: Callable[..., Any]) -> Callable[..., Any]:
+    """What is waited for ends a wait when it comes; a slow machine has its time until then."""
+
+    def made(**given: Any) -> Any:
+        new = make(**given)
+        new.set_default_timeout(WAIT_MS)
+        return new
+
+    return made
+
+
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """A headless Chromium that can draw."""
@@ -113,7 +126,8 @@ def chromium() -> Iterator[Browser]:
     if program is None:
         pytest.fail("Chromium is not installed: apt-get install chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=CHROMIUM)
+        browser = playwright.chromium.launch(executable_path=program, args=CHROMIUM, timeout=120_000)
+        browser.new_page, browser.new_context = patient(browser.new_page), patient(browser.new_context)
         try:
             yield browser
         finally:

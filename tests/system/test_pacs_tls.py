@@ -79,7 +79,7 @@ def test_echo_route_store_commit_find_get_and_move_over_tls(tmp_path: Path) -> N
         add_peer(node.database, peer)
         to = Destination(name="pacs", kind="dimse", host="127.0.0.1", port=pacs.dicom_port, ae_title="PACS", tls=True)
         settings = Settings(
-            data=data, tls=own, destinations=with_certificates((to,), own), deliver=Deliver(timeout_s=15, retry_s=0.3)
+            data=data, tls=own, destinations=with_certificates((to,), own), deliver=Deliver(timeout_s=60, retry_s=0.3)
         )
         well = {s.what: s.ok for s in examine(peer, settings)}
         assert well == dict.fromkeys(("connection", "C-ECHO", "certificate", "negotiation", "query"), True)

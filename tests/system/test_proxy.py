@@ -91,9 +91,9 @@ def send(client: httpx.Client, *objects: bytes) -> None:
 
 def test_who_calls_without_tls_is_sent_to_the_name_of_the_node_and_other_names_get_no_answer(front: Front) -> None:
     plain = f"http://localhost:{front.proxy.ports[80]}"
-    assert httpx.get(f"{plain}/studies").headers["location"] == "https://localhost/studies"
+    assert httpx.get(f"{plain}/studies", timeout=60).headers["location"] == "https://localhost/studies"
     with pytest.raises(httpx.RemoteProtocolError):
-        httpx.get(plain, headers={"host": "elsewhere.example"})
+        httpx.get(plain, headers={"host": "elsewhere.example"}, timeout=60)
     with front.client() as client:
         assert client.get("/login", headers={"host": "elsewhere.example"}).status_code == 421
     assert protocol(front.proxy.ports[443], front.ca) == "h2"
@@ -146,7 +146,9 @@ def test_metrics_are_not_for_everybody_who_has_the_token(front: Front) -> None:
     with front.client(token=True) as client:
         assert client.get("/metrics").status_code == 403
     direct = httpx.get(
-        f"http://127.0.0.1:{front.node.web_port}/metrics", headers={"authorization": f"Bearer {front.token}"}
+        f"http://127.0.0.1:{front.node.web_port}/metrics",
+        headers={"authorization": f"Bearer {front.token}"},
+        timeout=60,
     )
     assert "radnode_results_owed" in direct.text
 
@@ -158,7 +160,7 @@ def test_no_log_of_the_proxy_holds_what_was_searched_for(front: Front, tmp_path:
     files = {f"radnode.{end}": front.proxy.folder / f"radnode.{end}" for end in ("crt", "key")}
     with nginx(DEPLOY / "nginx" / "radnode.conf", dead, files) as alone:
         url = f"https://localhost:{alone.ports[443]}/fhir/Patient?name=Mustermann"
-        assert httpx.get(url, verify=ssl.create_default_context(cafile=front.ca)).status_code == 502
+        assert httpx.get(url, verify=ssl.create_default_context(cafile=front.ca), timeout=60).status_code == 502
         for proxy in (front.proxy, alone):
             logs = "".join(f.read_text() for f in proxy.folder.glob("*.log"))
             assert "GET /fhir/Patient" in logs
@@ -193,9 +195,11 @@ def test_ohif_and_orthanc_are_one_site_by_the_front_of_the_compose_file(tmp_path
             everything = 'multipart/related; type="application/dicom"; transfer-syntax=*'
             whole = httpx.get(f"{address}/dicom-web/studies/1.2.3", headers={"accept": everything}, timeout=60)
             assert [file in whole.content for file in files] == [True] * len(files)
-            (found,) = httpx.get(f"{address}/dicom-web/studies", headers={"accept": "application/dicom+json"}).json()
+            (found,) = httpx.get(
+                f"{address}/dicom-web/studies", headers={"accept": "application/dicom+json"}, timeout=60
+            ).json()
             assert found["00081190"]["Value"] == [f"{address}/dicom-web/studies/1.2.3"]
-            assert httpx.get(f"{address}/app-config.js").text == (folder / "ohif.js").read_text()
+            assert httpx.get(f"{address}/app-config.js", timeout=60).text == (folder / "ohif.js").read_text()
             page = browser.new_page()
             page.goto(address)
             page.get_by_text("Test, Object").or_(page.get_by_text("Test^Object")).first.wait_for(timeout=60_000)

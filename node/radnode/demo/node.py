@@ -44,7 +44,7 @@ class NodeProcess:
         self.data = folder / "data"
         self.settings = {"data": self.data} | dict(settings)
         self.environment = dict(environment or {})
-        self.http = httpx.Client(timeout=30.0)
+        self.http = httpx.Client(timeout=60.0)
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "NodeProcess":
