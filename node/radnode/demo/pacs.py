@@ -5,7 +5,6 @@ Knows nothing of the node; the peer that it starts is stopped by it, and no othe
 
 import json
 import os
-import random
 import shutil
 import socket
 import subprocess
@@ -20,7 +19,6 @@ import httpx
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 AE_TITLE = "PACS"
-PORTS = (15_000, 32_000)
 NODE = "node"  # the name under which Orthanc knows the node
 START_S = 120.0  # on a machine that is busy with other things
 
@@ -36,19 +34,15 @@ def program() -> str | None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago: below those that the system gives out itself, so that it gives none of them to
-    another program until they are listened on."""
-    found: list[int] = []
-    while len(found) < count:
-        port = random.SystemRandom().randrange(*PORTS)
-        with socket.socket() as s:
-            try:
-                s.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        if port not in found:
-            found.append(port)
-    return found
+    """Ports that were free a moment ago: asked of the system all at once, so that they differ."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for s in sockets:
+            s.bind(("127.0.0.1", 0))
+        return [int(s.getsockname()[1]) for s in sockets]
+    finally:
+        for s in sockets:
+            s.close()
 
 
 def configuration(name: str, folder: Path, http_port: int, dicom_port: int) -> dict[str, object]:
