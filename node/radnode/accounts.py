@@ -12,7 +12,7 @@ from threading import BoundedSemaphore
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from radnode import audit
@@ -165,10 +165,9 @@ def there(session: Session, name: str) -> AccountRow:
 
 def keep_an_administrator(session: Session, row: AccountRow) -> None:
     """Raises RefusedError when this is the last administrator."""
-    administrators = session.scalar(
-        select(func.count()).select_from(AccountRow).where(AccountRow.role == Role.ADMINISTRATOR)
-    )
-    if row.role == Role.ADMINISTRATOR and administrators == 1:
+    are = select(AccountRow.name).where(AccountRow.role == Role.ADMINISTRATOR).order_by(AccountRow.name)
+    administrators = session.scalars(are.with_for_update()).all()  # two may go at the same moment
+    if administrators == [row.name]:
         raise RefusedError(f"{row.name} is the only administrator: make another one first")
 
 
