@@ -1,10 +1,11 @@
 """Sign-in at an identity provider: a real one of the test's own, over real sockets, and each way to deceive it."""
 
+import re
 import time
 from collections.abc import Iterator
-from html import escape
+from html import escape, unescape
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import httpx
 import pytest
@@ -60,6 +61,27 @@ def test_a_person_signs_in_there_and_is_a_reader_here(client: httpx.Client, data
     with database.reading() as session:
         (account,) = accounts.accounts(session)
     assert (account.name, account.role, account.subject.endswith(" 42")) == ("anna", Role.READER, True)
+
+
+def test_who_signs_in_there_goes_on_to_the_page_that_was_asked_for(client: httpx.Client) -> None:
+    asked = client.get("/peers")
+    assert asked.url.path == "/login"
+    (link,) = re.findall(r'href="(/login/oidc[^"]*)"', asked.text)
+    went_on = client.get(unescape(link))
+    assert (went_on.status_code, went_on.url.path) == (200, "/peers")
+
+
+@pytest.mark.parametrize(
+    "elsewhere", ["//evil.example/", "https://evil.example/", "/\\evil.example", "/%2f/evil.example"]
+)
+def test_nobody_is_led_elsewhere_by_a_sign_in(client: httpx.Client, elsewhere: str) -> None:
+    assert client.get("/login/oidc", params={"next": elsewhere}).url.host == "127.0.0.1"
+    leaving = client.get("/login/oidc", follow_redirects=False)
+    returning = httpx.get(leaving.headers["location"], follow_redirects=False, timeout=60).headers["location"]
+    client.cookies.set("radnode-onward", quote(elsewhere), domain="127.0.0.1", path="/login")
+    answer = client.get(returning, follow_redirects=False)
+    assert answer.status_code == 303 and urlsplit(answer.headers["location"]).netloc == ""
+    assert not answer.headers["location"].startswith(("//", "/\\"))
 
 
 def test_the_role_follows_the_provider_at_each_sign_in(client: httpx.Client, there: Provider) -> None:

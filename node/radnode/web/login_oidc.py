@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote, unquote
 
 import httpx
 from authlib.common.urls import add_params_to_uri
@@ -33,10 +34,12 @@ from radnode.settings import Settings
 from radnode.settings_access import Oidc
 from radnode.tables_access import SignInRow
 from radnode.web.i18n import mark
-from radnode.web.login import address_of, signed, signed_in
+from radnode.web.login import address_of, own_path, signed, signed_in
 from radnode.web.views import Render
 
-COOKIE = "radnode-sign-in"
+COOKIE, ONWARD = "radnode-sign-in", "radnode-onward"
+"""What was kept for this browser; the page of this node that it goes on to."""
+LONGEST_ONWARD = 512
 WAIT_S = 600.0
 LEEWAY_S = 60
 ERROR = re.compile(r"[a-z_]{1,40}")
@@ -69,7 +72,7 @@ def provider_pages(made: APIRouter, render: Render, settings: Settings, database
         )
 
     @made.get("/login/oidc")
-    def leave(request: Request) -> Response:
+    def leave(request: Request, next: str = "/") -> Response:  # noqa: A002  stands in the address
         if not oidc.issuer:
             return RedirectResponse("/login", status_code=303)
         kept, state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(4))
@@ -91,9 +94,10 @@ def provider_pages(made: APIRouter, render: Render, settings: Settings, database
             session.add(row)
         answer = RedirectResponse(url, status_code=303)
         secure = request.url.scheme == "https"
-        answer.set_cookie(
-            COOKIE, kept, path="/login", max_age=int(WAIT_S), httponly=True, secure=secure, samesite="lax"
-        )
+        for cookie, value in ((COOKIE, kept), (ONWARD, quote(own_path(next[:LONGEST_ONWARD])))):
+            answer.set_cookie(
+                cookie, value, path="/login", max_age=int(WAIT_S), httponly=True, secure=secure, samesite="lax"
+            )
         return answer
 
     @made.get("/login/oidc/back")
@@ -112,12 +116,15 @@ def provider_pages(made: APIRouter, render: Render, settings: Settings, database
             with database.transaction() as session:
                 subject = f"{oidc.issuer} {claims['sub']}"
                 account = accounts.sign_in_by_provider(session, name, role, subject, time.time())
-                answer = signed(session, request, settings, account, "/")
+                answer = signed(
+                    session, request, settings, account, own_path(unquote(request.cookies.get(ONWARD, "/")))
+                )
         except ProviderError as e:
             return refused(str(e), request)
         except RefusedError as e:
             return refused(as_sentence(e), request)
-        answer.delete_cookie(COOKIE, path="/login")
+        for cookie in (COOKIE, ONWARD):
+            answer.delete_cookie(cookie, path="/login")
         return answer
 
 
