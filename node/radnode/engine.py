@@ -26,9 +26,9 @@ from radnode_inference.findings import ModelIdentity
 from radnode_inference.model import ModelCard
 
 LOOK_S = 0.1
+"""How often the parent looks up from waiting."""
 GIVING_S = 5.0
 """How long the end of a process may take to end the sending of a task to it."""
-"""How often the parent looks up from waiting."""
 REPORTER = "radnode.report:results"
 THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 

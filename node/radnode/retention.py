@@ -26,6 +26,7 @@ from radnode.events import Action
 from radnode.faults import Point, crash_point
 from radnode.settings import Retention, RetentionRule, Settings
 from radnode.states import DeliveryState, JobState, StudyState
+from radnode.store import abandoned
 from radnode.store_index import ADVISORY_LOCK
 from radnode.tables import DeliveryRow, InstanceRow, JobRow, ResultRow, SendingRow, ShadowRow, StudyRow
 from radnode.tables_pacs import PromiseRow
@@ -232,13 +233,9 @@ def no_object_arrives(session: Session) -> None:
 
 
 def delete_unless_arriving(file: Path) -> None:
-    """A writer holds a lock on its file until the row is committed: see `store.create`."""
-    with suppress(FileNotFoundError), file.open("rb") as f:
-        try:
-            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return
-        file.unlink()
+    with suppress(FileNotFoundError), abandoned(file) as left:
+        if left:
+            file.unlink()
 
 
 def sweep(database: Database, settings: Settings) -> None:

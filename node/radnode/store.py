@@ -12,9 +12,9 @@ import mmap
 import os
 import struct
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -250,6 +250,28 @@ def create(store: Store) -> tuple[Path, int]:
         if os.fstat(fd).st_nlink:
             return name, fd
         os.close(fd)  # `recover` came between the two calls
+
+
+@contextmanager
+def abandoned(file: Path) -> Iterator[bool]:
+    """Whether the writer of a file is gone: a living one holds a lock on it until its row is committed (`create`).
+
+    Nobody else finds it abandoned meanwhile. Raises OSError.
+    """
+    how = os.O_RDWR if os.access(file, os.W_OK) else os.O_RDONLY  # NFS locks only what is open for writing
+    fd = os.open(file, how | os.O_CLOEXEC)
+    try:
+        yield locks(fd)
+    finally:
+        os.close(fd)
+
+
+def locks(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:

@@ -3,13 +3,12 @@
 Only what is newer than the checkpoint is looked at: it is written when everything older is durable and was found right.
 """
 
-import fcntl
 import logging
 import mmap
 import os
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -18,7 +17,7 @@ from sqlalchemy import insert, select
 
 from radnode.database import Database
 from radnode.errors import StoreError
-from radnode.store import INCOMING, Store
+from radnode.store import INCOMING, Store, abandoned
 from radnode.store_check import Arrival, identify
 from radnode.store_checkpoint import MARGIN_S, NEVER, Checkpoint, last_row, read_checkpoint, write_checkpoint
 from radnode.store_index import Entry, size_of
@@ -43,7 +42,7 @@ def recover(store: Store, database: Database, *, everything: bool = False) -> Re
     """Delete half-written files, index whole ones without a row, report rows without a file and files that are broken.
 
     everything: look at every study, however old (it takes long: minutes for a million files).
-    May run while objects arrive: a file about to get its row merely gets it from here.
+    May run while objects arrive: a file whose writer lives is left to it, which gives it its row or takes it away.
     """
     checkpoint = Checkpoint(at=time.time(), row=last_row(database))
     since = NEVER if everything else read_checkpoint(store.data, checkpoint)
@@ -53,9 +52,9 @@ def recover(store: Store, database: Database, *, everything: bool = False) -> Re
         files = {str(f.relative_to(store.data)) for f in (store.objects / study_uid).glob("*/*.dcm")}
         rows = rows_of(database, study_uid)
         for file in in_order(store.data / name for name in files - rows.keys()):
-            if adopt(store, file):
-                indexed += 1
-            else:
+            adopted = adopt(store, file)
+            indexed += adopted is True
+            if adopted is False:
                 damaged.append(str(file.relative_to(store.data)))
         lost = [name for name, size in sorted(rows.items()) if size not in (None, size_of(store.data / name))]
         if lost:
@@ -78,17 +77,13 @@ def recover(store: Store, database: Database, *, everything: bool = False) -> Re
 
 
 def sweep(incoming: Path) -> int:
-    """Delete temporary files whose writer is gone: a living one holds a lock on its file."""
+    """Delete temporary files whose writer is gone."""
     swept = 0
     for name in incoming.glob("*.part"):
-        with suppress(OSError):
-            fd = os.open(name, os.O_RDWR | os.O_CLOEXEC)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with suppress(OSError), abandoned(name) as left:
+            if left:
                 name.unlink()
                 swept += 1
-            finally:
-                os.close(fd)
     return swept
 
 
@@ -115,35 +110,25 @@ def rows_of(database: Database, study_uid: str) -> dict[str, int | None]:
         return {row.file: row.size if row.gone_at is None else None for row in found}
 
 
-def adopt(store: Store, file: Path) -> bool:
-    """Index a file that has no row. False when it is not whole: then it is left, and told."""
-    try:
-        with file.open("rb") as held:
-            try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:  # its writer lives (`store.create`), and gives it its row, or takes it away
-                return True
-            return adopt_left(store, file)
-    except FileNotFoundError:  # it was a second copy, and its writer took it away meanwhile
-        return True
-
-
-def adopt_left(store: Store, file: Path) -> bool:
-    """The same of a file whose writer is gone."""
-    try:
-        written_at = file.stat().st_mtime
-        entry = read_entry(store, file)
-        entry.older = is_older(store, entry, written_at)
-    except FileNotFoundError:  # it was a second copy, and its writer took it away meanwhile
-        return True
-    except (StoreError, OSError, ValueError) as e:
-        log.error(
-            "A file in the store has no row and cannot be read.",
-            extra={"action": "damaged", "file": str(file.relative_to(store.data)), "why": str(e)},
-        )
-        return False
-    if store.index.add(entry) != file:
-        file.unlink(missing_ok=True)
+def adopt(store: Store, file: Path) -> bool | None:
+    """Index a file that has no row. False when it is not whole: then it is left, and told. None when its writer has it, or took
+    it away."""
+    with ExitStack() as held:
+        try:
+            if not held.enter_context(abandoned(file)):
+                return None
+            entry = read_entry(store, file)
+            entry.older = is_older(store, entry, file.stat().st_mtime)
+        except FileNotFoundError:
+            return None
+        except (StoreError, OSError, ValueError) as e:
+            log.error(
+                "A file in the store has no row and cannot be read.",
+                extra={"action": "damaged", "file": str(file.relative_to(store.data)), "why": str(e)},
+            )
+            return False
+        if store.index.add(entry) != file:
+            file.unlink(missing_ok=True)
     return True
 
 

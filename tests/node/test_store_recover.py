@@ -19,7 +19,7 @@ from support.store import arrival_of, files, forget_rows, open_store, rows, sett
 from radnode.errors import StoreError
 from radnode.store import Instance, Store
 from radnode.store_checkpoint import MARGIN_S
-from radnode.store_recover import recover
+from radnode.store_recover import Recovery, recover
 from radnode.tables import EventRow, InstanceRow
 
 
@@ -202,7 +202,8 @@ def test_what_a_living_writer_has_not_indexed_is_left_to_it(
         told.append(str(e.value))
 
     sender = threading.Thread(target=send)
-    recovering = threading.Thread(target=recover, args=(store, store.database))
+    found: list[Recovery] = []
+    recovering = threading.Thread(target=lambda: found.append(recover(store, store.database)))
     with store.database.transaction():  # somebody writes for longer than the sender's process waits
         sender.start()
         wait_until(lambda: any(f.suffix == ".dcm" for f in files(store)), 60, "the file")
@@ -210,5 +211,6 @@ def test_what_a_living_writer_has_not_indexed_is_left_to_it(
         sender.join(60)
     recovering.join(60)
     other.close()
-    assert len(told) == 1
+    assert len(told) == len(found) == 1
+    assert (found[0].indexed, found[0].damaged) == (0, ())
     assert (rows(store), files(store)) == ([], [])
